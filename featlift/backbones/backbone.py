@@ -1,0 +1,132 @@
+"""What lifting asks of a 2D network: an embedding of slices, blocks that run on planes, layers to read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featlift.backbones.catalogue import FAMILIES
+from featlift.backbones.sampling import Sampling
+from featlift.errors import LiftingError, ModelError
+
+
+def family_of(net: nn.Module) -> str:
+    """The timm class, among those featlift can lift, that a network belongs to.
+
+    Raises:
+        ModelError: none of them.
+    """
+    for cls in type(net).__mro__:
+        if cls.__name__ in FAMILIES:
+            return cls.__name__
+    raise ModelError(f"a {type(net).__name__} is of a family featlift cannot lift: use one of {', '.join(FAMILIES)}")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One output of a backbone that can be asked for.
+
+    Attributes:
+        index: position in `Backbone.layers`, as used by ``layers=`` and in the store.
+        name: timm's name of the module it is the output of.
+        after: how many blocks have run when it is read.
+        channels: C.
+        sampling: where its cells sit in the image, the same for rows and columns.
+    """
+
+    index: int
+    name: str
+    after: int
+    channels: int
+    sampling: Sampling
+
+
+class Backbone(nn.Module, ABC):
+    """A frozen 2D network from timm, cut into an embedding and blocks.
+
+    Planes travel channel last, ``(N, R, S, C)`` for N planes of R rows and S columns; global tokens beside them as
+    ``(N, g, C)``, class token first (g = 0 for convolutional networks).
+
+    Attributes:
+        net: the timm model.
+        name: timm's name of the model.
+        family: the timm class it belongs to.
+        layers: every output that can be asked for, shallow to deep.
+        num_blocks: how many blocks there are.
+        token_names: names of the g global tokens.
+        weights: where the weights came from and their sha256.
+        arguments: the model arguments that differ from the name's own.
+    """
+
+    layers: tuple[Layer, ...]
+    num_blocks: int
+    token_names: tuple[str, ...] = ()
+
+    def __init__(self, net: nn.Module, name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.name = name
+        self.family = family_of(net)
+        self.mean = mean
+        self.std = std
+        self.weights: dict[str, str] = {}
+        self.arguments: dict[str, Any] = {}
+
+    @property
+    def stride(self) -> int:
+        """Stride of the deepest layer: image sizes must be multiples of it."""
+        return self.layers[-1].sampling.stride
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, in which the network computes."""
+        return next(self.net.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.net.parameters()).device
+
+    @abstractmethod
+    def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed 2D slices ``(N, 3, H, W)``, already normalised, into planes ``(N, h, w, C)`` and tokens ``(N, g, C)``.
+
+        Learned positions are added here, once, in the HW plane.
+        """
+
+    @abstractmethod
+    def run_block(self, index: int, planes: Tensor, tokens: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Run block `index` on planes ``(N, R, S, C)`` with their global tokens ``(N, g, C)``."""
+
+    def rope(self, index: int, rows: int, columns: int) -> Tensor | None:
+        """Rotary embedding of block `index` for a plane of `rows` x `columns` patch tokens; None without RoPE."""
+        return None
+
+    def rope_3d(self, depth: int, height: int, width: int) -> Tensor:
+        """Rotary embedding of all ``depth * height * width`` patch tokens in one sequence (mode ``3d``).
+
+        Raises:
+            LiftingError: the backbone has no rotary embedding that extends to 3D.
+        """
+        raise LiftingError(
+            f"mode 3d needs a backbone with DINOv3's rotary positions; {self.name} ({self.family}) has none: "
+            "use mode 2d, pcm or pcg"
+        )
+
+    def changes_shape(self, index: int) -> bool:
+        """Whether block `index` changes rows, columns or channels, and so can only run slice by slice in HW."""
+        return False
+
+    @abstractmethod
+    def norm(self, layer: Layer, planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the final norm that `layer` has in timm's own forward, to planes and tokens alike."""
+
+    def normalise(self, slices: Tensor) -> Tensor:
+        """Bring intensities in [0, 1], ``(N, 1 or 3, H, W)``, to the network's three channels, mean and std."""
+        mean = slices.new_tensor(self.mean).view(3, 1, 1)
+        std = slices.new_tensor(self.std).view(3, 1, 1)
+        return (slices - mean) / std

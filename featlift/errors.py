@@ -1,0 +1,39 @@
+"""Every error featlift raises on purpose.
+
+One family: catch `FeatliftError` for all of them, or the builtin that each one also is. A message names what was
+wrong, in which file or case, and what to do next; the command line prints it as one line.
+"""
+
+from __future__ import annotations
+
+
+class FeatliftError(Exception):
+    """Base of every error raised on purpose by featlift."""
+
+
+class ModelError(FeatliftError, ValueError):
+    """A backbone that is unknown, of an unsupported family, or asked for what it cannot do."""
+
+
+class WeightsError(FeatliftError, ValueError):
+    """Weights that are missing, unreadable, unsafe, or made for another architecture."""
+
+
+class LiftingError(FeatliftError, ValueError):
+    """A mode, cycle, layer or input shape that cannot be lifted."""
+
+
+class VolumeError(FeatliftError, ValueError):
+    """A file that does not hold one usable 3D volume."""
+
+
+class InputError(FeatliftError, FileNotFoundError):
+    """An input path that does not exist or holds nothing to extract."""
+
+
+class StoreError(FeatliftError, ValueError):
+    """A store that is not ours, is damaged, or was made with another recipe."""
+
+
+class OutputError(FeatliftError, OSError):
+    """A place that cannot be written."""

@@ -1,0 +1,7 @@
+"""A 2D network applied to a volume: PlaneCycle (PCg, PCm), slice by slice (2D), or flattened (3D). Pure torch."""
+
+from featlift.lifting.features import Features, LayerFeatures
+from featlift.lifting.lift import lift
+from featlift.lifting.lifted import LiftedBackbone
+
+__all__ = ["Features", "LayerFeatures", "LiftedBackbone", "lift"]

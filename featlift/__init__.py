@@ -1,3 +1,44 @@
 """featlift: 3D scans to volumetric embeddings with frozen 2D foundation models."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featlift.backbones.loading import load_backbone
+    from featlift.lifting import Features, LiftedBackbone, lift
+    from featlift.store import Case, Store, open_store
+    from featlift.volumes import Preparation, Prepared, Volume, prepare, read
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Case",
+    "Features",
+    "LiftedBackbone",
+    "Preparation",
+    "Prepared",
+    "Store",
+    "Volume",
+    "__version__",
+    "lift",
+    "load_backbone",
+    "open_store",
+    "prepare",
+    "read",
+]
+
+_HOME = {
+    "load_backbone": "featlift.backbones.loading",
+    **dict.fromkeys(("Features", "LiftedBackbone", "lift"), "featlift.lifting"),
+    **dict.fromkeys(("Case", "Store", "open_store"), "featlift.store"),
+    **dict.fromkeys(("Preparation", "Prepared", "Volume", "prepare", "read"), "featlift.volumes"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and zarr take seconds to import: only those who use them wait
+    if name not in _HOME:
+        raise AttributeError(f"module 'featlift' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,11 +1,11 @@
-"""Checkpoint layouts: from the state dict people own to the key names of the research repository it came from.
+"""Checkpoint layouts: from the state dict people own to the key names of the research repository behind it.
 
-Three steps, in this order: `unwrap` finds the state dict inside a checkpoint, `strip_prefix` takes the network out of
-its training wrappers, `to_official` renames what is left to the names used by Meta's DINOv2, DINOv3 and ConvNeXt
-repositories. From there timm's own `checkpoint_filter_fn` continues.
+Three steps, in this order: `unwrap` finds the state dict inside a checkpoint, `strip_prefix` takes the network
+out of its training wrappers, and `to_official` renames what is left to the names used by Meta's DINOv2, DINOv3
+and ConvNeXt repositories, from where timm's own `checkpoint_filter_fn` continues.
 
-The names on the left of the tables are those of Hugging Face transformers, in both generations: the one every release
-writes to disk, and the one the modules of 5.x have in memory (`torch.save(model.state_dict())`). A key that no table
+The names on the left of the tables are those of Hugging Face transformers: what 4.x and 5.x write to disk, and
+what the modules of 5.x have in memory (`torch.save(model.state_dict())`), which differs. A key that no table
 knows passes through unchanged, for the loader to report.
 """
 
@@ -23,7 +23,7 @@ from featlift.errors import WeightsError
 
 State = dict[str, Tensor]
 
-# Where a checkpoint keeps its state dict; of several, the first. The teacher and the EMA are what is evaluated.
+# Where a checkpoint keeps its state dict; of several, the first. Teacher and EMA are what gets evaluated.
 _STATE_NAMES = ("teacher", "model_ema", "state_dict_ema", "model", "state_dict", "module", "student")
 
 # Modules around a whole network; of several side by side, the first: teacher before student.
@@ -38,15 +38,15 @@ _WRAPPERS = (
     "dinov2_with_registers",
 )
 
-# Modules a network has at its top. Where one is found, a `model.` or `encoder.` beside it is a part, not a wrapper.
+# Modules at the top of a network. A `model.` or `encoder.` beside one of them is a part of it, not a wrapper.
 _NETWORK_TOPS = {"patch_embed", "embeddings", "stem", "downsample_layers", "stages", "layer_norm"}
 
-# torch.compile, activation checkpointing and FSDP put these around single blocks too, so in the middle of a key.
+# torch.compile, activation checkpointing and FSDP wrap single blocks too, so these stand in the middle of keys.
 _TORCH_WRAPPERS = re.compile(r"\b_(?:orig_mod|checkpoint_wrapped_module|fsdp_wrapped_module)\.")
 
 
 class _Layout(NamedTuple):
-    """A layout: its name, a key that only it has, and its renames, of which the first that matches a whole key counts."""
+    """A layout's name, a key that only it has, and its renames: the first that matches a whole key counts."""
 
     name: str
     signature: str
@@ -110,12 +110,8 @@ _CHUNKS = {r"blocks\.\d+\.(\d+)\.(.+)": r"blocks.\1.\2"}
 
 _DINOV3_LAYER = r"(?:model\.)?layer\.\d+\."
 _LAYOUTS = (
-    _Layout(
-        "transformers-dinov3-vit", _DINOV3_LAYER + r"mlp\.gate_proj\.weight", _DINOV3 | _VIT | _DINOV3_SWIGLU
-    ),
-    _Layout(
-        "transformers-dinov3-vit", _DINOV3_LAYER + r"layer_scale1\.lambda1", _DINOV3 | _VIT | _DINOV3_MLP
-    ),
+    _Layout("transformers-dinov3-vit", _DINOV3_LAYER + r"mlp\.gate_proj\.weight", _DINOV3 | _VIT | _DINOV3_SWIGLU),
+    _Layout("transformers-dinov3-vit", _DINOV3_LAYER + r"layer_scale1\.lambda1", _DINOV3 | _VIT | _DINOV3_MLP),
     _Layout("transformers-dinov2", r"encoder\.layer\.\d+\.layer_scale1\.lambda1", _DINOV2 | _VIT),
     _Layout("transformers-dinov3-convnext", _STAGE + r"layers\.\d+\.depthwise_conv\.weight", _CONVNEXT),
     _Layout("dinov2-block-chunks", r"blocks\.\d+\.\d+\.norm1\.weight", _CHUNKS),
@@ -127,15 +123,13 @@ _PART = re.compile(r"(.+)\[(\d)\]\.(\w+)")
 def unwrap(checkpoint: object) -> State:
     """Find the state dict inside a checkpoint.
 
-    Descends through `teacher`, `model_ema`, `state_dict_ema`, `model`, `state_dict`, `module` and `student`, taking the
-    first of them that holds tensors, and returns the tensors found there by key; optimizers, epochs and arguments stay
-    behind. Raises `WeightsError` if there is no tensor.
+    Descends through `teacher`, `model_ema`, `state_dict_ema`, `model`, `state_dict`, `module` and `student`,
+    always into the first of them that holds tensors, and returns the tensors found there by key. Optimizer,
+    epoch and arguments stay behind. Raises `WeightsError` if there is no tensor.
     """
     state = _find_state(checkpoint)
     if not state:
-        found = (
-            ", ".join(map(repr, checkpoint)) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
-        )
+        found = ", ".join(map(repr, checkpoint)) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
         raise WeightsError(f"no state dict in the checkpoint, which holds: {found or 'nothing'}")
     return state
 
@@ -144,10 +138,12 @@ def strip_prefix(state: State, prefix: str | None = None) -> State:
     """Take a network out of the training wrappers that prefix its keys.
 
     With a `prefix` ("teacher.backbone."), keeps exactly the keys under it; an empty one keeps all. Raises
-    `WeightsError` if there is none, naming the prefixes that exist. Without, strips wrappers (`module.`, `teacher.`,
-    `backbone.`, ...) until a network is found, and leaves what stands beside it, such as the student and the
-    self-supervised heads; where no network is found, nothing is stripped. torch's own wrappers, `_orig_mod.` and the
-    like, are removed wherever they stand.
+    `WeightsError` if there is none, naming the prefixes that exist.
+
+    Without, strips wrappers (`module.`, `teacher.`, `backbone.`, ...) until a network is found, and leaves behind
+    what stands beside it: the student, the self-supervised heads. Where no network is found, nothing is stripped.
+
+    torch's own wrappers (`_orig_mod.` and the like) go in both cases, wherever they stand in a key.
     """
     if prefix is not None:
         network = _under(state, prefix and prefix.rstrip(".") + ".")
@@ -161,11 +157,13 @@ def strip_prefix(state: State, prefix: str | None = None) -> State:
 def to_official(state: State) -> tuple[str, State]:
     """Rename a network's weights to the keys of the research repository it comes from.
 
-    `state` is what `strip_prefix` returns. Returns the name of the layout found and the renamed weights:
-    "transformers-dinov3-vit", "transformers-dinov3-convnext" and "transformers-dinov2" (with or without registers),
-    "dinov2-block-chunks" (saved by DINOv2's own training), or "as-is" for everything else, unchanged. Separate q, k, v
-    projections (D, D) become one `attn.qkv` (3D, D), separate SwiGLU inputs one `mlp.w12`; no other tensor changes,
-    and none is dropped. Raises `WeightsError` if two keys would become one.
+    `state` is what `strip_prefix` returns. Returns the layout found and the renamed weights. The layouts are
+    "transformers-dinov3-vit", "transformers-dinov3-convnext", "transformers-dinov2" (with or without registers),
+    "dinov2-block-chunks" (saved by DINOv2's own training) and, for everything else, "as-is": the same `state`.
+
+    Separate projections q, k, v (D, D) become one `attn.qkv` (3D, D), the two inputs of DINOv2's SwiGLU (H, D)
+    one `mlp.w12` (2H, D). No other tensor changes and none is dropped. Raises `WeightsError` if two keys would
+    become one.
     """
     for layout in _LAYOUTS:
         if layout.fits(state):
@@ -197,12 +195,7 @@ def _under(state: State, prefix: str) -> State:
 def _prefixes(state: State) -> str:
     """The first and second level of modules, without the numbered ones."""
     paths = [key.split(".")[:-1] for key in state]
-    names = {
-        ".".join(path[:n]) + "."
-        for path in paths
-        for n in (1, 2)
-        if len(path) >= n and not path[n - 1].isdigit()
-    }
+    names = {".".join(path[:n]) + "." for path in paths for n in (1, 2) if len(path) >= n and not path[n - 1].isdigit()}
     return ", ".join(sorted(names)) or "none"
 
 
@@ -223,8 +216,8 @@ def _rename(state: State, rename: Callable[[str], str]) -> State:
 def _fuse(state: State) -> State:
     """Concatenate `name[0].weight`, `name[1].weight`, ... to `name.weight`, and the biases likewise.
 
-    A missing key bias becomes zeros. That changes nothing: DINOv3 masks it to zero, and without rotary positions a key
-    bias adds the same to all logits of a query.
+    A missing key bias becomes zeros. That changes nothing: DINOv3 masks it to zero, and without rotary positions
+    a key bias adds the same to all logits of a query.
     """
     fused: State = {}
     parts: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)

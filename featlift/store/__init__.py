@@ -1,1 +1,20 @@
-"""TODO"""
+"""The Zarr feature store, format 1: layout, recipe, write, read, verify."""
+
+from featlift.store.case import Case
+from featlift.store.index import read_index, rebuild_index
+from featlift.store.reading import Store, open_store
+from featlift.store.verification import Damage, verify
+from featlift.store.writing import CaseData, LayerData, StoreWriter
+
+__all__ = [
+    "Case",
+    "CaseData",
+    "Damage",
+    "LayerData",
+    "Store",
+    "StoreWriter",
+    "open_store",
+    "read_index",
+    "rebuild_index",
+    "verify",
+]

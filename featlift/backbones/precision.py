@@ -1,0 +1,57 @@
+"""Number format in which a backbone computes."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+
+from featlift.backbones.backbone import Backbone
+from featlift.errors import ModelError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_precision(choice: str, device: torch.device) -> Precision:
+    """Resolve ``auto``: bfloat16 where the hardware multiplies it natively, else float32.
+
+    That is CUDA from compute capability 8.0 on, and CPUs with AMX or AVX512-BF16.
+
+    Raises:
+        ModelError: an unknown choice.
+    """
+    if choice not in get_args(PrecisionChoice):
+        raise ModelError(f"precision {choice!r}: choose one of {', '.join(get_args(PrecisionChoice))}")
+    if choice != "auto":
+        return choice  # type: ignore[return-value]
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
+        return "bf16"
+    return "fp32"
+
+
+def resolve_device(choice: str) -> torch.device:
+    """Resolve ``auto`` to the first accelerator there is, else the CPU.
+
+    Raises:
+        ModelError: a device that this machine or this torch does not have.
+    """
+    if choice == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(choice)
+        torch.empty(1, device=device)
+    except Exception as error:  # torch raises many kinds here
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"device {choice!r} cannot be used: {reason}") from error
+    return device
+
+
+def place(backbone: Backbone, device: torch.device, precision: Precision) -> Backbone:
+    """Bring the weights to a device and number format, once. RoPE periods keep float32."""
+    return backbone.to(device=device, dtype=DTYPES[precision])

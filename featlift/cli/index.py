@@ -1,0 +1,19 @@
+"""`featlift index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def index(
+    store: Annotated[Path, typer.Argument(help="The store.")],
+    labels: Annotated[Path | None, typer.Option(help="A CSV with a column id: its columns join the index.")] = None,
+) -> None:
+    """Write the store's index anew from its volumes; label columns are kept."""
+    from featlift.store import rebuild_index
+
+    count = rebuild_index(store, labels)
+    typer.echo(f"{store}/index.parquet: {count} cases")

@@ -1,0 +1,78 @@
+"""`featlift info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featlift.cli.options import human_bytes
+
+
+def info(
+    store: Annotated[Path, typer.Argument(help="The store.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a store holds: recipe, volumes, shapes, size, the last run."""
+    from featlift.store import open_store
+    from featlift.store.layout import RUNS
+    from featlift.store.reading import damaged_cases
+
+    opened = open_store(store)
+    cases = [_case(opened[case_id]) for case_id in opened]
+    runs = sorted((store / RUNS).glob("*.json"))
+    summary: dict[str, Any] = {
+        "store": store.name,
+        "format": opened.attributes["format"],
+        "features_version": opened.attributes["features_version"],
+        "recipe_sha256": opened.attributes["recipe_sha256"],
+        "recipe": opened.recipe,
+        "bytes": sum(case["bytes"] for case in cases),
+        "damaged": damaged_cases(store),
+        "last_run": json.loads(runs[-1].read_text()) if runs else None,
+        "cases": cases,
+    }
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        _print(store, summary)
+
+
+def _case(case: Any) -> dict[str, Any]:
+    dense = {index: list(layer.dense.shape) for index, layer in case.layers.items()}
+    return {
+        "id": case.id,
+        "scan": case.attributes["shape"],
+        "spacing": case.attributes["spacing"],
+        "dense": dense,
+        "valid_cells": list(case.valid_cells),
+        "tokens": None if case.tokens is None else list(case.tokens.shape),
+        "embedding": {name: list(part) for name, part in case.embedding_parts.items()},
+        "bytes": sum(key["bytes"] for key in case.attributes["keys"].values()),
+    }
+
+
+def _print(store: Path, summary: dict[str, Any]) -> None:
+    recipe = summary["recipe"]
+    typer.echo(f"{store}: {len(summary['cases'])} volumes, {human_bytes(summary['bytes'])}")
+    for name, value in recipe.items():
+        if value not in (None, [], {}):
+            typer.echo(f"  {name:<15} {value}")
+    for case in summary["cases"][:20]:
+        deepest = list(case["dense"].values())[-1]
+        spacing = "spacing unknown" if case["spacing"] is None else f"{_times(case['spacing'])} mm"
+        typer.echo(f"  {case['id']}: scan {_times(case['scan'])} ({spacing}), features {_times(deepest)}")
+    if len(summary["cases"]) > 20:
+        typer.echo(f"  and {len(summary['cases']) - 20} more (--json lists them)")
+    if summary["last_run"]:
+        volumes = summary["last_run"]["volumes"]
+        counts = ", ".join(f"{count} {status}" for status, count in volumes.items())
+        typer.echo(f"  last run        {summary['last_run']['started'][:19]}: {counts}")
+    if summary["damaged"]:
+        typer.echo(f"  damaged         {', '.join(summary['damaged'])}: run extract again to repair")
+
+
+def _times(values: list[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,69 @@
+"""The `featlift` command. Heavy imports stay inside the commands, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import featlift
+from featlift.cli.extract import extract
+from featlift.cli.index import index
+from featlift.cli.info import info
+from featlift.cli.models import models
+from featlift.cli.verify import verify
+from featlift.errors import FeatliftError
+
+EXIT_FAILED_CASES = 1
+EXIT_WRONG_CALL = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="featlift",
+    help="3D scans to volumetric embeddings with frozen 2D foundation models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (extract, info, verify, index, models):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"featlift {featlift.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    global _show_traceback
+    _show_traceback = traceback
+
+
+_show_traceback = False
+
+
+def main() -> None:
+    """Run the command line: errors in one line, exit 2 for a wrong call, 1 when some cases failed."""
+    try:
+        app()
+    except FeatliftError as error:
+        if _show_traceback:
+            raise
+        typer.echo(f"featlift: {' '.join(str(error).split())}", err=True)
+        sys.exit(EXIT_WRONG_CALL)
+    except KeyboardInterrupt:
+        typer.echo("featlift: interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""`featlift models`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from featlift.backbones.catalogue import CATALOGUE, FAMILIES
+
+
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the backbones with a short name. Any timm name of their families works too."""
+    entries = CATALOGUE.values()
+    if as_json:
+        typer.echo(json.dumps([entry.as_dict() for entry in entries], indent=2))
+        return
+    typer.echo(f"{'name':<19}{'family':<14}{'stride':>6}{'width':>7}{'depth':>7}{'params':>9}  {'here':<6}weights, licence")
+    for entry in entries:
+        typer.echo(
+            f"{entry.name:<19}{entry.family:<14}{entry.stride:>6}{entry.width:>7}{entry.depth:>7}"
+            f"{entry.parameters / 1e6:>8.1f}M  {'yes' if entry.is_here else 'no':<6}{entry.source}, {entry.licence}"
+        )
+    typer.echo(f"\nAny timm model of the families {', '.join(FAMILIES)} works by its timm name.")

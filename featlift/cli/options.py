@@ -1,0 +1,49 @@
+"""Texts of the command line to values."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import typer
+
+Number = TypeVar("Number", int, float)
+
+
+def numbers(text: str | None, kind: Callable[[str], Number], option: str) -> tuple[Number, ...]:
+    """Read ``"1,2,3"``; nothing gives an empty tuple."""
+    if not text:
+        return ()
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: give numbers separated by commas", param_hint=option) from error
+
+
+def layers(text: str) -> tuple[int | str, ...]:
+    """Read ``"3,6,-1"`` or ``"stride16"``."""
+    return tuple(int(part) if part.lstrip("-").isdigit() else part for part in text.replace(" ", "").split(","))
+
+
+def model_args(texts: Sequence[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` pairs; values are Python literals, anything else is a string."""
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise typer.BadParameter(f"{text!r}: give KEY=VALUE, as in img_size=448", param_hint="--model-arg")
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+    return arguments
+
+
+def human_bytes(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,33 @@
+"""`featlift verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
+    """Read every byte of a store and compare it with what was written. Damaged volumes are made again by extract."""
+    from tqdm import tqdm
+
+    from featlift import store as stores
+    from featlift.store.writing import write_damaged
+
+    opened = stores.open_store(store)
+    damaged: dict[str, list[str]] = {}
+    for case_id, damage in tqdm(stores.verify(store), total=len(opened), unit="volume", disable=None):
+        if damage:
+            damaged[case_id] = [f"{item.key}: {item.what}" for item in damage]
+    for case_id, found in damaged.items():
+        for what in found:
+            typer.echo(f"damaged  {case_id}  {what}")
+    try:
+        write_damaged(store, damaged)
+    except OSError as error:
+        typer.echo(f"featlift: cannot note this in the store ({error.strerror}), so extract will not repair it", err=True)
+    if damaged:
+        typer.echo(f"{store}: {len(damaged)} of {len(opened)} volumes damaged; run the same extract again to repair them")
+        raise typer.Exit(1)
+    typer.echo(f"{store}: all {len(opened)} volumes are as written")

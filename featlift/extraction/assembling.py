@@ -1,0 +1,80 @@
+"""From features to what the store keeps of a volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featlift.backbones.backbone import Layer
+from featlift.lifting import Features, LayerFeatures, LiftedBackbone
+from featlift.store import CaseData, LayerData
+from featlift.volumes import Prepared, Scan, Volume
+from featlift.volumes.grid import Shape, cells_within
+from featlift.volumes.volume import scaled, spacing_of
+
+
+def assemble(
+    scan: Scan, volume: Volume, prepared: Prepared, lifted: LiftedBackbone, features: Features, padding: tuple[int, int]
+) -> CaseData:
+    """Everything that is stored of one volume, padded cells left out of every mean."""
+    layers = [
+        _layer(layer, features.layers[layer.index], prepared, norm=lifted.norm) for layer in lifted.layers
+    ]
+    embedding, parts = _embedding(layers[-1], lifted.backbone.token_names)
+    affine = prepared.affine
+    attributes: dict[str, Any] = {
+        "source": {"name": scan.name, **(volume.source or {}), "mtime_ns": scan.path.stat().st_mtime_ns},
+        "modality": volume.modality,
+        "shape_read": list(prepared.shape_read),
+        "shape": list(prepared.shape),
+        "affine": None if affine is None else affine.tolist(),
+        "space": None if affine is None else "LPS, millimetre",
+        "spacing": None if affine is None else list(spacing_of(affine)),
+        "windows": [list(window) for window in prepared.windows],
+        "padding": {"after": [0, *padding], "mode": "edge"},
+    }
+    scan_array = prepared.scan[0] if len(prepared.scan) == 1 else prepared.scan
+    return CaseData(scan.id, scan_array, layers, embedding, parts, lifted.backbone.token_names, attributes)
+
+
+def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool) -> LayerData:
+    valid = valid_cells(prepared.shape, layer)
+    dense = features.dense[0]
+    stride, offset = layer.sampling.stride, layer.sampling.offset
+    affine = None
+    if prepared.affine is not None:
+        affine = scaled(prepared.affine, (1, stride, stride), (0, offset, offset)).tolist()
+    attributes = {
+        "layer": layer.index,
+        "module": layer.name,
+        "norm": norm,
+        "stride": [1, stride, stride],
+        "offset": [0, offset, offset],
+        "valid": list(valid),
+        "affine": affine,
+    }
+    slice_mean = dense[:, :, : valid[1], : valid[2]].mean(dim=(2, 3), dtype=torch.float32).T
+    return LayerData(layer.index, _numpy(dense), _numpy(features.tokens[0]), _numpy(slice_mean), attributes)
+
+
+def valid_cells(shape: Shape, layer: Layer) -> Shape:
+    """(d, h, w) of the cells that are at least half scan; those beyond are padding."""
+    stride = layer.sampling.stride
+    return shape[0], cells_within(shape[1], stride), cells_within(shape[2], stride)
+
+
+def _embedding(layer: LayerData, token_names: tuple[str, ...]) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
+    """One vector a volume: mean class token over the slices, if there is one, then mean patch token."""
+    means = {"patch-mean": layer.slice_mean.mean(axis=0)}
+    if token_names[:1] == ("cls",):
+        means = {"cls-mean": layer.tokens[:, 0].mean(axis=0), **means}
+    ends = np.cumsum([len(mean) for mean in means.values()]).tolist()
+    parts = {name: [end - len(mean), end] for (name, mean), end in zip(means.items(), ends, strict=True)}
+    return np.concatenate(list(means.values())).astype(np.float32), parts
+
+
+def _numpy(values: torch.Tensor) -> NDArray[np.float32]:
+    return values.float().cpu().numpy()

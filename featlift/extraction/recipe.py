@@ -1,0 +1,46 @@
+"""The recipe: everything that changes a feature, and nothing else."""
+
+from __future__ import annotations
+
+from featlift.backbones.precision import DTYPES
+from featlift.lifting import LiftedBackbone
+from featlift.store.layout import Recipe
+from featlift.volumes import Preparation
+
+
+def make_recipe(lifted: LiftedBackbone, preparation: Preparation) -> Recipe:
+    """The recipe of a lifted backbone and a preparation, as JSON values.
+
+    Device, batch sizes and workers are not in it: they change a feature by rounding at most. Names of files are not
+    either: the weights' SHA-256 says which they are.
+    """
+    backbone = lifted.backbone
+    planewise = lifted.mode in ("pcg", "pcm")
+    precision = next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype)
+    return {
+        "model": backbone.name,
+        "model_args": {name: _as_json(value) for name, value in sorted(backbone.arguments.items())},
+        "weights_sha256": backbone.weights["sha256"],
+        "rope_periods": backbone.weights.get("rope_periods"),
+        "mean": list(backbone.mean) if lifted.normalise else None,
+        "std": list(backbone.std) if lifted.normalise else None,
+        "mode": lifted.mode,
+        "cycle": ",".join(lifted.cycle) if planewise else None,
+        "token_pooling": lifted.token_pooling if planewise and backbone.token_names else None,
+        "layers": [layer.index for layer in lifted.layers],
+        "norm": lifted.norm,
+        "precision": precision,
+        "orient": preparation.orient,
+        "intensity": preparation.intensity.spec,
+        "spacing": list(preparation.spacing),
+        "size": list(preparation.size),
+        "nan_to": preparation.nan_to,
+        "padding": "edge",
+        "dtype": "float16",
+    }
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return [_as_json(item) for item in value] if isinstance(value, (list, tuple)) else repr(value)

@@ -1,0 +1,69 @@
+"""The run record: what a run did, with which versions, on what. No absolute paths, no patient tags."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+import featlift
+from featlift.extraction.extraction import Outcome
+from featlift.store.layout import Recipe, sha256_of
+
+_PACKAGES = ("torch", "timm", "zarr", "numpy", "nibabel", "SimpleITK")
+
+
+def run_record(
+    recipe: Recipe,
+    weights: dict[str, str],
+    device: torch.device,
+    started: str,
+    seconds: float,
+    skipped: int,
+    outcomes: Sequence[Outcome],
+) -> dict[str, Any]:
+    """A run as JSON values.
+
+    Args:
+        recipe: of the store.
+        weights: where the weights came from.
+        device: where the run computed.
+        started: time of its start, ISO 8601.
+        seconds: its wall time.
+        skipped: scans that were complete already.
+        outcomes: of the others.
+    """
+    stages: Counter[str] = Counter()
+    for outcome in outcomes:
+        stages.update(outcome.seconds)
+    return {
+        "started": started,
+        "seconds": round(seconds, 3),
+        "recipe_sha256": sha256_of(recipe),
+        "weights": weights,
+        "versions": {
+            "featlift": featlift.__version__,
+            "python": platform.python_version(),
+            **{package: _version(package) for package in _PACKAGES},
+        },
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "volumes": {
+            "done": sum(outcome.status == "done" for outcome in outcomes),
+            "skipped": skipped,
+            "failed": sum(outcome.status == "failed" for outcome in outcomes),
+        },
+        "seconds_by_stage": {stage: round(total, 3) for stage, total in stages.items()},
+        "failures": {outcome.id: outcome.reason for outcome in outcomes if outcome.status == "failed"},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,134 @@
+"""One volume of a store."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, NDArray
+
+from featlift.errors import StoreError
+from featlift.store.layout import NAMESPACE
+from featlift.volumes.volume import Affine
+
+
+class CaseLayer:
+    """Features of one layer of one volume. Nothing is read before an array is indexed."""
+
+    def __init__(self, group: zarr.Group) -> None:
+        self._group = group
+
+    @property
+    def dense(self) -> zarr.Array[Any]:
+        """Dense features ``(C, d, h, w)``; index it to read: ``case.dense[:, 10]``."""
+        return _array(self._group, "dense")
+
+    @property
+    def tokens(self) -> zarr.Array[Any] | None:
+        """Global tokens ``(d, g, C)``, or None for a backbone without any."""
+        return _array(self._group, "tokens") if "tokens" in self._group else None
+
+    @property
+    def slice_mean(self) -> zarr.Array[Any]:
+        """Mean of the patch tokens of each slice, ``(d, C)``, padding excluded."""
+        return _array(self._group, "slice_mean")
+
+    @cached_property
+    def affine(self) -> Affine | None:
+        """Maps indices ``(d, h, w, 1)`` of `dense` to LPS millimetres; None where the scan's geometry is unknown."""
+        return _affine(self.dense)
+
+    def sample(self, points: ArrayLike, order: int = 1) -> NDArray[np.float32]:
+        """Features at points in the patient.
+
+        Args:
+            points: ``(N, 3)``, LPS millimetres.
+            order: 0 takes the nearest cell, 1 interpolates linearly. Beyond the outermost cells theirs are repeated.
+
+        Returns:
+            ``(N, C)``.
+
+        Raises:
+            StoreError: the scan's geometry is unknown.
+        """
+        from scipy.ndimage import map_coordinates
+
+        if self.affine is None:
+            raise StoreError("this case has no geometry, so points in millimetres have no place in it")
+        homogeneous = np.column_stack([np.asarray(points, dtype=np.float64), np.ones(len(np.asarray(points)))])
+        indices = np.linalg.solve(self.affine, homogeneous.T)[:3]
+        lows = np.clip(np.floor(indices.min(axis=1)).astype(int), 0, np.array(self.dense.shape[1:]) - 1)
+        highs = np.clip(np.ceil(indices.max(axis=1)).astype(int) + 1, lows + 1, self.dense.shape[1:])
+        box = tuple(slice(int(low), int(high)) for low, high in zip(lows, highs, strict=True))
+        dense = np.asarray(self.dense[(slice(None), *box)], dtype=np.float32)
+        local = indices - lows[:, None]
+        return np.stack([map_coordinates(channel, local, order=order, mode="nearest") for channel in dense], axis=1)
+
+
+class Case(CaseLayer):
+    """One volume: features of its deepest layer, further layers, scan, embedding, geometry."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(zarr.open_group(path, mode="r"))
+        self.id = path.name
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """What is recorded of the volume: source, orientation, padding, keys with size and sha256."""
+        return dict(self._group.attrs[NAMESPACE])  # type: ignore[call-overload,arg-type]
+
+    @property
+    def scan(self) -> zarr.Array[Any]:
+        """What the backbone saw, ``(D, H, W)`` or ``(3, D, H, W)`` float16 in [0, 1], padding excluded."""
+        return _array(self._group, "scan")
+
+    @cached_property
+    def scan_affine(self) -> Affine | None:
+        """Maps indices ``(d, h, w, 1)`` of `scan` to LPS millimetres, or None."""
+        return _affine(self.scan)
+
+    @cached_property
+    def embedding(self) -> NDArray[np.float32]:
+        """One vector for the volume, ``(E,)``."""
+        return np.asarray(_array(self._group, "embedding")[:])
+
+    @property
+    def embedding_parts(self) -> dict[str, tuple[int, int]]:
+        """Name and range of each part of `embedding`."""
+        parts = dict(_array(self._group, "embedding").attrs[NAMESPACE])["parts"]  # type: ignore[call-overload,arg-type]
+        return {name: (low, high) for name, (low, high) in parts.items()}
+
+    @property
+    def valid_cells(self) -> tuple[int, int, int]:
+        """(d, h, w) of the dense cells that are scan; those beyond are padding."""
+        depth, height, width = dict(self.dense.attrs[NAMESPACE])["valid"]  # type: ignore[call-overload,arg-type]
+        return depth, height, width
+
+    @cached_property
+    def layers(self) -> dict[int, CaseLayer]:
+        """Every stored layer by its absolute index, the deepest (the case itself) included."""
+        deepest = int(dict(self.dense.attrs[NAMESPACE])["layer"])  # type: ignore[call-overload,arg-type]
+        layers: dict[int, CaseLayer] = {}
+        if "layers" in self._group:
+            for name, group in self._group["layers"].groups():  # type: ignore[union-attr]
+                layers[int(name)] = CaseLayer(group)
+        return dict(sorted(layers.items())) | {deepest: self}
+
+    def __repr__(self) -> str:
+        return f"<case {self.id}: dense {self.dense.shape}>"
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    if name not in group:
+        raise StoreError(f"{group.store_path}: no array {name!r} in this case; `featlift verify` finds damage")
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def _affine(array: zarr.Array[Any]) -> Affine | None:
+    affine = dict(array.attrs[NAMESPACE])["affine"]  # type: ignore[call-overload,arg-type]
+    return None if affine is None else np.array(affine)

@@ -1,0 +1,71 @@
+"""Files that are either all there or not at all, also after a crash or a power cut."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, have reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` every file and folder below `folder`, and itself."""
+    for place, _, files in os.walk(folder, topdown=False):
+        for file in files:
+            sync(Path(place, file))
+        sync(Path(place))
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a sibling file, then put it in the place of `path` in one step."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        write(draft)
+        sync(draft)
+        draft.replace(path)
+        sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def keys_below(folder: Path) -> Iterator[str]:
+    """Every file below a folder, as a Zarr key, in order."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix()
+
+
+def fingerprint(path: Path) -> dict[str, int | str]:
+    """Size and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def staging_name(case_id: str) -> str:
+    """A folder name that no other process uses and that tells whose it is."""
+    return f"{case_id}~{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether the process that a staging folder belongs to ran on this machine and is gone."""
+    _, host, process, _ = ("~~~" + name).rsplit("~", 3)
+    if host != socket.gethostname() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

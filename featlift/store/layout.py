@@ -1,0 +1,55 @@
+"""Names and places of format 1. docs/store-format.md is the same for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+#: Raised whenever the same recipe would give other features than before.
+FEATURES_VERSION = 1
+
+NAMESPACE = "featlift"  # our part of a group's attributes
+VOLUMES = "volumes"
+STAGING = ".staging"  # outside volumes/: a stray folder inside a Zarr group warns in every listing
+RUNS = "runs"
+INDEX = "index.parquet"
+DAMAGED = "damaged.json"
+METADATA = "zarr.json"
+
+Recipe = dict[str, Any]
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling, so that equal values have equal hashes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256_of(value: Any) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def attributes_of(group: Path) -> dict[str, Any]:
+    """Our attributes of a Zarr group on disk, empty if it has none.
+
+    Raises:
+        OSError: no readable ``zarr.json`` there.
+        ValueError: it is not JSON.
+    """
+    content = json.loads((group / METADATA).read_text())
+    attributes = content.get("attributes", {}) if isinstance(content, dict) else {}
+    ours = attributes.get(NAMESPACE, {})
+    return ours if isinstance(ours, dict) else {}
+
+
+def differing_fields(ours: Recipe, theirs: Recipe) -> list[str]:
+    """Fields in which two recipes differ, each with both values."""
+    names = sorted(ours.keys() | theirs.keys())
+    return [
+        f"{name} (store {canonical(ours.get(name))}, asked {canonical(theirs.get(name))})"
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    ]

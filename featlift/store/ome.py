@@ -1,0 +1,43 @@
+"""OME-Zarr 0.5 metadata of a volume, so that viewers find its grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from featlift.volumes.volume import spacing_of
+
+
+def ome_attributes(grids: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """``{"ome": ...}`` with one multiscales entry a dense array, or nothing where the geometry is unknown.
+
+    OME-Zarr can say scale and translation but no rotation: the full affine stands in our own attributes. The first axis
+    has a type of its own, ``feature``: as a channel axis it would open as hundreds of layers.
+
+    Args:
+        grids: path of each dense array and its attributes, of which ``affine`` is used.
+    """
+    multiscales = []
+    for path, attributes in grids.items():
+        if attributes.get("affine") is None:
+            continue
+        affine = np.array(attributes["affine"])
+        origin = affine[:3, 3][::-1]  # (x, y, z) -> (z, y, x)
+        multiscales.append(
+            {
+                "name": path,
+                "axes": [{"name": "feature", "type": "feature"}]
+                + [{"name": axis, "type": "space", "unit": "millimeter"} for axis in "zyx"],
+                "datasets": [
+                    {
+                        "path": path,
+                        "coordinateTransformations": [
+                            {"type": "scale", "scale": [1.0, *spacing_of(affine)]},
+                            {"type": "translation", "translation": [0.0, *(float(x) for x in origin)]},
+                        ],
+                    }
+                ],
+            }
+        )
+    return {"ome": {"version": "0.5", "multiscales": multiscales}} if multiscales else {}

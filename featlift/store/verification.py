@@ -1,0 +1,59 @@
+"""`featlift verify`: every byte of a store against what was recorded when it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featlift.store.durable import fingerprint
+from featlift.store.layout import METADATA, VOLUMES, attributes_of, sha256_of
+from featlift.store.reading import complete_cases
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is wrong: in which case, which key, and what."""
+
+    case: str
+    key: str
+    what: str
+
+
+def verify(path: Path) -> Iterator[tuple[str, list[Damage]]]:
+    """Read every key of every volume and compare it with its recorded size and SHA-256.
+
+    Yields:
+        The id of each case in turn and its damage, empty if it is sound.
+    """
+    for case_id in complete_cases(path):
+        yield case_id, list(damage_of(path, case_id, thoroughly=True))
+
+
+def damage_of(path: Path, case_id: str, thoroughly: bool) -> Iterator[Damage]:
+    """What is wrong with one volume.
+
+    Args:
+        path: the store.
+        case_id: the case.
+        thoroughly: compare every byte; otherwise only that every key is there in its recorded size.
+    """
+    folder = path / VOLUMES / case_id
+    try:
+        attributes: dict[str, Any] = attributes_of(folder)
+        recorded = attributes.pop("attributes_sha256")
+        keys = attributes["keys"].items()
+    except (OSError, ValueError, KeyError, AttributeError):
+        yield Damage(case_id, METADATA, "unreadable")
+        return
+    if sha256_of(attributes) != recorded:
+        yield Damage(case_id, METADATA, "its attributes are not those that were written")
+    for key, expected in keys:
+        file = folder / key
+        if not file.is_file():
+            yield Damage(case_id, key, "missing")
+        elif (size := file.stat().st_size) != expected["bytes"]:
+            yield Damage(case_id, key, f"{size} bytes instead of {expected['bytes']}")
+        elif thoroughly and fingerprint(file)["sha256"] != expected["sha256"]:
+            yield Damage(case_id, key, "its bytes are not those that were written")

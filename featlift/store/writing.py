@@ -1,0 +1,241 @@
+"""Write a store: volumes appear in it whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from featlift.errors import OutputError, StoreError
+from featlift.store.arrays import as_float16, write_dense, write_scan, write_small
+from featlift.store.durable import fingerprint, is_abandoned, keys_below, staging_name, sync, sync_tree, write_atomically
+from featlift.store.layout import (
+    DAMAGED,
+    FEATURES_VERSION,
+    FORMAT,
+    METADATA,
+    NAMESPACE,
+    RUNS,
+    STAGING,
+    VOLUMES,
+    Recipe,
+    differing_fields,
+    sha256_of,
+)
+from featlift.store.ome import ome_attributes
+from featlift.store.reading import check_store, damaged_cases
+
+
+@dataclass(frozen=True, eq=False)
+class LayerData:
+    """Features of one layer of one volume.
+
+    Attributes:
+        index: absolute index of the layer.
+        dense: ``(C, d, h, w)`` float32, padding included.
+        tokens: ``(d, g, C)``, or ``(1, g, C)`` in mode 3d; g may be 0.
+        slice_mean: ``(d, C)``, padding excluded.
+        attributes: stride, offset, norm and affine of the dense grid.
+    """
+
+    index: int
+    dense: NDArray[Any]
+    tokens: NDArray[Any]
+    slice_mean: NDArray[np.float32]
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class CaseData:
+    """Everything that is stored of one volume.
+
+    Attributes:
+        id: case id.
+        scan: ``(D, H, W)`` or ``(3, D, H, W)``, what the backbone saw, padding excluded.
+        layers: shallow to deep; the deepest stands at the top of the group, the others under ``layers/``.
+        embedding: ``(E,)`` float32.
+        embedding_parts: name of each part of the embedding and its range, such as ``{"cls-mean": [0, 384]}``.
+        token_names: names of the g global tokens.
+        attributes: source, geometry, padding.
+    """
+
+    id: str
+    scan: NDArray[Any]
+    layers: list[LayerData]
+    embedding: NDArray[np.float32]
+    embedding_parts: dict[str, list[int]]
+    token_names: tuple[str, ...] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class StoreWriter:
+    """Adds volumes to a store of one recipe.
+
+    Args:
+        path: the store, created if it is missing.
+        recipe: everything that changes a feature.
+
+    Raises:
+        StoreError: something else is there, or a store of another recipe.
+        OutputError: the place cannot be written.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path = path
+        self.recipe = recipe
+        with _as_output_error(path):
+            if path.exists():
+                self._check_recipe(check_store(path)["recipe"])
+            else:
+                self._create()
+            for folder in (VOLUMES, STAGING, RUNS):
+                (path / folder).mkdir(exist_ok=True)
+            _remove_abandoned((path / STAGING).iterdir())
+
+    def publish(self, case: CaseData) -> None:
+        """Write one volume beside the store's volumes and move it in, in one step, in the place of an older one.
+
+        Raises:
+            VolumeError: a value does not fit float16.
+            OutputError: the disk is full or cannot be written.
+        """
+        staged = self.path / STAGING / staging_name(case.id)
+        with _as_output_error(self.path):
+            try:
+                _write_case(staged, case)
+                _commit_metadata(staged, case)
+                self._move_in(staged, self.path / VOLUMES / case.id)
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
+            self._forget_damage(case.id)
+
+    def record_run(self, name: str, record: dict[str, Any]) -> None:
+        """Keep a run record as ``runs/<name>.json``."""
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        with _as_output_error(self.path):
+            write_atomically(self.path / RUNS / f"{name}.json", lambda draft: draft.write_text(text))
+
+    def remove_if_empty(self) -> None:
+        """Remove a store that holds no volume and no record of any."""
+        if not any((self.path / VOLUMES).iterdir()):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(self.path.parent.glob(f".{self.path.name}~*"))
+        draft = self.path.with_name(staging_name(f".{self.path.name}"))
+        try:
+            ours = {
+                "format": FORMAT,
+                "features_version": FEATURES_VERSION,
+                "recipe": self.recipe,
+                "recipe_sha256": sha256_of(self.recipe),
+            }
+            zarr.create_group(LocalStore(draft), attributes={NAMESPACE: ours})
+            zarr.create_group(LocalStore(draft), path=VOLUMES)
+            sync_tree(draft)
+            draft.rename(self.path)
+            sync(self.path.parent)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _check_recipe(self, theirs: Recipe) -> None:
+        if differences := differing_fields(theirs, self.recipe):
+            raise StoreError(
+                f"{self.path} was made with another recipe: {'; '.join(differences)}. "
+                "Give another -o, or --overwrite to erase it"
+            )
+
+    def _move_in(self, staged: Path, place: Path) -> None:
+        """The commit. An older volume is moved aside first: a folder cannot be renamed onto a filled one."""
+        if place.exists():
+            aside = self.path / STAGING / staging_name(place.name)
+            place.rename(aside)
+            staged.rename(place)
+            sync(place.parent)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            staged.rename(place)
+            sync(place.parent)
+
+    def _forget_damage(self, case_id: str) -> None:
+        damaged = damaged_cases(self.path)
+        if case_id in damaged:
+            del damaged[case_id]
+            write_damaged(self.path, damaged)
+
+
+def _remove_abandoned(folders: Iterable[Path]) -> None:
+    """Clear away what a killed process was writing."""
+    for folder in folders:
+        if is_abandoned(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_damaged(path: Path, damaged: dict[str, list[str]]) -> None:
+    """Keep the list of cases that `verify` found damaged, so that the next `extract` makes them again."""
+    if damaged:
+        text = json.dumps(damaged, indent=2) + "\n"
+        write_atomically(path / DAMAGED, lambda draft: draft.write_text(text))
+    else:
+        (path / DAMAGED).unlink(missing_ok=True)
+
+
+def _write_case(folder: Path, case: CaseData) -> None:
+    """Write the arrays of a volume; without the group's own metadata it is not yet a volume."""
+    store = LocalStore(folder)
+    scan_attributes = {NAMESPACE: {"affine": case.attributes.get("affine")}}
+    write_scan(store, "scan", as_float16(case.scan, "the scan's intensities"), scan_attributes)
+    parts = {NAMESPACE: {"parts": case.embedding_parts}}
+    write_small(store, "embedding", case.embedding, ("feature",), parts)
+    for layer in case.layers:
+        prefix = _prefix(case, layer)
+        write_dense(
+            store, f"{prefix}dense", as_float16(layer.dense, "dense features"), {NAMESPACE: layer.attributes}
+        )
+        write_small(store, f"{prefix}slice_mean", layer.slice_mean, ("z", "feature"), {})
+        if case.token_names:
+            names = {NAMESPACE: {"names": list(case.token_names)}}
+            tokens = as_float16(layer.tokens, "global tokens")
+            write_small(store, f"{prefix}tokens", tokens, ("z", "token", "feature"), names)
+
+
+def _commit_metadata(folder: Path, case: CaseData) -> None:
+    """Write the group's metadata, which says what belongs to it: the last file of a volume."""
+    for layers in {f"{_prefix(case, layer)}".rstrip("/") for layer in case.layers} - {""}:
+        zarr.create_group(LocalStore(folder), path=layers)
+    if len(case.layers) > 1:
+        zarr.create_group(LocalStore(folder), path="layers")
+    (folder / METADATA).unlink(missing_ok=True)  # zarr makes parent groups on its own; this one comes last
+    sync_tree(folder)
+    ours: dict[str, Any] = {"id": case.id, **case.attributes}
+    ours["keys"] = {key: fingerprint(folder / key) for key in keys_below(folder)}
+    ours["attributes_sha256"] = sha256_of(ours)
+    grids = {f"{_prefix(case, layer)}dense": layer.attributes for layer in case.layers}
+    zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours, **ome_attributes(grids)})
+    sync(folder / METADATA)
+    sync(folder)
+
+
+def _prefix(case: CaseData, layer: LayerData) -> str:
+    return "" if layer is case.layers[-1] else f"layers/{layer.index}/"
+
+
+@contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}; check the path, its permissions and free space") from error

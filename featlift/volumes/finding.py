@@ -1,0 +1,79 @@
+"""Find the scans among the inputs, and give each its case id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from featlift.errors import InputError
+from featlift.volumes.reading import suffix_of
+
+_LONGEST_ID = 200  # bytes; a staged folder adds host, process and a random part, and file systems stop at 255
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan on disk.
+
+    Attributes:
+        id: case id: the path below the input folder, "/" as "__", extension dropped.
+        path: where the file is.
+        name: the path below the input folder, for people and for the store.
+    """
+
+    id: str
+    path: Path
+    name: str
+
+
+def find_scans(inputs: Sequence[str | Path], glob: str | None = None, exclude: Sequence[str] = ()) -> list[Scan]:
+    """Find every scan in files and folders (recursively), ordered by case id.
+
+    Args:
+        inputs: files and folders.
+        glob: only paths below the input folder that match this pattern, such as ``*_T1.nii.gz``.
+        exclude: patterns of paths to leave out, such as ``*_label.nrrd``.
+
+    Raises:
+        InputError: an input that does not exist, no scan at all, or two scans with one id.
+    """
+    found: dict[str, Scan] = {}
+    for scan in (scan for given in inputs for scan in _scans_of(Path(given))):
+        if (glob and not _matches(scan.name, glob)) or any(_matches(scan.name, pattern) for pattern in exclude):
+            continue
+        other = found.setdefault(scan.id, scan)
+        if other.path.resolve() != scan.path.resolve():
+            raise InputError(f"two scans with the id {scan.id}: {other.name} and {scan.name}; rename one or exclude it")
+    if not found:
+        filters = " that match --glob and --exclude" if glob or exclude else ""
+        raise InputError(f"no scans{filters} in {', '.join(map(str, inputs))} (.nii, .nii.gz, .nrrd, .mha)")
+    return [found[id_] for id_ in sorted(found)]
+
+
+def _scans_of(given: Path) -> Iterator[Scan]:
+    if given.is_file():
+        yield _scan(given, given.name)
+    elif given.is_dir():
+        for folder, folders, files in os.walk(given):  # does not follow links, so it cannot loop
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
+            for file in sorted(files):
+                path = Path(folder, file)
+                if suffix_of(path) and not file.startswith("."):
+                    yield _scan(path, path.relative_to(given).as_posix())
+    else:
+        raise InputError(f"{given}: no such file or folder")
+
+
+def _scan(path: Path, name: str) -> Scan:
+    suffix = suffix_of(path) or path.suffix
+    case_id = name[: len(name) - len(suffix)].replace("/", "__").lstrip(".") or "scan"
+    if len(case_id.encode()) > _LONGEST_ID:
+        raise InputError(f"{name}: its case id would be longer than {_LONGEST_ID} bytes; shorten the path")
+    return Scan(case_id, path, name)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch(name, pattern) or fnmatch(name.rpartition("/")[2], pattern)

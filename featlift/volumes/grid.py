@@ -1,0 +1,81 @@
+"""The grid of a volume: spacing, size, padding to whole patches."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import VolumeError
+from featlift.volumes.volume import Affine, scaled, spacing_of
+
+Shape = tuple[int, int, int]
+
+
+def target_shape(shape: Shape, affine: Affine | None, spacing: tuple[float, ...], size: tuple[int, ...]) -> Shape:
+    """Shape that a volume gets under ``--spacing`` and ``--size``.
+
+    Args:
+        shape: (D, H, W) as it is.
+        affine: for its spacing.
+        spacing: wanted millimetres, one number for all axes or (d, h, w), 0 keeps an axis; empty keeps all.
+        size: wanted voxels: (longer in-plane side,) with proportions kept, (H, W), or (D, H, W), 0 keeps an axis;
+            empty keeps all.
+
+    Raises:
+        VolumeError: a spacing is asked for and the volume's is unknown.
+    """
+    depth, height, width = shape
+    if spacing:
+        if affine is None:
+            raise VolumeError("its spacing is unknown, so --spacing cannot be met: use --size")
+        wanted = spacing * 3 if len(spacing) == 1 else spacing
+        depth, height, width = (
+            max(1, round(n * now / want)) if want else n
+            for n, now, want in zip(shape, spacing_of(affine), wanted, strict=True)
+        )
+    if len(size) == 1:
+        longer = max(height, width)
+        height, width = max(1, round(height * size[0] / longer)), max(1, round(width * size[0] / longer))
+    elif size:
+        wanted_size = (0, *size)[-3:]
+        depth, height, width = (want or n for n, want in zip((depth, height, width), wanted_size, strict=True))
+    return depth, height, width
+
+
+def resample(
+    channels: NDArray[np.float32], affine: Affine | None, shape: Shape
+) -> tuple[NDArray[np.float32], Affine | None]:
+    """Resample ``(C, D, H, W)`` to another shape over the same field of view: linear, low-passed when shrinking."""
+    before = channels.shape[1:]
+    if tuple(before) == shape:
+        return channels, affine
+    import torch
+    import torch.nn.functional as F
+
+    def linear(images: torch.Tensor, to: tuple[int, int]) -> torch.Tensor:
+        return F.interpolate(images, to, mode="bilinear", align_corners=False, antialias=True)
+
+    values = torch.from_numpy(np.ascontiguousarray(channels))
+    if tuple(before[1:]) != shape[1:]:
+        values = linear(values.transpose(0, 1), shape[1:]).transpose(0, 1)
+    if before[0] != shape[0]:
+        values = linear(values.transpose(1, 2), (shape[0], shape[2])).transpose(1, 2)
+    if affine is not None:
+        steps = tuple(old / new for old, new in zip(before, shape, strict=True))
+        affine = scaled(affine, steps, tuple((step - 1) / 2 for step in steps))
+    return values.contiguous().numpy(), affine
+
+
+def padding_to(shape: Shape, stride: int) -> tuple[int, int]:
+    """Voxels to add after the last row and column so that H and W are whole patches."""
+    return -shape[1] % stride, -shape[2] % stride
+
+
+def pad(channels: NDArray[np.float32], padding: tuple[int, int]) -> NDArray[np.float32]:
+    """Continue the last row and column of ``(C, D, H, W)``: an edge of zeros would be the strongest feature there."""
+    return np.pad(channels, ((0, 0), (0, 0), (0, padding[0]), (0, padding[1])), mode="edge")
+
+
+def cells_within(size: int, stride: int) -> int:
+    """How many feature cells along an axis of `size` voxels are at least half scan, the rest being padding."""
+    return max(1, (size + stride // 2) // stride)

@@ -1,0 +1,33 @@
+"""Bring a volume to the axis order in which every case of a cohort looks the same to the backbone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.volumes.volume import Affine
+
+#: ``LPS``: D runs from inferior to superior, H from anterior to posterior, W from right to left, each as nearly as the
+#: volume's own axes allow. ``native``: as in the file.
+Orientation = Literal["LPS", "native"]
+
+_TARGET = (2, 1, 0)  # patient axis (x, y, z) that D, H and W follow
+
+
+def orient_lps(array: NDArray[np.float32], affine: Affine) -> tuple[NDArray[np.float32], Affine]:
+    """Permute and flip the axes of ``(D, H, W)`` to the closest LPS order; voxels keep their place in the patient."""
+    from nibabel.orientations import io_orientation
+
+    closest = io_orientation(affine)  # for every array axis: the patient axis it is closest to, and its sign
+    order = [int(np.flatnonzero(closest[:, 0] == axis)[0]) for axis in _TARGET]
+    flipped = [closest[axis, 1] < 0 for axis in order]
+    array = array.transpose(order)
+    grid = np.zeros((4, 4))  # new indices -> old indices
+    grid[3, 3] = 1
+    for new, (old, flip) in enumerate(zip(order, flipped, strict=True)):
+        grid[old, new] = -1 if flip else 1
+        grid[old, 3] = array.shape[new] - 1 if flip else 0
+    array = array[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
+    return np.ascontiguousarray(array), affine @ grid

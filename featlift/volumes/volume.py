@@ -1,0 +1,46 @@
+"""A volume: an array and where it lies in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Affine = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One scan.
+
+    Attributes:
+        array: ``(D, H, W)`` float32, in the units of the file (HU for CT).
+        affine: 4x4, maps indices ``(d, h, w, 1)`` to LPS millimetres; None where the file does not say.
+        modality: ``CT``, ``MR``, ... if the file says.
+        source: what identifies the file: its ``bytes`` and ``sha256``. No path, no patient tag.
+    """
+
+    array: NDArray[np.float32]
+    affine: Affine | None = None
+    modality: str | None = None
+    source: dict[str, Any] | None = None
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Millimetres between voxels along (d, h, w), or None."""
+        return None if self.affine is None else spacing_of(self.affine)
+
+
+def spacing_of(affine: Affine) -> tuple[float, float, float]:
+    """Millimetres between voxels along the three axes of an affine."""
+    d, h, w = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(d), float(h), float(w)
+
+
+def scaled(affine: Affine, scale: tuple[float, ...], offset: tuple[float, ...]) -> Affine:
+    """Affine of a grid whose index i sits at index ``offset + scale * i`` of the grid of `affine`, axis by axis."""
+    grid = np.diag([*scale, 1.0])
+    grid[:3, 3] = offset
+    return np.asarray(affine @ grid)

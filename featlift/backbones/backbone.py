@@ -62,6 +62,7 @@ class Backbone(nn.Module, ABC):
         arguments: the model arguments that differ from the name's own.
     """
 
+    net: Any
     layers: tuple[Layer, ...]
     num_blocks: int
     token_names: tuple[str, ...] = ()
@@ -84,12 +85,12 @@ class Backbone(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the weights, in which the network computes."""
-        return next(self.net.parameters()).dtype
+        return next(self.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return next(self.net.parameters()).device
+        return next(self.parameters()).device
 
     @abstractmethod
     def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,7 +60,7 @@ class ConvolutionalBackbone(Backbone):
         """See `Backbone.norm`: only ConvNeXt has one, for its last stage."""
         if self.family != "ConvNeXt" or layer != self.layers[-1]:
             return planes, tokens
-        net: Any = self.net
+        net = self.net
         # before the pooling (norm_pre) or, as published, after it (head.norm): whichever the model has
         norm = net.norm_pre if not isinstance(net.norm_pre, nn.Identity) else net.head.norm
         maps = planes.reshape(-1, *planes.shape[-3:]).permute(0, 3, 1, 2)
@@ -79,7 +79,7 @@ class ConvolutionalBackbone(Backbone):
 
     def _find_layers(self, stage_lengths: list[int]) -> tuple[Layer, ...]:
         """The outputs that ``feature_info`` names, with the position of their cells."""
-        net: Any = self.net
+        net = self.net
         sampling = compose(Sampling(), _main_path(self._stem, self.family))
         after, ends = 0, {0: (0, sampling)}  # stage -> (blocks run by then, sampling)
         for stage, length in enumerate(stage_lengths, start=1):

@@ -160,8 +160,10 @@ def _download(timm_name: str) -> tuple[Path, str]:
         ) from error
     except (RepositoryNotFoundError, EntryNotFoundError) as error:
         # without a network the hub library raises a subclass of EntryNotFoundError
-        raise WeightsError(f"{timm_name}: {repository}/{filename} is not in the cache and not to be had from the hub "
-                           f"({type(error).__name__}): check the network and HF_HUB_OFFLINE, {way_out}") from error
+        raise WeightsError(
+            f"{timm_name}: {repository}/{filename} is not in the cache and not to be had from the hub "
+            f"({type(error).__name__}): check the network and HF_HUB_OFFLINE, {way_out}"
+        ) from error
     except Exception as error:  # network stacks raise many kinds
         raise WeightsError(
             f"{timm_name}: downloading {repository} failed ({type(error).__name__}): check the network, {way_out}"

@@ -15,10 +15,12 @@ PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def resolve_precision(choice: str, device: torch.device) -> Precision:
-    """Resolve ``auto``: bfloat16 where the hardware multiplies it natively, else float32.
+def resolve_precision(choice: str, device: torch.device, family: str) -> Precision:
+    """Resolve ``auto``: bfloat16 for transformers where the hardware multiplies it natively, else float32.
 
-    That is CUDA from compute capability 8.0 on, and CPUs with AMX or AVX512-BF16.
+    That is CUDA from compute capability 8.0 on, and CPUs with AMX or AVX512-BF16. Convolutional networks stay in
+    float32: their batch norms and narrow layers lose too much (EfficientNet-Lite0's features keep a mean cosine of
+    0.99 to float32 and single cells fall to 0.93, where a ViT-S keeps 0.9999 everywhere).
 
     Raises:
         ModelError: an unknown choice.
@@ -27,6 +29,8 @@ def resolve_precision(choice: str, device: torch.device) -> Precision:
         raise ModelError(f"precision {choice!r}: choose one of {', '.join(get_args(PrecisionChoice))}")
     if choice != "auto":
         return choice  # type: ignore[return-value]
+    if family not in ("VisionTransformer", "Eva"):
+        return "fp32"
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):

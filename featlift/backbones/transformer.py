@@ -39,7 +39,7 @@ class TransformerBackbone(Backbone):
 
     def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """See `Backbone.embed`."""
-        net: Any = self.net
+        net = self.net
         height, width = (n // self.stride for n in slices.shape[-2:])
         sequence = net._pos_embed(net.patch_embed(slices))
         sequence = net.norm_pre(sequence[0] if isinstance(sequence, tuple) else sequence)
@@ -47,14 +47,14 @@ class TransformerBackbone(Backbone):
 
     def run_block(self, index: int, planes: Tensor, tokens: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Backbone.run_block`."""
-        block = self.net.blocks[index]  # type: ignore[index]
+        block = self.net.blocks[index]
         sequence = torch.cat([tokens, planes.flatten(1, 2)], dim=1)
         sequence = block(sequence) if rope is None else block(sequence, rope=rope)
         return self._split(sequence, *planes.shape[1:3])
 
     def rope(self, index: int, rows: int, columns: int) -> Tensor | None:
         """See `Backbone.rope`."""
-        rope: Any = getattr(self.net, "rope", None)
+        rope = getattr(self.net, "rope", None)
         if rope is None:
             return None
         embedding: Tensor = rope.get_embed(shape=(rows, columns))
@@ -64,13 +64,12 @@ class TransformerBackbone(Backbone):
         """See `Backbone.rope_3d`."""
         if not has_dinov3_rope(self.net):
             return super().rope_3d(depth, height, width)
-        rope: Any = self.net.rope
+        rope = self.net.rope
         return rope_3d((depth, height, width), rope.dim, rope.temperature, rope.periods.device)
 
     def norm(self, layer: Layer, planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """See `Backbone.norm`: timm applies its final norm to every layer that is asked for with it."""
-        norm: Any = self.net.norm
-        return norm(planes), norm(tokens)
+        return self.net.norm(planes), self.net.norm(tokens)
 
     def _split(self, sequence: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         """Take a sequence ``(N, g + R*S, C)`` apart into planes ``(N, R, S, C)`` and tokens ``(N, g, C)``."""
@@ -79,8 +78,8 @@ class TransformerBackbone(Backbone):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TransformerBackbone:
         # timm recomputes its periods when a cast rounds them, which would lose those of the weights' file
-        periods = self.net.rope.periods if has_dinov3_rope(self.net) else None  # type: ignore[union-attr]
-        super()._apply(fn, recurse)
+        periods = self.net.rope.periods if has_dinov3_rope(self.net) else None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if periods is not None:
-            self.net.rope.periods = periods.to(self.device)  # type: ignore[union-attr,operator]
+            self.net.rope.periods = periods.to(self.device)
         return self

@@ -64,7 +64,7 @@ def sha256_of_state(state: State) -> str:
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -147,7 +147,7 @@ def _to_timm(net: nn.Module, official: State) -> State:
 
 
 def _check_key_bias(official: State) -> None:
-    """timm's DINOv3 has no key bias: make sure that the file's is masked or zero."""
+    """Make sure that the key bias is masked or zero, because DINOv3 in timm has none."""
     for key, bias in official.items():
         if not key.endswith("attn.qkv.bias"):
             continue

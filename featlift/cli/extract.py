@@ -128,10 +128,10 @@ def _lifted(
     if output.exists() and (recipe := check_store(output)["recipe"]) and precision == "auto" and not overwrite:
         precision = recipe.get("precision", "auto")
     place_on = resolve_device(device)
-    resolved = resolve_precision(precision, place_on)
     if (load["weights"] or "").startswith("random:"):
         typer.echo("featlift: random weights: these features mean nothing", err=True)
-    return lifting.lift(place(load_backbone(name, **load), place_on, resolved), **lift)
+    backbone = load_backbone(name, **load)
+    return lifting.lift(place(backbone, place_on, resolve_precision(precision, place_on, backbone.family)), **lift)
 
 
 def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrite: bool) -> None:
@@ -212,7 +212,8 @@ def _erase_other(output: Path, recipe: dict[str, Any]) -> None:
         return
     size = sum(key["bytes"] for case_id in store for key in store[case_id].attributes["keys"].values())
     typer.echo(
-        f"{output}: erasing {len(store)} volumes ({human_bytes(size)}), another recipe: {'; '.join(differences)}", err=True
+        f"{output}: erasing {len(store)} volumes ({human_bytes(size)}), another recipe: {'; '.join(differences)}",
+        err=True,
     )
     shutil.rmtree(output)
 

@@ -16,7 +16,9 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         typer.echo(json.dumps([entry.as_dict() for entry in entries], indent=2))
         return
-    typer.echo(f"{'name':<19}{'family':<14}{'stride':>6}{'width':>7}{'depth':>7}{'params':>9}  {'here':<6}weights, licence")
+    typer.echo(
+        f"{'name':<19}{'family':<14}{'stride':>6}{'width':>7}{'depth':>7}{'params':>9}  {'here':<6}weights, licence"
+    )
     for entry in entries:
         typer.echo(
             f"{entry.name:<19}{entry.family:<14}{entry.stride:>6}{entry.width:>7}{entry.depth:>7}"

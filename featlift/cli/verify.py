@@ -26,8 +26,12 @@ def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
     try:
         write_damaged(store, damaged)
     except OSError as error:
-        typer.echo(f"featlift: cannot note this in the store ({error.strerror}), so extract will not repair it", err=True)
+        typer.echo(
+            f"featlift: cannot note this in the store ({error.strerror}), so extract will not repair it", err=True
+        )
     if damaged:
-        typer.echo(f"{store}: {len(damaged)} of {len(opened)} volumes damaged; run the same extract again to repair them")
+        typer.echo(
+            f"{store}: {len(damaged)} of {len(opened)} volumes damaged; run the same extract again to repair them"
+        )
         raise typer.Exit(1)
     typer.echo(f"{store}: all {len(opened)} volumes are as written")

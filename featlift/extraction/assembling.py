@@ -20,9 +20,7 @@ def assemble(
     scan: Scan, volume: Volume, prepared: Prepared, lifted: LiftedBackbone, features: Features, padding: tuple[int, int]
 ) -> CaseData:
     """Everything that is stored of one volume, padded cells left out of every mean."""
-    layers = [
-        _layer(layer, features.layers[layer.index], prepared, norm=lifted.norm) for layer in lifted.layers
-    ]
+    layers = [_layer(layer, features.layers[layer.index], prepared, norm=lifted.norm) for layer in lifted.layers]
     embedding, parts = _embedding(layers[-1], lifted.backbone.token_names)
     affine = prepared.affine
     attributes: dict[str, Any] = {

@@ -50,7 +50,9 @@ def run_record(
             "python": platform.python_version(),
             **{package: _version(package) for package in _PACKAGES},
         },
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}",
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "volumes": {
             "done": sum(outcome.status == "done" for outcome in outcomes),

@@ -92,7 +92,7 @@ class LiftedBackbone(nn.Module):
         for run in runs:
             planes = to_planes(x, run.plane)
             g = self._pool(g, planes.shape[1])
-            x, g = self._apply(run, planes, g)
+            x, g = self._advance(run, planes, g)
             if self.token_pooling == "depth":
                 g = pool_adaptive(g, depth)
             self._read(features, run.blocks.stop, x, g, depth)
@@ -122,7 +122,7 @@ class LiftedBackbone(nn.Module):
         batch, depth, _, *image = slices.shape
         return self._run(Run("HW", blocks), (batch, depth, *image), planes_and_tokens, None)
 
-    def _apply(self, run: Run, planes: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    def _advance(self, run: Run, planes: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Run blocks on planes ``(B, P, R, S, C)`` with their tokens ``(B, P, g, C)``; return the volume and tokens.
 
         Without gradients, blocks that keep the shape write each batch of planes back where it came from.
@@ -247,4 +247,5 @@ class _Assembly:
         """Everything, ``(B, P, ...)``."""
         if self._target is not None:
             return self._target
-        return torch.cat(self._parts).unflatten(0, self._lead)
+        parts = torch.cat(self._parts)
+        return parts.view(*self._lead, *parts.shape[1:])

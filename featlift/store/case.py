@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -78,7 +78,7 @@ class Case(CaseLayer):
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """What is recorded of the volume: source, orientation, padding, keys with size and sha256."""
-        return dict(self._group.attrs[NAMESPACE])  # type: ignore[call-overload,arg-type]
+        return _attributes(self._group)
 
     @property
     def scan(self) -> zarr.Array[Any]:
@@ -98,19 +98,19 @@ class Case(CaseLayer):
     @property
     def embedding_parts(self) -> dict[str, tuple[int, int]]:
         """Name and range of each part of `embedding`."""
-        parts = dict(_array(self._group, "embedding").attrs[NAMESPACE])["parts"]  # type: ignore[call-overload,arg-type]
+        parts = _attributes(_array(self._group, "embedding"))["parts"]
         return {name: (low, high) for name, (low, high) in parts.items()}
 
     @property
     def valid_cells(self) -> tuple[int, int, int]:
         """(d, h, w) of the dense cells that are scan; those beyond are padding."""
-        depth, height, width = dict(self.dense.attrs[NAMESPACE])["valid"]  # type: ignore[call-overload,arg-type]
+        depth, height, width = _attributes(self.dense)["valid"]
         return depth, height, width
 
     @cached_property
     def layers(self) -> dict[int, CaseLayer]:
         """Every stored layer by its absolute index, the deepest (the case itself) included."""
-        deepest = int(dict(self.dense.attrs[NAMESPACE])["layer"])  # type: ignore[call-overload,arg-type]
+        deepest = int(_attributes(self.dense)["layer"])
         layers: dict[int, CaseLayer] = {}
         if "layers" in self._group:
             for name, group in self._group["layers"].groups():  # type: ignore[union-attr]
@@ -129,6 +129,10 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     return array
 
 
+def _attributes(node: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:
+    return cast(dict[str, Any], node.attrs[NAMESPACE])
+
+
 def _affine(array: zarr.Array[Any]) -> Affine | None:
-    affine = dict(array.attrs[NAMESPACE])["affine"]  # type: ignore[call-overload,arg-type]
+    affine = _attributes(array)["affine"]
     return None if affine is None else np.array(affine)

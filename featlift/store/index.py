@@ -104,9 +104,7 @@ def _csv(path: Path) -> pa.Table:
     import pyarrow.csv
 
     try:
-        table = pyarrow.csv.read_csv(
-            path, convert_options=pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})
-        )
+        table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types={"id": pa.string()}))
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: not a readable CSV ({error})") from error
     if "id" not in table.column_names:

@@ -32,16 +32,23 @@ def sha256_of(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def attributes_of(group: Path) -> dict[str, Any]:
-    """Our attributes of a Zarr group on disk, empty if it has none.
+def metadata_of(group: Path) -> dict[str, Any]:
+    """A Zarr group's metadata document.
 
     Raises:
         OSError: no readable ``zarr.json`` there.
-        ValueError: it is not JSON.
+        ValueError: it is not a JSON object.
     """
-    content = json.loads((group / METADATA).read_text())
-    attributes = content.get("attributes", {}) if isinstance(content, dict) else {}
-    ours = attributes.get(NAMESPACE, {})
+    document = json.loads((group / METADATA).read_bytes())
+    if not isinstance(document, dict):
+        raise ValueError(f"{METADATA} holds no object")
+    return document
+
+
+def attributes_of(group: Path) -> dict[str, Any]:
+    """Our attributes of a Zarr group on disk, empty if it has none; errors as `metadata_of`."""
+    attributes = metadata_of(group).get("attributes")
+    ours = attributes.get(NAMESPACE) if isinstance(attributes, dict) else None
     return ours if isinstance(ours, dict) else {}
 
 

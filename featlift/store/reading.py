@@ -9,7 +9,7 @@ from typing import Any
 
 from featlift.errors import InputError, StoreError
 from featlift.store.case import Case
-from featlift.store.layout import DAMAGED, FORMAT, METADATA, VOLUMES, Recipe, attributes_of
+from featlift.store.layout import DAMAGED, FORMAT, METADATA, VOLUMES, Recipe, attributes_of, sha256_of
 
 
 def open_store(path: str | Path) -> Store:
@@ -35,6 +35,8 @@ def check_store(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is a Zarr store, but not one of featlift's")
     if attributes["format"] > FORMAT:
         raise StoreError(f"{path} has format {attributes['format']}, this featlift reads up to {FORMAT}: update it")
+    if sha256_of(attributes["recipe"]) != attributes.get("recipe_sha256"):
+        raise StoreError(f"{path}: the recipe in its {METADATA} is not the one that was written: the file is damaged")
     return attributes
 
 
@@ -74,7 +76,9 @@ class Store(Mapping[str, Case]):
 
     def __getitem__(self, case_id: str) -> Case:
         if case_id not in self._ids:
-            raise KeyError(f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them")
+            raise KeyError(
+                f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them"
+            )
         return Case(self.path / VOLUMES / case_id)
 
     def __iter__(self) -> Iterator[str]:

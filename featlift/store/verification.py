@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from featlift.store.durable import fingerprint
-from featlift.store.layout import METADATA, VOLUMES, attributes_of, sha256_of
+from featlift.store.layout import METADATA, NAMESPACE, VOLUMES, metadata_of, sha256_of
 from featlift.store.reading import complete_cases
 
 
@@ -41,14 +40,15 @@ def damage_of(path: Path, case_id: str, thoroughly: bool) -> Iterator[Damage]:
     """
     folder = path / VOLUMES / case_id
     try:
-        attributes: dict[str, Any] = attributes_of(folder)
-        recorded = attributes.pop("attributes_sha256")
+        document = metadata_of(folder)
+        attributes = document["attributes"][NAMESPACE]
+        recorded = attributes.pop("metadata_sha256")
         keys = attributes["keys"].items()
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
         yield Damage(case_id, METADATA, "unreadable")
         return
-    if sha256_of(attributes) != recorded:
-        yield Damage(case_id, METADATA, "its attributes are not those that were written")
+    if sha256_of(document) != recorded:
+        yield Damage(case_id, METADATA, "not what was written")
     for key, expected in keys:
         file = folder / key
         if not file.is_file():
@@ -56,4 +56,4 @@ def damage_of(path: Path, case_id: str, thoroughly: bool) -> Iterator[Damage]:
         elif (size := file.stat().st_size) != expected["bytes"]:
             yield Damage(case_id, key, f"{size} bytes instead of {expected['bytes']}")
         elif thoroughly and fingerprint(file)["sha256"] != expected["sha256"]:
-            yield Damage(case_id, key, "its bytes are not those that were written")
+            yield Damage(case_id, key, "not what was written")

@@ -17,7 +17,15 @@ from zarr.storage import LocalStore
 
 from featlift.errors import OutputError, StoreError
 from featlift.store.arrays import as_float16, write_dense, write_scan, write_small
-from featlift.store.durable import fingerprint, is_abandoned, keys_below, staging_name, sync, sync_tree, write_atomically
+from featlift.store.durable import (
+    fingerprint,
+    is_abandoned,
+    keys_below,
+    staging_name,
+    sync,
+    sync_tree,
+    write_atomically,
+)
 from featlift.store.layout import (
     DAMAGED,
     FEATURES_VERSION,
@@ -29,6 +37,7 @@ from featlift.store.layout import (
     VOLUMES,
     Recipe,
     differing_fields,
+    metadata_of,
     sha256_of,
 )
 from featlift.store.ome import ome_attributes
@@ -199,9 +208,7 @@ def _write_case(folder: Path, case: CaseData) -> None:
     write_small(store, "embedding", case.embedding, ("feature",), parts)
     for layer in case.layers:
         prefix = _prefix(case, layer)
-        write_dense(
-            store, f"{prefix}dense", as_float16(layer.dense, "dense features"), {NAMESPACE: layer.attributes}
-        )
+        write_dense(store, f"{prefix}dense", as_float16(layer.dense, "dense features"), {NAMESPACE: layer.attributes})
         write_small(store, f"{prefix}slice_mean", layer.slice_mean, ("z", "feature"), {})
         if case.token_names:
             names = {NAMESPACE: {"names": list(case.token_names)}}
@@ -211,17 +218,13 @@ def _write_case(folder: Path, case: CaseData) -> None:
 
 def _commit_metadata(folder: Path, case: CaseData) -> None:
     """Write the group's metadata, which says what belongs to it: the last file of a volume."""
-    for layers in {f"{_prefix(case, layer)}".rstrip("/") for layer in case.layers} - {""}:
-        zarr.create_group(LocalStore(folder), path=layers)
-    if len(case.layers) > 1:
-        zarr.create_group(LocalStore(folder), path="layers")
-    (folder / METADATA).unlink(missing_ok=True)  # zarr makes parent groups on its own; this one comes last
+    for layer in case.layers[:-1]:
+        zarr.create_group(LocalStore(folder), path=_prefix(case, layer).rstrip("/"))
     sync_tree(folder)
-    ours: dict[str, Any] = {"id": case.id, **case.attributes}
-    ours["keys"] = {key: fingerprint(folder / key) for key in keys_below(folder)}
-    ours["attributes_sha256"] = sha256_of(ours)
+    ours = {"id": case.id, **case.attributes, "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
     grids = {f"{_prefix(case, layer)}dense": layer.attributes for layer in case.layers}
-    zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours, **ome_attributes(grids)})
+    group = zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours, **ome_attributes(grids)})
+    group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(metadata_of(folder))}
     sync(folder / METADATA)
     sync(folder)
 

@@ -1,0 +1,38 @@
+# Two commands set everything up on a fresh machine: `make demo` runs the main job, `make test` the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+SHELL := /bin/bash
+
+.PHONY: demo test check soak bench clean
+
+demo: .venv/demo
+	$(BIN)/python -m featlift.demo demo
+	$(BIN)/featlift extract demo/scans -o demo/brain-2d.zarr --model efficientnet-lite0 --mode 2d --size 256 --layers stride16
+	$(BIN)/featlift extract demo/scans -o demo/brain-pcg.zarr --model efficientnet-lite0 --mode pcg --size 256 --layers stride16
+	$(BIN)/featlift info demo/brain-pcg.zarr
+	@echo
+	@echo "The features of a real brain, slice by slice (demo/brain-2d.zarr) and lifted to 3D (demo/brain-pcg.zarr)."
+	@echo "Where to look next: docs/getting-started.md reads them in Python and extracts your own scans."
+
+test: check
+	$(BIN)/python -m pytest -m "not soak"
+
+check: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: .venv/test
+	$(BIN)/python -m pytest -m soak
+
+bench: .venv/test
+	$(BIN)/python -m benchmarks.extract
+
+clean:
+	rm -rf .venv demo build *.egg-info
+
+# One set of exact versions for everything: see constraints.txt.
+.venv/%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	touch $@

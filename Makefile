@@ -31,8 +31,8 @@ bench: .venv/test
 clean:
 	rm -rf .venv demo build *.egg-info
 
-# One set of exact versions for everything: see constraints.txt.
+# The file .venv/EXTRA says that the extra is installed. One set of exact versions for everything: constraints.txt.
 .venv/%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
-	touch $@
+	touch $@ $(if $(filter test,$*),.venv/demo)

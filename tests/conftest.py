@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ import torch
 
 from featlift import load_backbone
 from featlift.backbones.backbone import Backbone
+from featlift.cli.main import main
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -52,12 +56,40 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture
-def featlift(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the real command in a temporary folder."""
+@dataclass(frozen=True)
+class Done:
+    """A command that ran."""
 
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def featlift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Run the command line in a temporary folder: the real entry point, without the wait for a new interpreter."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["featlift", *map(str, arguments)])
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return Done(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def featlift_process(tmp_path: Path) -> Callable[..., Done]:
+    """Run the command line as a process of its own."""
+
+    def run(*arguments: object, **environment: str) -> Done:
+        done = subprocess.run(
             [sys.executable, "-m", "featlift.cli.main", *map(str, arguments)],
             cwd=tmp_path,
             env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
@@ -65,6 +97,7 @@ def featlift(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             text=True,
             check=False,
         )
+        return Done(done.returncode, done.stdout, done.stderr)
 
     return run
 

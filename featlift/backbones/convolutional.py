@@ -36,6 +36,7 @@ class ConvolutionalBackbone(Backbone):
         self._stem, stages = _STAGES[self.family](net)
         self._blocks = [block for stage in stages for block in stage]
         self.num_blocks = len(self._blocks)
+        self.eval()  # or the probe would move the running means of the batch norms
         self._changes_shape = self._probe_shapes()
         self.layers = self._find_layers([len(stage) for stage in stages])
 

@@ -71,7 +71,7 @@ def load_backbone(
         origin = {"source": entry.source, "sha256": sha256_of_file(path)}
     else:
         net = _create(timm_name, name, model_args)
-        path, source = (Path(weights), f"file:{Path(weights).name}") if weights else _download(timm_name)
+        path, source = (Path(weights), f"file:{Path(weights).name}") if weights is not None else _download(timm_name)
         unused = _ADAPTERS[family_of(net)].UNUSED
         official = load_into(net, read_weights(path), path.name, unused, weights_prefix)
         periods = official.get("rope_embed.periods")
@@ -104,10 +104,11 @@ def _create(timm_name: str, name: str, model_args: dict[str, Any], seed: int | N
     try:
         with torch.random.fork_rng(devices=[]):
             if seed is not None:
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the accelerators
             net = timm.create_model(timm_name, pretrained=False, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise ModelError(f"{name}: timm refuses to build it with {arguments}: {error}") from error
+    except Exception as error:  # timm raises many kinds for arguments it cannot use
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ModelError(f"{name}: timm refuses to build it with {arguments} ({reason})") from error
     family_of(net)
     if net.in_chans != 3:
         raise ModelError(f"{name}: {net.in_chans} input channels; featlift feeds the backbone's own three")
@@ -122,7 +123,7 @@ def _family_of_entrypoint(timm: Any, timm_name: str) -> str:
 
 def _seed_of(weights: str) -> int:
     seed = weights.removeprefix("random:")
-    if not seed.isdigit():
+    if not seed.isdecimal() or int(seed) >= 2**64:
         raise WeightsError(f"weights {weights!r}: give a whole number as seed, as in random:0")
     return int(seed)
 
@@ -148,23 +149,19 @@ def _download(timm_name: str) -> tuple[Path, str]:
     source = f"hub:{repository}"
     if (cached := cached_weights(repository, filename)) is not None:
         return cached, source
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import GatedRepoError
 
     way_out = "or download the file elsewhere and give --weights FILE"
     try:
+        get_hf_file_metadata(hf_hub_url(repository, filename))  # asks once; the download alone would retry for long
         return Path(hf_hub_download(repository, filename)), source
     except GatedRepoError as error:
         raise WeightsError(
             f"{timm_name}: {repository} is gated: accept its licence on huggingface.co, run `hf auth login`, {way_out}"
         ) from error
-    except (RepositoryNotFoundError, EntryNotFoundError) as error:
-        # without a network the hub library raises a subclass of EntryNotFoundError
-        raise WeightsError(
-            f"{timm_name}: {repository}/{filename} is not in the cache and not to be had from the hub "
-            f"({type(error).__name__}): check the network and HF_HUB_OFFLINE, {way_out}"
-        ) from error
     except Exception as error:  # network stacks raise many kinds
         raise WeightsError(
-            f"{timm_name}: downloading {repository} failed ({type(error).__name__}): check the network, {way_out}"
+            f"{timm_name}: {repository}/{filename} is neither in the cache nor to be had from the hub "
+            f"({type(error).__name__}): check the network and HF_HUB_OFFLINE, {way_out}"
         ) from error

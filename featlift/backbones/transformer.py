@@ -33,9 +33,8 @@ class TransformerBackbone(Backbone):
         self.layers = tuple(
             Layer(i, f"blocks.{i}", i + 1, net.embed_dim, patches(patch[0])) for i in range(self.num_blocks)
         )
-        class_tokens = ["cls"] if net.cls_token is not None else []
-        others = net.num_prefix_tokens - len(class_tokens)
-        self.token_names = (*class_tokens, *(f"reg{i}" for i in range(others)))
+        named = [name for name in ("cls", "dist") if getattr(net, f"{name}_token", None) is not None]
+        self.token_names = (*named, *(f"reg{i}" for i in range(net.num_prefix_tokens - len(named))))
 
     def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """See `Backbone.embed`."""

@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import io
 import pickle
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +21,19 @@ from featlift.errors import WeightsError
 State = dict[str, Tensor]
 
 #: Keys of published files that no feature passes through: masked-image training, DINOv3's second norm for local crops,
-#: the heads of self-supervised training, buffers that only describe others.
-_NOT_FEATURES = ("mask_token", "local_cls_norm.", "dino_head.", "ibot_head.", "projectors.", "norms.")
-_DESCRIPTIONS = ("rope_embed.periods", ".bias_mask")
+#: the heads of self-supervised training.
+_NOT_FEATURES = (
+    "mask_token",
+    "local_cls_norm.",
+    "dino_head.",
+    "ibot_head.",
+    "lm_head.",
+    "pre_logits.",
+    "projectors.",
+    "norms.",
+)
+#: Endings of keys that say something about others: masks, fixed positions, counters of training.
+_DESCRIPTIONS = (".bias_mask", "rope_embed.periods", "rope.freqs_cos", "rope.freqs_sin", ".num_batches_tracked")
 
 
 def read_weights(path: Path) -> State:
@@ -41,15 +53,18 @@ def read_weights(path: Path) -> State:
             return dict(safetensors.torch.load_file(path))
         return unwrap(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
+        if (found := re.search(r"GLOBAL (\S+)", str(error))) is None:
+            raise WeightsError(
+                f"{path.name} cannot be read as weights: it is no torch file, and not named .safetensors"
+            ) from error
         raise WeightsError(
-            f"{path.name} holds more than tensors and is not loaded, because unpickling it could run code ({reason}). "
+            f"{path.name} holds {found[1]} beside its tensors and is not loaded, because unpickling it could run code. "
             "Convert it to safetensors where you trust it"
         ) from error
     except WeightsError as error:
         raise WeightsError(f"{path.name}: {error}") from error
     except Exception as error:  # both readers raise many kinds on broken bytes
-        raise WeightsError(f"{path.name} cannot be read as weights: {error}") from error
+        raise WeightsError(f"{path.name} cannot be read as weights: {str(error) or type(error).__name__}") from error
 
 
 def sha256_of_file(path: Path) -> str:
@@ -84,22 +99,26 @@ def load_into(net: nn.Module, state: State, name: str, unused: tuple[str, ...], 
     Raises:
         WeightsError: keys are missing, left over, of another shape, or would be dropped.
     """
-    layout, official = to_official(strip_prefix(state, prefix))
-    converted = _to_timm(net, dict(official))
-    expected = net.state_dict()
-    converted = {key: value for key, value in converted.items() if key in expected or not key.startswith(unused)}
+    try:
+        layout, official = to_official(strip_prefix(state, prefix))
+        official = _apply_bias_masks(official)
+        converted = _to_timm(net, official)
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from error
+    needed = {key: value for key, value in net.state_dict().items() if _matters(key, unused)}
+    given = {key: value for key, value in converted.items() if _matters(key, unused)}
     problems = [
-        _some("without a value", [key for key in expected if key not in converted]),
-        _some("not of this model", [key for key in converted if key not in expected and not _is_known_extra(key)]),
+        _some("without a value", [key for key in needed if key not in given]),
+        _some("not of this model", [key for key in given if key not in needed]),
         _some(
             "of another shape",
             [
-                f"{key} {tuple(converted[key].shape)} for {tuple(expected[key].shape)}"
-                for key in expected
-                if key in converted and converted[key].shape != expected[key].shape
+                f"{key} {tuple(given[key].shape)} for {tuple(value.shape)}"
+                for key, value in needed.items()
+                if key in given and given[key].shape != value.shape
             ],
         ),
-        _some("that would be dropped", _dropped(official, converted, unused)),
+        _some("that would be dropped", [key for key in _dropped(official, converted) if _matters(key, unused)]),
     ]
     if any(problems):
         found = "; ".join(problem for problem in problems if problem)
@@ -107,7 +126,7 @@ def load_into(net: nn.Module, state: State, name: str, unused: tuple[str, ...], 
             f"{name} (layout {layout}) does not fit {type(net).__name__}: {found}. "
             "Check --model and --model-arg, or give --weights-prefix if the network's keys stand under a prefix"
         )
-    net.load_state_dict({key: converted[key] for key in expected})
+    net.load_state_dict(given, strict=False)
     return official
 
 
@@ -125,57 +144,52 @@ def load_in_order(net: nn.Module, state: State, name: str) -> None:
     net.load_state_dict(dict(zip(expected, state.values(), strict=True)))
 
 
+def _matters(key: str, unused: tuple[str, ...]) -> bool:
+    """Whether features pass through the value of this key."""
+    return not key.startswith((*_NOT_FEATURES, *unused)) and not key.endswith(_DESCRIPTIONS)
+
+
+def _apply_bias_masks(official: State) -> State:
+    """Bring DINOv3's biases to what they add: through their masks, which hide the third of the keys."""
+    masked = dict(official)
+    for key, bias in official.items():
+        if "storage_tokens" not in official or not key.endswith("attn.qkv.bias"):
+            continue
+        masked[key] = bias * official.get(f"{key}_mask", torch.ones(()))
+        if masked[key].chunk(3)[1].any():
+            raise WeightsError(f"{key}: its key third is neither masked nor zero, and timm's DINOv3 cannot hold it")
+    return masked
+
+
 def _to_timm(net: nn.Module, official: State) -> State:
     """Apply timm's own conversion for the model's family."""
     from timm.models import convnext, eva, vision_transformer
 
     family = family_of(net)
-    if "storage_tokens" in official:
-        _check_key_bias(official)
-    convert: dict[str, Any] = {
+    convert: dict[str, Callable[[State, nn.Module], State]] = {
         "Eva": eva.checkpoint_filter_fn,
-        "VisionTransformer": vision_transformer.checkpoint_filter_fn,
+        "VisionTransformer": partial(vision_transformer.checkpoint_filter_fn, adapt_layer_scale=True),
         "ConvNeXt": convnext.checkpoint_filter_fn,
     }
     if family not in convert:
         return official
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints a line a block for biases it leaves out
-            return dict(convert[family](official, net))
-    except (KeyError, AttributeError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"weights of another architecture than {family}: {error}") from error
+            return convert[family](dict(official), net)
+    except Exception as error:  # it stumbles over foreign keys in many ways
+        raise WeightsError(
+            f"weights of another architecture than {family} ({type(error).__name__}: {error})"
+        ) from error
 
 
-def _check_key_bias(official: State) -> None:
-    """Make sure that the key bias is masked or zero, because DINOv3 in timm has none."""
-    for key, bias in official.items():
-        if not key.endswith("attn.qkv.bias"):
-            continue
-        mask = official.get(f"{key}_mask")
-        effective = bias if mask is None else bias * mask
-        key_bias = effective.chunk(3)[1]
-        if key_bias.nan_to_num().any():
-            raise WeightsError(f"{key}: its key third is neither masked nor zero, and timm's DINOv3 cannot hold it")
-
-
-def _dropped(official: State, converted: State, unused: tuple[str, ...]) -> list[str]:
-    """Keys whose values reached nothing: not under their own name, not as a view under another."""
-    kept = [(value.data_ptr(), value.untyped_storage().data_ptr()) for value in converted.values()]
-    starts = {start for start, _ in kept}
-    dropped = []
-    for key, value in official.items():
-        if key in converted or key.startswith(unused) or _is_known_extra(key) or key.endswith(_DESCRIPTIONS):
-            continue
-        last = value.data_ptr() + value.numel() * value.element_size()
-        if value.numel() and not any(value.data_ptr() <= start < last for start in starts) and value.any():
-            dropped.append(key)
-    # what timm's conversion adds up or renames into new tensors (DINOv2's class token and registers)
-    renamed = {"register_tokens": "reg_token", "storage_tokens": "reg_token"}
-    return [key for key in dropped if renamed.get(key, key) not in converted]
-
-
-def _is_known_extra(key: str) -> bool:
-    return key.startswith(_NOT_FEATURES)
+def _dropped(official: State, converted: State) -> list[str]:
+    """Keys that timm's conversion left out: neither their name nor their memory is in its result."""
+    kept = [value.data_ptr() for value in converted.values()]
+    return [
+        key
+        for key, value in official.items()
+        if key not in converted and value.any() and not any(0 <= at - value.data_ptr() < value.nbytes for at in kept)
+    ]
 
 
 def _some(what: str, keys: list[str], most: int = 4) -> str:

@@ -71,7 +71,7 @@ def as_float16(values: NDArray[Any], what: str) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float16)
     if not np.isfinite(rounded).all():
-        largest = float(np.nanmax(np.abs(values.astype(np.float32))))
+        largest = float(np.abs(values).max())
         raise VolumeError(
             f"{what} hold values that float16 cannot (largest {largest:g}): "
             "store normed features (the default), or try --precision fp32"

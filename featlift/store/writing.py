@@ -41,7 +41,7 @@ from featlift.store.layout import (
     sha256_of,
 )
 from featlift.store.ome import ome_attributes
-from featlift.store.reading import check_store, damaged_cases
+from featlift.store.reading import check_store, complete_cases, damaged_cases
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +102,9 @@ class StoreWriter:
         self.path = path
         self.recipe = recipe
         with _as_output_error(path):
-            if path.exists():
-                self._check_recipe(check_store(path)["recipe"])
-            else:
+            if not path.exists():
                 self._create()
+            self._check_recipe(check_store(path)["recipe"])
             for folder in (VOLUMES, STAGING, RUNS):
                 (path / folder).mkdir(exist_ok=True)
             _remove_abandoned((path / STAGING).iterdir())
@@ -134,8 +133,8 @@ class StoreWriter:
             write_atomically(self.path / RUNS / f"{name}.json", lambda draft: draft.write_text(text))
 
     def remove_if_empty(self) -> None:
-        """Remove a store that holds no volume and no record of any."""
-        if not any((self.path / VOLUMES).iterdir()):
+        """Remove a store that holds no volume."""
+        if not complete_cases(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _create(self) -> None:
@@ -152,8 +151,7 @@ class StoreWriter:
             zarr.create_group(LocalStore(draft), attributes={NAMESPACE: ours})
             zarr.create_group(LocalStore(draft), path=VOLUMES)
             sync_tree(draft)
-            draft.rename(self.path)
-            sync(self.path.parent)
+            _rename_unless_there(draft, self.path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -166,21 +164,27 @@ class StoreWriter:
 
     def _move_in(self, staged: Path, place: Path) -> None:
         """The commit. An older volume is moved aside first: a folder cannot be renamed onto a filled one."""
+        aside = self.path / STAGING / staging_name(place.name)
         if place.exists():
-            aside = self.path / STAGING / staging_name(place.name)
             place.rename(aside)
-            staged.rename(place)
-            sync(place.parent)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            staged.rename(place)
-            sync(place.parent)
+        _rename_unless_there(staged, place)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _forget_damage(self, case_id: str) -> None:
         damaged = damaged_cases(self.path)
         if case_id in damaged:
             del damaged[case_id]
             write_damaged(self.path, damaged)
+
+
+def _rename_unless_there(folder: Path, place: Path) -> None:
+    """Give a folder its final name. If another process was faster, its folder, of the same content, stays."""
+    try:
+        folder.rename(place)
+    except OSError:
+        if not (place / METADATA).is_file():
+            raise
+    sync(place.parent)
 
 
 def _remove_abandoned(folders: Iterable[Path]) -> None:
@@ -218,8 +222,7 @@ def _write_case(folder: Path, case: CaseData) -> None:
 
 def _commit_metadata(folder: Path, case: CaseData) -> None:
     """Write the group's metadata, which says what belongs to it: the last file of a volume."""
-    for layer in case.layers[:-1]:
-        zarr.create_group(LocalStore(folder), path=_prefix(case, layer).rstrip("/"))
+    (folder / METADATA).unlink()  # zarr makes the groups above an array by itself; this one says "complete"
     sync_tree(folder)
     ours = {"id": case.id, **case.attributes, "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
     grids = {f"{_prefix(case, layer)}dense": layer.attributes for layer in case.layers}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NoReturn
 
 from featlift.errors import InputError
 from featlift.volumes.reading import suffix_of
@@ -38,15 +39,18 @@ def find_scans(inputs: Sequence[str | Path], glob: str | None = None, exclude: S
         exclude: patterns of paths to leave out, such as ``*_label.nrrd``.
 
     Raises:
-        InputError: an input that does not exist, no scan at all, or two scans with one id.
+        InputError: an input that does not exist or cannot be searched, no scan at all, an id that is too long, or two
+            scans with one id.
     """
     found: dict[str, Scan] = {}
     for scan in (scan for given in inputs for scan in _scans_of(Path(given))):
         if (glob and not _matches(scan.name, glob)) or any(_matches(scan.name, pattern) for pattern in exclude):
             continue
+        if len(scan.id.encode()) > _LONGEST_ID:
+            raise InputError(f"{scan.path}: its case id would be longer than {_LONGEST_ID} bytes; shorten its path")
         other = found.setdefault(scan.id, scan)
         if other.path.resolve() != scan.path.resolve():
-            raise InputError(f"two scans with the id {scan.id}: {other.name} and {scan.name}; rename one or exclude it")
+            raise InputError(f"two scans with the id {scan.id}: {other.path} and {scan.path}; rename or exclude one")
     if not found:
         filters = " that match --glob and --exclude" if glob or exclude else ""
         raise InputError(f"no scans{filters} in {', '.join(map(str, inputs))} (.nii, .nii.gz, .nrrd, .mha)")
@@ -57,7 +61,7 @@ def _scans_of(given: Path) -> Iterator[Scan]:
     if given.is_file():
         yield _scan(given, given.name)
     elif given.is_dir():
-        for folder, folders, files in os.walk(given):  # does not follow links, so it cannot loop
+        for folder, folders, files in os.walk(given, onerror=_refuse):  # not into links, so no loops
             folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
             for file in sorted(files):
                 path = Path(folder, file)
@@ -67,11 +71,13 @@ def _scans_of(given: Path) -> Iterator[Scan]:
         raise InputError(f"{given}: no such file or folder")
 
 
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(f"{error.filename}: cannot be searched for scans ({error.strerror})")
+
+
 def _scan(path: Path, name: str) -> Scan:
     suffix = suffix_of(path) or path.suffix
     case_id = name[: len(name) - len(suffix)].replace("/", "__").lstrip(".") or "scan"
-    if len(case_id.encode()) > _LONGEST_ID:
-        raise InputError(f"{name}: its case id would be longer than {_LONGEST_ID} bytes; shorten the path")
     return Scan(case_id, path, name)
 
 

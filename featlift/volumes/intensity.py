@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,7 +50,7 @@ class Intensity:
             low, high = (float(value) for value in values.split(","))
         except ValueError:
             low = high = 0.0
-        if kind not in ("percentile", "window", "ct") or not low < high:
+        if kind not in ("percentile", "window", "ct") or not 0 < high - low < math.inf:
             raise ValueError(f"intensity {self.spec!r}: give one of {_FORMS}")
         if kind == "percentile" and not 0 <= low < high <= 100:
             raise ValueError(f"intensity {self.spec!r}: percentiles lie between 0 and 100")
@@ -84,5 +85,8 @@ class Intensity:
                     "use --intensity minmax or window:LO,HI"
                 )
             windows = [(low, high)]
-        scaled = [np.clip((array - low) / (high - low), 0, 1, dtype=np.float32) for low, high in windows]
-        return np.stack(scaled), windows
+        scaled = np.empty((len(windows), *array.shape), np.float32)
+        for channel, (low, high) in zip(scaled, windows, strict=True):
+            for scaled_slice, values in zip(channel, array, strict=True):
+                np.clip((values.astype(np.float64) - low) / (high - low), 0, 1, out=scaled_slice, casting="same_kind")
+        return scaled, windows

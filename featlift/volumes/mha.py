@@ -1,57 +1,101 @@
-"""What ITK does not check in a MHA file.
+"""MHA files: MetaImages with their data inside.
 
-ITK hands out whatever was decoded when the compressed data of a MetaImage is damaged ("Uncompress failed", on standard
-error, is all it says), and reports a truncated one as a missing file. Both are seen here before ITK reads.
+Not through ITK, which ends the whole process on some damaged headers, hands out memory as it finds it for damaged data,
+and writes to standard error.
 """
 
 from __future__ import annotations
 
-import math
-import zlib
+import re
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
+from featlift.volumes.decoding import Codec
+from featlift.volumes.volume import Affine
+from featlift.volumes.voxels import MILLIMETRES, header_lines, parsing, read_voxels, volume_shape
 
-_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "FLOAT": 4, "DOUBLE": 8}
-_LONGEST_HEADER = 1 << 20
+_TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",  # on every system
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
 
 
-def check_mha(path: Path) -> None:
-    """Check that a MHA file has a header and all the data it promises.
+def read_mha(path: Path, max_voxels: int) -> tuple[NDArray[np.float32], Affine | None]:
+    """Read a MHA file.
 
-    Raises:
-        VolumeError: it has not.
+    Returns:
+        ``(D, H, W)`` and its affine to LPS millimetres, None if the file does not place it in a patient.
     """
-    from isal import isal_zlib
-
     with path.open("rb") as file:
-        fields = {}
-        while "ElementDataFile" not in fields:
-            line = file.readline(_LONGEST_HEADER)
-            name, equals, value = line.decode("latin-1").partition("=")
-            if not equals or file.tell() > _LONGEST_HEADER:
-                raise VolumeError(f"not a MHA file (no MetaImage header before byte {file.tell():,})")
-            fields[name.strip()] = value.strip()
-        if fields["ElementDataFile"].upper() != "LOCAL" or "DimSize" not in fields:
-            raise VolumeError("not a MHA file with its data inside (ElementDataFile = LOCAL)")
-        try:
-            voxels = math.prod(int(n) for n in fields["DimSize"].split())
-            values = voxels * int(fields.get("ElementNumberOfChannels", 1))
-        except ValueError as error:
-            raise VolumeError(f"not a MHA file (DimSize = {fields['DimSize'][:40]})") from error
-        size = _BYTES.get(fields.get("ElementType", "").removeprefix("MET_"))
-        promised = values * size if size else None
-        data = file.read()
-    if fields.get("CompressedData", "False").lower() == "true":
-        stream = isal_zlib.decompressobj()
-        try:
-            held = len(stream.decompress(data, promised or 0))
-            complete = stream.eof or bool(stream.decompress(stream.unconsumed_tail, 1) == b"" and stream.eof)
-        except (zlib.error, isal_zlib.error) as error:
-            raise VolumeError(f"damaged compressed data ({error}): copy it again") from error
-        if not complete:
-            raise VolumeError("truncated: its compressed data has no end; copy it again")
-    else:
-        held = len(data)
-    if promised is not None and held < promised:
-        raise VolumeError(f"truncated: {held} bytes of data where its header promises {promised}; copy it again")
+        fields = _fields(file)
+        with parsing("MHA"):
+            sizes = tuple(int(size) for size in fields["DimSize"].split())
+            shape = volume_shape(sizes[::-1], max_voxels)
+            affine = _affine(fields, len(sizes))
+            dtype, codec = _encoding(fields)
+        return read_voxels(file, shape, dtype, codec).astype(np.float32), affine
+
+
+def _fields(file: BinaryIO) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for line in header_lines(file):
+        field = re.fullmatch(r"(\w+)\s*[=:]\s*(.*)", line)
+        if not field:
+            raise VolumeError(f"not a MHA file (a line of its header is {line[:40]!r})")
+        fields[field[1]] = field[2]
+        if field[1] == "ElementDataFile":
+            break
+    if fields.get("ElementDataFile", "").upper() != "LOCAL":
+        raise VolumeError("not a MHA file with its data inside (ElementDataFile = LOCAL)")
+    return fields
+
+
+def _encoding(fields: dict[str, str]) -> tuple[np.dtype[np.generic], Codec]:
+    if (channels := int(fields.get("ElementNumberOfChannels", 1))) != 1:
+        raise VolumeError(f"{channels} values a voxel: convert it to one value a voxel")
+    if not _is_true(fields.get("BinaryData", "True")) or int(fields.get("HeaderSize", 0)):
+        raise VolumeError("data that is text, or not right behind the header: save it as binary data")
+    if fields["ElementType"] not in _TYPES:
+        raise VolumeError(f"voxels of type {fields['ElementType'][:40]}: convert them to numbers")
+    msb = fields.get("ElementByteOrderMSB", fields.get("BinaryDataByteOrderMSB", "False"))
+    dtype = np.dtype((">" if _is_true(msb) else "<") + _TYPES[fields["ElementType"]])
+    return dtype, "zlib" if _is_true(fields.get("CompressedData", "False")) else "raw"
+
+
+def _affine(fields: dict[str, str], axes: int) -> Affine | None:
+    spacing = _numbers(fields, "ElementSpacing", "ElementSize")
+    origin = _numbers(fields, "Offset", "Position", "Origin")
+    matrix = _numbers(fields, "TransformMatrix", "Orientation", "Rotation")
+    if spacing is None and origin is None and matrix is None:
+        return None
+    directions = np.eye(axes) if matrix is None else matrix.reshape(axes, axes)  # a row for each axis
+    scaled = directions if spacing is None else directions * spacing[:axes, None]
+    affine = np.eye(4)
+    affine[:3, :3] = scaled[2::-1, :3].T
+    affine[:3, 3] = 0 if origin is None else origin[:3]
+    affine[:3] *= MILLIMETRES.get(fields.get("DistanceUnits", "mm"), 1.0)
+    return affine
+
+
+def _numbers(fields: dict[str, str], *names: str) -> NDArray[np.float64] | None:
+    """The numbers of the first of these fields that is there: they are names of one thing."""
+    text = next((fields[name] for name in names if name in fields), None)
+    return None if text is None else np.array([float(number) for number in text.split()])
+
+
+def _is_true(text: str) -> bool:
+    return text[:1] in ("T", "t", "1")

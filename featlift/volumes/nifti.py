@@ -1,9 +1,8 @@
-"""NIfTI files, through nibabel (ITK refuses affines that are not orthonormal)."""
+"""NIfTI files, their header through nibabel."""
 
 from __future__ import annotations
 
-import math
-import zlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,87 +10,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
+from featlift.volumes.decoding import Codec, decoded
 from featlift.volumes.volume import Affine
+from featlift.volumes.voxels import first_bytes, parsing, read_voxels, volume_shape
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_REVERSED = np.eye(4)[[2, 1, 0, 3]]  # (d, h, w) -> (i, j, k): nibabel's first axis is the fastest
-_MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-_HEADER = 544  # NIfTI-2 needs 540 bytes, NIfTI-1 348
+_REVERSED = np.eye(4)[[2, 1, 0, 3]]  # (d, h, w) -> (i, j, k): NIfTI's first axis is the fastest
+_MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # by code: metre, millimetre, micrometre
+_NIFTI1_BYTES, _NIFTI2_BYTES = 348, 540
+_SILENT = logging.Logger("featlift.nifti", logging.CRITICAL + 1)
 
 
 def read_nifti(path: Path, max_voxels: int) -> tuple[NDArray[np.float32], Affine | None]:
     """Read a NIfTI-1 or NIfTI-2 file, gzipped or not.
 
-    The whole file is decoded at once: its checksum is only known at the end, and reading part of a gzip stream costs as
-    much as reading all before it.
-
     Returns:
-        ``(D, H, W)`` and its affine to LPS millimetres.
+        ``(D, H, W)`` and its affine to LPS millimetres, None if its sform and qform codes both say "unknown".
     """
-    from nibabel import Nifti1Image, Nifti2Image
+    from nibabel.volumeutils import apply_read_scaling
 
-    start = _decode(path, _HEADER)
+    with path.open("rb") as file:
+        codec: Codec = "gzip" if file.read(2) == b"\x1f\x8b" else "raw"
+        file.seek(0)
+        with decoded(file, codec) as stream:
+            start = stream.read(_NIFTI2_BYTES)
+        if codec == "raw" and path.name.lower().endswith(".gz"):
+            raise VolumeError(f"named .gz but not gzipped ({first_bytes(start)})")
+        header = _header(start)
+        with parsing("NIfTI"):
+            header.check_fix(_SILENT)  # a qfac of 0, a negative spacing, ...
+            dtype = _checked(header.get_data_dtype())
+            shape = volume_shape(tuple(int(n) for n in header.get_data_shape()[::-1]), max_voxels)
+            skip = max(header.get_data_offset(), header.single_vox_offset)
+            slope, inter = (None if value is None else np.float32(value) for value in header.get_slope_inter())
+            affine = _affine(header)
+        file.seek(0)
+        voxels = read_voxels(file, shape, dtype, codec, skip)
+    return np.require(apply_read_scaling(voxels, slope, inter), np.float32, "W"), affine
+
+
+def _header(start: bytes) -> Any:
+    from nibabel import Nifti1Header, Nifti2Header
+
     # the first number of a NIfTI file is the length of its header
     is_nifti2 = start[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
-    image_class, header_bytes = (Nifti2Image, 540) if is_nifti2 else (Nifti1Image, 348)
+    kind: Any
+    kind, length = (Nifti2Header, _NIFTI2_BYTES) if is_nifti2 else (Nifti1Header, _NIFTI1_BYTES)
     try:
-        header = image_class.header_class(start[:header_bytes], check=False)
-        shape = tuple(int(n) for n in header.get_data_shape())
-        dtype = header.get_data_dtype()
-        needed = int(header["vox_offset"]) + math.prod(shape) * dtype.itemsize
-        is_nifti = bytes(header["magic"].item())[:2] == b"n+"
+        header = kind(start[:length], check=False)
+        is_single_file = bytes(header["magic"].item())[:2] == b"n+"
     except Exception as error:  # nibabel raises many kinds on foreign bytes
-        raise VolumeError(f"not a NIfTI file ({_first_bytes(start)})") from error
-    if not is_nifti:
-        raise VolumeError(f"not a single-file NIfTI ({_first_bytes(start)})")
-    _check_kind(shape, dtype, max_voxels)
-    content = _decode(path, needed)
-    if len(content) < needed:
-        raise VolumeError(f"truncated: {len(content)} bytes where its header promises {needed}; copy it again")
-    try:
-        image: Any = image_class.from_bytes(content)
-        array = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except Exception as error:
-        raise VolumeError(f"damaged NIfTI header ({error})") from error
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    unit = _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
-    affine = _RAS_TO_LPS @ np.diag([unit, unit, unit, 1.0]) @ image.affine @ _REVERSED
-    return np.ascontiguousarray(array.T), affine
+        raise VolumeError(f"not a NIfTI file ({first_bytes(start)})") from error
+    if not is_single_file:
+        raise VolumeError(f"not a NIfTI file in one piece ({first_bytes(start)})")
+    return header
 
 
-def _check_kind(shape: tuple[int, ...], dtype: np.dtype[Any], max_voxels: int) -> None:
+def _checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.names is not None:
         raise VolumeError(f"colour voxels ({'/'.join(dtype.names)}): convert it to one value a voxel")
     if dtype.kind == "c":
         raise VolumeError("complex voxels: give magnitude or phase")
-    if any(n < 1 for n in shape):
-        raise VolumeError(f"an axis without voxels ({' x '.join(map(str, shape))})")
-    if math.prod(shape) > max_voxels:
-        raise VolumeError(f"its header declares {math.prod(shape):,} voxels, more than the {max_voxels:,} allowed")
+    if dtype.kind not in "iuf":
+        raise VolumeError("voxels of a type that is not read here: convert it to float32")
+    return dtype
 
 
-def _decode(path: Path, size: int) -> bytes:
-    """The first `size` bytes of the file, gunzipped; a stream that ends there is checked against its checksum."""
-    from isal import igzip, isal_zlib
-
-    with path.open("rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        if not is_gzip:
-            content = file.read(size)
-            if path.name.lower().endswith(".gz"):
-                raise VolumeError(f"named .gz but not gzipped ({_first_bytes(content)})")
-            return content
-        try:
-            stream = igzip.IGzipFile(fileobj=file, mode="rb")
-            content = stream.read(size)
-            if size > _HEADER:
-                stream.read(_HEADER)  # the checksum comes after the last byte
-        except (EOFError, OSError, zlib.error, isal_zlib.error) as error:
-            raise VolumeError(f"broken gzip stream ({error}): copy it again") from error
-        return content
-
-
-def _first_bytes(content: bytes) -> str:
-    return f"it starts with {content[:8]!r}" if content else "it is empty"
+def _affine(header: Any) -> Affine | None:
+    if not (header["sform_code"] or header["qform_code"]):
+        return None
+    unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    return np.asarray(_RAS_TO_LPS @ np.diag([unit, unit, unit, 1.0]) @ header.get_best_affine() @ _REVERSED)

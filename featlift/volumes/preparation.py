@@ -40,6 +40,8 @@ class Preparation:
             raise ValueError(f"spacing {self.spacing}: give millimetres for all axes at once, or for D,H,W")
         if len(self.size) > 3 or any(value < 0 for value in self.size) or (len(self.size) == 1 and not self.size[0]):
             raise ValueError(f"size {self.size}: give the longer in-plane side, H,W or D,H,W")
+        if self.nan_to is not None and not abs(self.nan_to) <= np.finfo(np.float32).max:
+            raise ValueError(f"nan-to {self.nan_to}: give a number that float32 holds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +76,9 @@ def prepare(volume: Volume, preparation: Preparation | None = None) -> Prepared:
     how = preparation or Preparation()
     array, affine = volume.array, volume.affine
     bad = array.size - int(np.isfinite(array).sum())
-    if bad and how.nan_to is None:
-        raise VolumeError(f"{bad:,} voxels are NaN or infinite: give --nan-to VALUE to replace them")
     if bad:
+        if how.nan_to is None:
+            raise VolumeError(f"{bad:,} voxels are NaN or infinite: give --nan-to VALUE to replace them")
         array = np.nan_to_num(array, nan=how.nan_to, posinf=how.nan_to, neginf=how.nan_to)
     if how.orient == "LPS" and affine is not None:
         array, affine = orient_lps(array, affine)

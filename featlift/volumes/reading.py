@@ -5,25 +5,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import InputError, VolumeError
-from featlift.volumes.itk import read_itk
+from featlift.volumes.mha import read_mha
 from featlift.volumes.nifti import read_nifti
+from featlift.volumes.nrrd import read_nrrd
 from featlift.volumes.volume import Affine, Volume
 
 #: Volumes of more voxels are refused before memory is asked for: 2000 slices of 1024 x 1024.
 MAX_VOXELS = 2000 * 1024 * 1024
+
+_WORST_CONDITION = 1e6  # of an affine: voxels a thousand times longer than wide, and as much for shear
 
 _Reader = Callable[[Path, int], tuple[NDArray[np.float32], Affine | None]]
 
 READERS: dict[str, _Reader] = {
     ".nii": read_nifti,
     ".nii.gz": read_nifti,
-    ".nrrd": read_itk,
-    ".mha": read_itk,
+    ".nrrd": read_nrrd,
+    ".mha": read_mha,
 }
 
 
@@ -48,21 +52,25 @@ def read(path: str | Path, max_voxels: int = MAX_VOXELS) -> Volume:
         VolumeError: not a readable file, or not one 3D volume of one value a voxel.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     suffix = suffix_of(path)
-    if suffix is None:
-        raise VolumeError(f"{path.name}: not one of the formats read here ({', '.join(READERS)})")
     try:
-        array, affine = READERS[suffix](path, max_voxels)
-        _check(array, affine)
+        if not S_ISREG(path.stat().st_mode):
+            raise VolumeError("not a file: give the scans of a folder one by one")
+        if suffix is None:
+            raise VolumeError(f"not one of the formats read here ({', '.join(READERS)})")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `prepare` refuses
+            array, affine = READERS[suffix](path, max_voxels)
+        _check(affine)
+        source = identity(path)
     except VolumeError as error:
         raise VolumeError(f"{path.name}: {error}") from error
-    except PermissionError as error:
-        raise VolumeError(f"{path.name}: no permission to read it") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise VolumeError(f"{path.name}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
         raise VolumeError(f"{path.name}: too large for the memory of this machine") from error
-    return Volume(array, affine, source=identity(path))
+    return Volume(array, affine, source=source)
 
 
 def identity(path: Path) -> dict[str, int | str]:
@@ -71,11 +79,6 @@ def identity(path: Path) -> dict[str, int | str]:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _check(array: NDArray[np.float32], affine: Affine | None) -> None:
-    shape = " x ".join(map(str, array.shape))
-    if array.ndim == 2 or (array.ndim == 3 and 1 in array.shape):
-        raise VolumeError(f"a single image ({shape}), not a volume: stack its slices into one file")
-    if array.ndim != 3:
-        raise VolumeError(f"{array.ndim} dimensions ({shape}): split it into 3D volumes")
-    if affine is not None and not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12):
+def _check(affine: Affine | None) -> None:
+    if affine is not None and not (np.isfinite(affine).all() and np.linalg.cond(affine[:3, :3]) < _WORST_CONDITION):
         raise VolumeError("its affine is not invertible: correct the header (sform, qform, spacing)")

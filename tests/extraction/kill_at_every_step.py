@@ -1,0 +1,91 @@
+"""Kill `featlift extract` at each of its file operations in turn, and run it again each time.
+
+    python kill_at_every_step.py UNINTERRUPTED.zarr extract ...
+
+Every run is a forked process in which the interpreter itself reports file operations (audit events); at the n-th one
+below the store the process kills itself. The parent imports everything beforehand and never starts a thread, so that a
+fork costs little. Prints how many kills there were.
+"""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)  # before anything computes: a pool of threads would not survive the fork
+
+from featlift.backbones.torchvision_guard import import_timm  # noqa: E402
+from featlift.cli.main import main  # noqa: E402
+from featlift.extraction import Extraction  # noqa: E402, F401
+
+STORE = Path("killed.zarr")
+WATCHED = ("open", "os.", "shutil.")
+
+
+def contents(store):
+    files = sorted(path for path in store.rglob("*") if path.is_file())
+    relative = {path.relative_to(store).as_posix(): path.read_bytes() for path in files}
+    return {name: data for name, data in relative.items() if not name.startswith("runs/")}
+
+
+def run(arguments, kill_at=None):
+    """Run featlift in a child process; return its exit status. With `kill_at`, it dies at that file operation."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    seen = 0
+
+    def audit(event, values):
+        nonlocal seen
+        if event.startswith(WATCHED) and any(STORE.stem in str(value) for value in values):
+            seen += 1
+            if seen == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if kill_at:
+        sys.addaudithook(audit)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    sys.argv = ["featlift", *arguments, "-o", str(STORE), "--limit", "2"]
+    try:
+        main()
+    except SystemExit as stop:
+        os._exit(stop.code if isinstance(stop.code, int) else 1)
+    os._exit(0)
+
+
+def everything_there_is_complete(want):
+    """Whatever stands under its final name is byte for byte what it should be."""
+    return all(want[name] == data for name, data in contents(STORE).items() if name.startswith("volumes/"))
+
+
+def check():
+    import_timm()
+    arguments = sys.argv[2:]
+    assert run(arguments) == 0
+    want = contents(STORE)
+    reference = contents(Path(sys.argv[1]))
+    assert all(reference[name] == data for name, data in want.items() if name.startswith("volumes/"))
+    kills = 0
+    while True:
+        shutil.rmtree(STORE)
+        status = run(arguments, kill_at=kills + 1)
+        if status == 0:
+            break  # it got through: every step has had its turn
+        assert status == -signal.SIGKILL, f"step {kills + 1}: exit {status}"
+        kills += 1
+        if STORE.exists():
+            assert everything_there_is_complete(want), f"step {kills}: a volume that is not complete"
+        assert run(arguments) == 0, f"step {kills}: the run after the kill failed"
+        assert contents(STORE) == want, f"step {kills}: another store than without the kill"
+        leftovers = [path.name for path in Path().glob(".killed*")] + list((STORE / ".staging").iterdir())
+        assert not leftovers, f"step {kills}: left behind {leftovers}"
+    print(kills, "kills")
+
+
+if __name__ == "__main__":
+    check()

@@ -56,7 +56,7 @@ def _window(module: nn.Module) -> tuple[int, int, int, int] | None:
     kernel = _both(module, kernel)
     stride = _both(module, module.stride)
     dilation = _both(module, getattr(module, "dilation", 1))
-    if type(module).__name__.endswith("Same"):
+    if type(module).__name__.endswith("Same") or getattr(module, "dynamic_padding", False):
         # TF-SAME: the total padding keeps ceil(n / stride) cells, the smaller half goes first. The images lifted
         # here are padded to the grid beforehand, so n is a multiple of the stride.
         return kernel, stride, max((kernel - 1) * dilation + 1 - stride, 0) // 2, dilation

@@ -142,7 +142,7 @@ def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrit
     from tqdm import tqdm
 
     from featlift.extraction import Extraction, make_recipe, run_record
-    from featlift.store import StoreWriter, rebuild_index
+    from featlift.store import StoreWriter, index_is_current, rebuild_index
 
     recipe = make_recipe(lifted, preparation)
     if overwrite:
@@ -153,6 +153,8 @@ def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrit
     todo = extraction.todo(scans)
     skipped = len(scans) - len(todo)
     if not todo:
+        if not index_is_current(output):
+            rebuild_index(output)
         typer.echo(f"{output}: all {len(scans)} volumes are complete, nothing to do")
         return
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -163,7 +165,7 @@ def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrit
             outcomes.append(outcome)
             bar.update()
             bar.set_description(todo[len(outcomes)].id if len(outcomes) < len(todo) else "done")
-            if outcome.status == "failed":
+            if outcome.status == "failed" and not bar.disable:
                 bar.write(f"failed  {outcome.id}: {outcome.reason}")
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)

@@ -21,7 +21,8 @@ def assemble(
 ) -> CaseData:
     """Everything that is stored of one volume, padded cells left out of every mean."""
     layers = [_layer(layer, features.layers[layer.index], prepared, norm=lifted.norm) for layer in lifted.layers]
-    embedding, parts = _embedding(layers[-1], lifted.backbone.token_names)
+    deepest = features.layers[layers[-1].index]
+    embedding, parts = _embedding(layers[-1], deepest, lifted.backbone.token_names)
     affine = prepared.affine
     attributes: dict[str, Any] = {
         "source": {"name": scan.name, **(volume.source or {}), "mtime_ns": scan.path.stat().st_mtime_ns},
@@ -55,7 +56,7 @@ def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool
         "affine": affine,
     }
     slice_mean = dense[:, :, : valid[1], : valid[2]].mean(dim=(2, 3), dtype=torch.float32).T
-    return LayerData(layer.index, _numpy(dense), _numpy(features.tokens[0]), _numpy(slice_mean), attributes)
+    return LayerData(layer.index, _rounded(dense), _rounded(features.tokens[0]), slice_mean.cpu().numpy(), attributes)
 
 
 def valid_cells(shape: Shape, layer: Layer) -> Shape:
@@ -64,15 +65,18 @@ def valid_cells(shape: Shape, layer: Layer) -> Shape:
     return shape[0], cells_within(shape[1], stride), cells_within(shape[2], stride)
 
 
-def _embedding(layer: LayerData, token_names: tuple[str, ...]) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
+def _embedding(
+    layer: LayerData, features: LayerFeatures, token_names: tuple[str, ...]
+) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
     """One vector a volume: mean class token over the slices, if there is one, then mean patch token."""
     means = {"patch-mean": layer.slice_mean.mean(axis=0)}
     if token_names[:1] == ("cls",):
-        means = {"cls-mean": layer.tokens[:, 0].mean(axis=0), **means}
+        means = {"cls-mean": features.tokens[0, :, 0].mean(dim=0, dtype=torch.float32).cpu().numpy(), **means}
     ends = np.cumsum([len(mean) for mean in means.values()]).tolist()
     parts = {name: [end - len(mean), end] for (name, mean), end in zip(means.items(), ends, strict=True)}
-    return np.concatenate(list(means.values())).astype(np.float32), parts
+    return np.concatenate(list(means.values())), parts
 
 
-def _numpy(values: torch.Tensor) -> NDArray[np.float32]:
-    return values.float().cpu().numpy()
+def _rounded(values: torch.Tensor) -> NDArray[np.float16]:
+    """In the type of the store, rounded where the values are: half as much to bring over from an accelerator."""
+    return values.to(torch.float16).cpu().numpy()

@@ -1,7 +1,7 @@
 """The Zarr feature store, format 1: layout, recipe, write, read, verify."""
 
 from featlift.store.case import Case
-from featlift.store.index import read_index, rebuild_index
+from featlift.store.index import index_is_current, read_index, rebuild_index
 from featlift.store.reading import Store, open_store
 from featlift.store.verification import Damage, verify
 from featlift.store.writing import CaseData, LayerData, StoreWriter
@@ -13,6 +13,7 @@ __all__ = [
     "LayerData",
     "Store",
     "StoreWriter",
+    "index_is_current",
     "open_store",
     "read_index",
     "rebuild_index",

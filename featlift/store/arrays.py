@@ -69,11 +69,10 @@ def as_float16(values: NDArray[Any], what: str) -> NDArray[np.float16]:
         VolumeError: a value is not finite or beyond float16's range (65504).
     """
     with np.errstate(over="ignore"):
-        rounded = values.astype(np.float16)
+        rounded = values.astype(np.float16, copy=False)
     if not np.isfinite(rounded).all():
-        largest = float(np.abs(values).max())
         raise VolumeError(
-            f"{what} hold values that float16 cannot (largest {largest:g}): "
+            f"{what} hold values that float16 cannot (NaN, or beyond 65504): "
             "store normed features (the default), or try --precision fp32"
         )
     return rounded

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 
@@ -27,9 +29,10 @@ def sync_tree(folder: Path) -> None:
         sync(Path(place))
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a sibling file, then put it in the place of `path` in one step."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+def write_atomically(path: Path, write: Callable[[Path], object], staging: Path) -> None:
+    """Let `write` make a draft in the folder `staging`, then put it in the place of `path` in one step."""
+    staging.mkdir(exist_ok=True)
+    draft = staging / staging_name(path.name)
     try:
         write(draft)
         sync(draft)
@@ -37,6 +40,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object, staging: Path) -> None:
+    """`write_atomically` a JSON value, indented for people."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda draft: draft.write_text(text), staging)
 
 
 def keys_below(folder: Path) -> Iterator[str]:
@@ -53,12 +62,19 @@ def fingerprint(path: Path) -> dict[str, int | str]:
 
 
 def staging_name(case_id: str) -> str:
-    """A folder name that no other process uses and that tells whose it is."""
+    """A name that no other process uses and that tells whose it is."""
     return f"{case_id}~{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
 
 
-def is_abandoned(name: str) -> bool:
-    """Whether the process that a staging folder belongs to ran on this machine and is gone."""
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Clear away what processes of this machine were writing when they were killed."""
+    for path in paths:
+        if _is_abandoned(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_abandoned(name: str) -> bool:
+    """Whether the process that a staging name belongs to ran on this machine and is gone."""
     _, host, process, _ = ("~~~" + name).rsplit("~", 3)
     if host != socket.gethostname() or not process.isdigit():
         return False

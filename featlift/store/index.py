@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from featlift.errors import InputError, StoreError
 from featlift.store.durable import write_atomically
-from featlift.store.layout import INDEX
-from featlift.store.reading import open_store
+from featlift.store.layout import INDEX, METADATA, STAGING, VOLUMES
+from featlift.store.reading import complete_cases, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,8 +65,19 @@ def rebuild_index(path: str | Path, labels: str | Path | None = None) -> int:
                     if name in known
                     else table.append_column(name, column)
                 )
-    write_atomically(Path(path) / INDEX, lambda draft: pq.write_table(table, draft))
+    write_atomically(Path(path) / INDEX, lambda draft: pq.write_table(table, draft), Path(path) / STAGING)
     return len(rows)
+
+
+def index_is_current(path: Path) -> bool:
+    """Whether the index lists just the volumes that are there, and is younger than each of them."""
+    try:
+        ids = read_index(path)["id"].to_pylist()
+        written = (path / INDEX).stat().st_mtime_ns
+    except (StoreError, KeyError):
+        return False
+    groups = [path / VOLUMES / case_id / METADATA for case_id in complete_cases(path)]
+    return ids == [group.parent.name for group in groups] and all(g.stat().st_mtime_ns <= written for g in groups)
 
 
 def _row(case: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from featlift.errors import InputError, StoreError
 from featlift.store.case import Case
-from featlift.store.layout import DAMAGED, FORMAT, METADATA, VOLUMES, Recipe, attributes_of, sha256_of
+from featlift.store.layout import DAMAGED, FEATURES_VERSION, FORMAT, METADATA, VOLUMES, Recipe, attributes_of, sha256_of
 
 
 def open_store(path: str | Path) -> Store:
@@ -35,6 +35,11 @@ def check_store(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is a Zarr store, but not one of featlift's")
     if attributes["format"] > FORMAT:
         raise StoreError(f"{path} has format {attributes['format']}, this featlift reads up to {FORMAT}: update it")
+    if attributes.get("features_version") != FEATURES_VERSION:
+        raise StoreError(
+            f"{path} holds features of version {attributes.get('features_version')}, this featlift makes version "
+            f"{FEATURES_VERSION}: the same recipe gives others now. Use the featlift it was made with, or another -o"
+        )
     if sha256_of(attributes["recipe"]) != attributes.get("recipe_sha256"):
         raise StoreError(f"{path}: the recipe in its {METADATA} is not the one that was written: the file is damaged")
     return attributes

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +18,12 @@ from featlift.errors import OutputError, StoreError
 from featlift.store.arrays import as_float16, write_dense, write_scan, write_small
 from featlift.store.durable import (
     fingerprint,
-    is_abandoned,
     keys_below,
+    remove_abandoned,
     staging_name,
     sync,
     sync_tree,
-    write_atomically,
+    write_json,
 )
 from featlift.store.layout import (
     DAMAGED,
@@ -50,9 +49,9 @@ class LayerData:
 
     Attributes:
         index: absolute index of the layer.
-        dense: ``(C, d, h, w)`` float32, padding included.
-        tokens: ``(d, g, C)``, or ``(1, g, C)`` in mode 3d; g may be 0.
-        slice_mean: ``(d, C)``, padding excluded.
+        dense: ``(C, d, h, w)``, padding included; stored as float16.
+        tokens: ``(d, g, C)``, or ``(1, g, C)`` in mode 3d; g may be 0; stored as float16.
+        slice_mean: ``(d, C)`` float32, padding excluded.
         attributes: stride, offset, norm and affine of the dense grid.
     """
 
@@ -107,7 +106,7 @@ class StoreWriter:
             self._check_recipe(check_store(path)["recipe"])
             for folder in (VOLUMES, STAGING, RUNS):
                 (path / folder).mkdir(exist_ok=True)
-            _remove_abandoned((path / STAGING).iterdir())
+            remove_abandoned((path / STAGING).iterdir())
 
     def publish(self, case: CaseData) -> None:
         """Write one volume beside the store's volumes and move it in, in one step, in the place of an older one.
@@ -128,9 +127,8 @@ class StoreWriter:
 
     def record_run(self, name: str, record: dict[str, Any]) -> None:
         """Keep a run record as ``runs/<name>.json``."""
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         with _as_output_error(self.path):
-            write_atomically(self.path / RUNS / f"{name}.json", lambda draft: draft.write_text(text))
+            write_json(self.path / RUNS / f"{name}.json", record, self.path / STAGING)
 
     def remove_if_empty(self) -> None:
         """Remove a store that holds no volume."""
@@ -139,7 +137,7 @@ class StoreWriter:
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(self.path.parent.glob(f".{self.path.name}~*"))
+        remove_abandoned(self.path.parent.glob(f".{self.path.name}~*"))
         draft = self.path.with_name(staging_name(f".{self.path.name}"))
         try:
             ours = {
@@ -187,18 +185,10 @@ def _rename_unless_there(folder: Path, place: Path) -> None:
     sync(place.parent)
 
 
-def _remove_abandoned(folders: Iterable[Path]) -> None:
-    """Clear away what a killed process was writing."""
-    for folder in folders:
-        if is_abandoned(folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def write_damaged(path: Path, damaged: dict[str, list[str]]) -> None:
     """Keep the list of cases that `verify` found damaged, so that the next `extract` makes them again."""
     if damaged:
-        text = json.dumps(damaged, indent=2) + "\n"
-        write_atomically(path / DAMAGED, lambda draft: draft.write_text(text))
+        write_json(path / DAMAGED, damaged, path / STAGING)
     else:
         (path / DAMAGED).unlink(missing_ok=True)
 

@@ -58,9 +58,9 @@ def find_scans(inputs: Sequence[str | Path], glob: str | None = None, exclude: S
 
 
 def _scans_of(given: Path) -> Iterator[Scan]:
-    if given.is_file():
+    if os.path.isfile(given):  # not Path's, which raise where there is no permission
         yield _scan(given, given.name)
-    elif given.is_dir():
+    elif os.path.isdir(given):
         for folder, folders, files in os.walk(given, onerror=_refuse):  # not into links, so no loops
             folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
             for file in sorted(files):
@@ -68,7 +68,7 @@ def _scans_of(given: Path) -> Iterator[Scan]:
                 if suffix_of(path) and not file.startswith("."):
                     yield _scan(path, path.relative_to(given).as_posix())
     else:
-        raise InputError(f"{given}: no such file or folder")
+        raise InputError(f"{given}: no such file or folder, or none that may be seen")
 
 
 def _refuse(error: OSError) -> NoReturn:

@@ -27,8 +27,6 @@ def read_nifti(path: Path, max_voxels: int) -> tuple[NDArray[np.float32], Affine
     Returns:
         ``(D, H, W)`` and its affine to LPS millimetres, None if its sform and qform codes both say "unknown".
     """
-    from nibabel.volumeutils import apply_read_scaling
-
     with path.open("rb") as file:
         codec: Codec = "gzip" if file.read(2) == b"\x1f\x8b" else "raw"
         file.seek(0)
@@ -42,11 +40,11 @@ def read_nifti(path: Path, max_voxels: int) -> tuple[NDArray[np.float32], Affine
             dtype = _checked(header.get_data_dtype())
             shape = volume_shape(tuple(int(n) for n in header.get_data_shape()[::-1]), max_voxels)
             skip = max(header.get_data_offset(), header.single_vox_offset)
-            slope, inter = (None if value is None else np.float32(value) for value in header.get_slope_inter())
+            slope, inter = header.get_slope_inter()
             affine = _affine(header)
         file.seek(0)
         voxels = read_voxels(file, shape, dtype, codec, skip)
-    return np.require(apply_read_scaling(voxels, slope, inter), np.float32, "W"), affine
+    return _scaled(voxels, slope, inter), affine
 
 
 def _header(start: bytes) -> Any:
@@ -71,9 +69,16 @@ def _checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
         raise VolumeError(f"colour voxels ({'/'.join(dtype.names)}): convert it to one value a voxel")
     if dtype.kind == "c":
         raise VolumeError("complex voxels: give magnitude or phase")
-    if dtype.kind not in "iuf":
-        raise VolumeError("voxels of a type that is not read here: convert it to float32")
     return dtype
+
+
+def _scaled(voxels: NDArray[Any], slope: float | None, inter: float | None) -> NDArray[np.float32]:
+    if slope is None or inter is None:
+        return voxels.astype(np.float32)
+    values = voxels.astype(np.result_type(voxels, np.float32))  # float64 where float32 would round
+    values *= slope
+    values += inter
+    return values.astype(np.float32, copy=False)
 
 
 def _affine(header: Any) -> Affine | None:

@@ -40,7 +40,7 @@ class Preparation:
             raise ValueError(f"spacing {self.spacing}: give millimetres for all axes at once, or for D,H,W")
         if len(self.size) > 3 or any(value < 0 for value in self.size) or (len(self.size) == 1 and not self.size[0]):
             raise ValueError(f"size {self.size}: give the longer in-plane side, H,W or D,H,W")
-        if self.nan_to is not None and not abs(self.nan_to) <= np.finfo(np.float32).max:
+        if self.nan_to is not None and not abs(self.nan_to) <= float(np.finfo(np.float32).max):
             raise ValueError(f"nan-to {self.nan_to}: give a number that float32 holds")
 
 
@@ -63,8 +63,7 @@ class Prepared:
     @property
     def shape(self) -> Shape:
         """(D, H, W) of the scan."""
-        _, depth, height, width = self.scan.shape
-        return depth, height, width
+        return _shape(self.scan)
 
 
 def prepare(volume: Volume, preparation: Preparation | None = None) -> Prepared:
@@ -82,8 +81,11 @@ def prepare(volume: Volume, preparation: Preparation | None = None) -> Prepared:
         array = np.nan_to_num(array, nan=how.nan_to, posinf=how.nan_to, neginf=how.nan_to)
     if how.orient == "LPS" and affine is not None:
         array, affine = orient_lps(array, affine)
-    depth, height, width = array.shape
     channels, windows = how.intensity.apply(array)
-    shape = target_shape((depth, height, width), affine, how.spacing, how.size)
-    scan, affine = resample(channels, affine, shape)
-    return Prepared(scan, affine, windows, (depth, height, width))
+    scan, affine = resample(channels, affine, target_shape(_shape(array), affine, how.spacing, how.size))
+    return Prepared(scan, affine, windows, _shape(volume.array))
+
+
+def _shape(array: NDArray[np.float32]) -> Shape:
+    depth, height, width = array.shape[-3:]
+    return depth, height, width

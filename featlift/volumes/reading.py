@@ -58,7 +58,7 @@ def read(path: str | Path, max_voxels: int = MAX_VOXELS) -> Volume:
             raise VolumeError("not a file: give the scans of a folder one by one")
         if suffix is None:
             raise VolumeError(f"not one of the formats read here ({', '.join(READERS)})")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `prepare` refuses
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels and affines are refused later
             array, affine = READERS[suffix](path, max_voxels)
         _check(affine)
         source = identity(path)

@@ -3,7 +3,7 @@
     python kill_at_every_step.py UNINTERRUPTED.zarr extract ...
 
 Every run is a forked process in which the interpreter itself reports file operations (audit events); at the n-th one
-below the store the process kills itself. The parent imports everything beforehand and never starts a thread, so that a
+that changes something in the store the process kills itself: before it happens, so after all those before it. The parent imports everything beforehand and never starts a thread, so that a
 fork costs little. Prints how many kills there were.
 """
 
@@ -22,7 +22,7 @@ from featlift.cli.main import main  # noqa: E402
 from featlift.extraction import Extraction  # noqa: E402, F401
 
 STORE = Path("killed.zarr")
-WATCHED = ("open", "os.", "shutil.")
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree")
 
 
 def contents(store):
@@ -40,7 +40,8 @@ def run(arguments, kill_at=None):
 
     def audit(event, values):
         nonlocal seen
-        if event.startswith(WATCHED) and any(STORE.stem in str(value) for value in values):
+        changes = event in CHANGES or (event == "open" and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if changes and any(STORE.stem in str(value) for value in values):
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -50,7 +51,7 @@ def run(arguments, kill_at=None):
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    sys.argv = ["featlift", *arguments, "-o", str(STORE), "--limit", "2"]
+    sys.argv = ["featlift", *arguments, "-o", str(STORE), "--limit", "1"]
     try:
         main()
     except SystemExit as stop:

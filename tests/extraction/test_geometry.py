@@ -28,7 +28,9 @@ def ramp(affine, shape):
 
 @pytest.mark.parametrize("options", [[], ["--spacing", "1.5"], ["--size", "64"], ["--size", "9,40,44"]], ids=" ".join)
 @pytest.mark.parametrize("orient", ["LPS", "native"])
-@pytest.mark.parametrize("affine", [OBLIQUE, FLIPPED, SAGITTAL, SHEARED], ids=["oblique", "flipped", "sagittal", "sheared"])
+@pytest.mark.parametrize(
+    "affine", [OBLIQUE, FLIPPED, SAGITTAL, SHEARED], ids=["oblique", "flipped", "sagittal", "sheared"]
+)
 def test_a_ramp_in_the_patient_is_the_same_ramp_in_the_features(featlift, tmp_path, affine, orient, options):
     """The mean of a linear field over any patch is its value at the patch's centre, so any slip of the grid shows."""
     shape = (33, 30, 26)
@@ -74,7 +76,9 @@ def test_organs_keep_their_hu(featlift, tmp_path, shared, copy):
         affine = OBLIQUE @ np.diag([1 / 0.81, 1 / 0.96, 1 / 2.45, 1.0]) @ np.diag([3.0, 3.0, 3.0, 1.0])
         stored = nib.Nifti1Image(scan, affine)
     nib.save(stored, tmp_path / "ct.nii.gz")
-    done = featlift("extract", "ct.nii.gz", "--mode", "2d", "--intensity", "ct:-1024,1200", *patch_mean_options(tmp_path))
+    done = featlift(
+        "extract", "ct.nii.gz", "--mode", "2d", "--intensity", "ct:-1024,1200", *patch_mean_options(tmp_path)
+    )
     assert done.returncode == 0, done.stderr
     case = open_store(tmp_path / "features.zarr")["ct"]
     compared = 0

@@ -1,0 +1,76 @@
+"""The catalogue against timm's own models, built without memory on the meta device."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from featlift.backbones.catalogue import CATALOGUE, FAMILIES, cached_weights, packaged_weights
+from featlift.backbones.convolutional import ConvolutionalBackbone
+from featlift.backbones.torchvision_guard import import_timm
+from featlift.backbones.transformer import TransformerBackbone
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_an_entry_says_what_timm_builds(name):
+    entry = CATALOGUE[name]
+    with torch.device("meta"):
+        net = import_timm().create_model(entry.timm_name)
+    deepest = net.feature_info[-1]
+    adapter = TransformerBackbone if hasattr(net, "patch_embed") else ConvolutionalBackbone
+    features = [value.numel() for key, value in net.named_parameters() if not key.startswith(adapter.UNUSED)]
+
+    assert entry.name == name
+    assert entry.family == type(net).__name__
+    assert entry.family in FAMILIES
+    assert (entry.stride, entry.width, entry.depth) == (
+        deepest["reduction"],
+        deepest["num_chs"],
+        len(net.feature_info),
+    )
+    assert entry.parameters == sum(features)
+    assert entry.licence == net.pretrained_cfg["license"]
+    if entry.source.startswith("hub:"):
+        assert entry.source == f"hub:{net.pretrained_cfg['hf_hub_id']}"
+        assert (entry.mean, entry.std) == (net.pretrained_cfg["mean"], net.pretrained_cfg["std"])
+    else:
+        assert entry.mean == (127 / 255,) * 3  # of the package's own training, see test_lite0
+        assert entry.std == (128 / 255,) * 3
+
+    backbone = adapter(net, name, entry.mean, entry.std)
+    assert (backbone.stride, len(backbone.layers), backbone.layers[-1].channels) == (
+        entry.stride,
+        entry.depth,
+        entry.width,
+    )
+    kept = [parameter.numel() for parameter in backbone.parameters()]
+    assert entry.parameters == sum(kept)
+
+
+def test_listing_the_models_imports_no_torch_and_finds_what_is_here(featlift_process, tmp_path):
+    snapshot = tmp_path / "hub" / "models--timm--convnext_tiny.dinov3_lvd1689m" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").touch()
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+
+    done = featlift_process(
+        "models", "--json", HF_HOME=str(tmp_path), HF_HUB_CACHE=str(tmp_path / "hub"), PYTHONPROFILEIMPORTTIME="1"
+    )
+    assert done.returncode == 0
+    listed = {model["name"]: model for model in json.loads(done.stdout)}
+    assert list(listed) == list(CATALOGUE)
+    assert {name for name, model in listed.items() if model["is_here"]} == {"convnext-tiny", "efficientnet-lite0"}
+    for name, model in listed.items():
+        assert model == json.loads(json.dumps(CATALOGUE[name].as_dict() | {"is_here": model["is_here"]}))
+
+    imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE))
+    assert "featlift.backbones.catalogue" in imported
+    assert not {"torch", "timm", "torchvision", "numpy"} & imported
+
+
+def test_weights_that_are_nowhere_are_none():
+    assert packaged_weights("no_such_package_anywhere") is None
+    assert packaged_weights("json") is None  # a package, but without weights
+    assert cached_weights("timm/no-such-repository") is None

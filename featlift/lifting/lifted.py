@@ -6,9 +6,7 @@ the number of planes in the current orientation.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -19,22 +17,10 @@ from featlift.backbones.backbone import Backbone, Layer
 from featlift.errors import LiftingError
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.planes import Cycle, Plane, from_planes, to_planes
+from featlift.lifting.runs import Assembly, Run, batches, plan_runs, planes_at_a_time
 from featlift.lifting.tokens import TokenPooling, pool_adaptive, pool_mean
 
 Mode = Literal["2d", "3d", "pcm", "pcg"]
-
-#: Values of the feature volume that run together. On a CPU small batches stay in the caches (measured best at about
-#: 2048 tokens of a ViT-S); an accelerator wants to be filled.
-_CPU_BATCH = 2048 * 384
-_ACCELERATOR_BATCH = 65536 * 768
-
-
-@dataclass(frozen=True)
-class Run:
-    """Consecutive blocks on one orientation between which no plane needs to hear of another."""
-
-    plane: Plane
-    blocks: range
 
 
 class LiftedBackbone(nn.Module):
@@ -67,7 +53,7 @@ class LiftedBackbone(nn.Module):
         self.normalise = normalise
         self.norm = norm
         self.plane_batch = plane_batch
-        self._runs = list(self._plan())
+        self._runs = plan_runs(backbone, cycle, layers, self._tokens_stay)
 
     def forward(self, volume: Tensor) -> Features:
         """Lift a batch of volumes.
@@ -84,6 +70,7 @@ class LiftedBackbone(nn.Module):
             return self._flattened(volume) if self.mode == "3d" else self._planewise(volume)
 
     def _planewise(self, volume: Tensor) -> Features:
+        """Algorithm 1: run by run, bring the global tokens to the planes, run the blocks there, and come back."""
         features: dict[int, LayerFeatures] = {}
         leading, *runs = self._runs
         depth = volume.shape[2]
@@ -143,9 +130,13 @@ class LiftedBackbone(nn.Module):
         target: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Take planes and tokens a batch at a time, run the blocks on them, and put the results together."""
-        x, g = _Assembly(shape[:2], target), _Assembly(shape[:2])
+        volumes, count, *plane_shape = shape
+        size = self.plane_batch or planes_at_a_time(self.backbone.device, tuple(plane_shape))
+        if torch.is_grad_enabled():
+            size = volumes * count  # everything is kept for the gradients anyway
+        x, g = Assembly((volumes, count), target), Assembly((volumes, count))
         rope: dict[int, Tensor | None] = {}
-        for batch, plane in self._batches(shape):
+        for batch, plane in batches(volumes, count, size):
             planes, tokens = planes_and_tokens(batch, plane)
             for block in run.blocks:
                 if block not in rope:
@@ -154,20 +145,6 @@ class LiftedBackbone(nn.Module):
             x.put(batch, plane, planes)
             g.put(batch, plane, tokens)
         return x.whole(), g.whole()
-
-    def _batches(self, shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-        """Cut B volumes of P planes into batches: several whole volumes, or some planes of one."""
-        volumes, planes, *plane_shape = shape
-        size = self.plane_batch or max(1, self._batch_values() // math.prod(plane_shape))
-        if torch.is_grad_enabled():
-            size = volumes * planes
-        step = max(1, size // planes)
-        for b in range(0, volumes, step):
-            for p in range(0, planes, min(size, planes)):
-                yield slice(b, b + step), slice(p, p + min(size, planes))
-
-    def _batch_values(self) -> int:
-        return _CPU_BATCH if self.backbone.device.type == "cpu" else _ACCELERATOR_BATCH
 
     def _pool(self, g: Tensor, planes: int) -> Tensor:
         """Bring the global tokens to the planes of the next block."""
@@ -184,27 +161,7 @@ class LiftedBackbone(nn.Module):
                 dense = x.clone()  # the next blocks write to x
             features[layer.index] = LayerFeatures(rearrange(dense, "b d h w c -> b c d h w"), tokens)
 
-    def _plan(self) -> Iterator[Run]:
-        """Group the blocks into runs. The first run follows the embedding in HW; it may hold no block."""
-        shapeless = 0  # shape-preserving blocks seen so far: only they take turns in the cycle
-        planes: list[Plane] = []
-        for block in range(self.layers[-1].after):
-            if self.backbone.changes_shape(block):
-                planes.append("HW")
-            else:
-                planes.append(self.cycle[shapeless % len(self.cycle)])
-                shapeless += 1
-        reads = {layer.after for layer in self.layers}
-        run = Run("HW", range(0))
-        for block, plane in enumerate(planes):
-            if plane == run.plane and block not in reads and (not run.blocks or self._continues(plane)):
-                run = Run(plane, range(run.blocks.start, block + 1))
-            else:
-                yield run
-                run = Run(plane, range(block, block + 1))
-        yield run
-
-    def _continues(self, plane: Plane) -> bool:
+    def _tokens_stay(self, plane: Plane) -> bool:
         """Whether two blocks in a row on `plane` leave each plane's global tokens to itself."""
         if not self.backbone.token_names or self.mode == "2d":
             return True
@@ -223,29 +180,3 @@ class LiftedBackbone(nn.Module):
                 f"volume of shape {tuple(volume.shape)}: H and W must be multiples of {stride}, the stride of "
                 f"{self.backbone.name}; pad it first (featlift.prepare and featlift extract do)"
             )
-
-
-class _Assembly:
-    """Results of batches of planes put together again: in place, into new memory, or, with gradients, by joining."""
-
-    def __init__(self, lead: tuple[int, ...], target: Tensor | None = None) -> None:
-        self._lead = lead
-        self._target = target
-        self._parts: list[Tensor] = []
-
-    def put(self, batch: slice, plane: slice, values: Tensor) -> None:
-        """Take the results ``(N, ...)`` for planes ``[batch, plane]``."""
-        if torch.is_grad_enabled():
-            self._parts.append(values)
-            return
-        if self._target is None:
-            self._target = values.new_empty(*self._lead, *values.shape[1:])
-        place = self._target[batch, plane]
-        place.copy_(values.view(place.shape))
-
-    def whole(self) -> Tensor:
-        """Everything, ``(B, P, ...)``."""
-        if self._target is not None:
-            return self._target
-        parts = torch.cat(self._parts)
-        return parts.view(*self._lead, *parts.shape[1:])

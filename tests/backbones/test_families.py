@@ -41,11 +41,11 @@ _ATTENTION = (
     _transformer("vit_small_plus_patch16_dinov3_qkvb", "cls", *REGISTERS),
 )
 _CONVOLUTION = (
-    Case("convnext_atto", {"depths": (1, 1, 2, 1)}),
+    Case("convnext_atto", {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)}),
     Case("convnext_tiny", {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "head_norm_first": True}),
-    Case("resnet18", {}),
-    Case("resnet26d", {}),
-    Case("resnetblur18", {}),
+    Case("resnet18", {"channels": (8, 16, 24, 32)}),
+    Case("resnet26d", {"channels": (8, 16, 24, 32)}),
+    Case("resnetblur18", {"channels": (8, 16, 24, 32)}),
     Case("efficientnet_b0", {}),
     Case("tf_efficientnet_lite0", {}),
 )

@@ -29,7 +29,8 @@ def test_the_guard_imports_timm_where_timm_alone_does_not():
 
 
 def test_the_guard_passes_on_every_other_error(tmp_path):
-    (tmp_path / "timm.py").write_text("raise RuntimeError('something else')\n")
+    (tmp_path / "timm.py").write_text("print('imported')\nraise RuntimeError('something else')\n")
     done = python("from featlift.backbones.torchvision_guard import import_timm; import_timm()", cwd=tmp_path)
     assert done.returncode == 1
+    assert done.stdout == "imported\n"  # and not tried again
     assert done.stderr.endswith("RuntimeError: something else\n")

@@ -15,6 +15,8 @@ from featlift.backbones.torchvision_guard import import_timm
 from featlift.errors import ModelError
 
 _HEIGHT = 2048  # holds the deepest receptive field of the networks below
+_NARROW = {"channels": (8, 8, 8, 8)}
+_SHALLOW = {"depths": (1, 1, 2, 1), "dims": (8, 8, 8, 8)}
 _NONLINEAR = ("Norm", "GELU", "ReLU", "SiLU", "Swish", "SqueezeExcite")
 
 #: timm's name, arguments -> expected (stride, offset) of the deepest layer.
@@ -24,13 +26,13 @@ _NETWORKS = {
     "tf_efficientnet_cc_b0_4e": ({}, (32, 31.0)),
     "efficientnet_b0": ({}, (32, 0.0)),
     "mobilenetv2_100": ({}, (32, 0.0)),
-    "resnet18": ({}, (32, 0.0)),
-    "resnet18-stride16": ({"output_stride": 16}, (16, 0.0)),
-    "resnet26d": ({}, (32, 0.0)),
-    "resnetblur18": ({}, (32, 0.0)),
-    "resnet18-average": ({"aa_layer": nn.AvgPool2d}, (32, 15.0)),
-    "convnext_tiny": ({"depths": (1, 1, 2, 1)}, (32, 15.5)),
-    "convnext_atto": ({"depths": (1, 1, 2, 1)}, (32, 15.5)),
+    "resnet18": (_NARROW, (32, 0.0)),
+    "resnet18-stride16": (_NARROW | {"output_stride": 16}, (16, 0.0)),
+    "resnet26d": (_NARROW, (32, 0.0)),
+    "resnetblur18": (_NARROW, (32, 0.0)),
+    "resnet18-average": (_NARROW | {"aa_layer": nn.AvgPool2d}, (32, 15.0)),
+    "convnext_tiny": (_SHALLOW, (32, 15.5)),
+    "convnext_atto": (_SHALLOW, (32, 15.5)),
 }
 
 

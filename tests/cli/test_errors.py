@@ -95,8 +95,8 @@ def test_a_wrong_call(featlift, tmp_path, model, kind):
         model = []
     done = featlift("extract", "scans", *model, *options)
     assert done.returncode == 2
-    message = " ".join(done.stderr.replace("│", " ").split())
-    assert says in message
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1 or kind == "no such option"  # which is typer's own
     assert "Traceback" not in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -116,6 +116,13 @@ def test_a_sheared_nrrd_keeps_its_affine(tmp_path):
     np.testing.assert_array_equal(read(path).affine, want)
 
 
+def test_a_nrrd_with_a_component_axis_of_one(tmp_path):
+    directions = "space directions: none (1,0,0) (0,2,0) (0,0,3)"
+    volume = read(nrrd(tmp_path, "dimension: 4", "sizes: 1 2 3 4", "space: LPS", directions, "space origin: (5,6,7)"))
+    np.testing.assert_array_equal(volume.array, np.arange(24).reshape(4, 3, 2))
+    np.testing.assert_array_equal(volume.affine, [[0, 0, 1, 5], [0, 2, 0, 6], [3, 0, 0, 7], [0, 0, 0, 1]])
+
+
 @pytest.mark.parametrize("name", ["1.nii", "2.nii.gz"])
 def test_a_qform_alone_is_enough(tmp_path, name):
     kind = nib.Nifti2Image if name[0] == "2" else nib.Nifti1Image

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from featlift.errors import FeatliftError
+
 if TYPE_CHECKING:
     from featlift.backbones.loading import load_backbone
     from featlift.lifting import Features, LiftedBackbone, lift
@@ -15,6 +17,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Case",
+    "FeatliftError",
     "Features",
     "LiftedBackbone",
     "Preparation",

@@ -12,9 +12,7 @@ from safetensors.torch import save_file
 from featlift.backbones.torchvision_guard import import_timm
 
 #: An affine (RAS, as NIfTI stores it) that is oblique, anisotropic and flipped in one axis.
-OBLIQUE = np.array(
-    [[-0.8, 0.15, 0.1, 40.0], [0.1, 0.9, -0.5, -60.0], [-0.05, 0.3, 2.4, 15.0], [0.0, 0.0, 0.0, 1.0]]
-)
+OBLIQUE = np.array([[-0.8, 0.15, 0.1, 40.0], [0.1, 0.9, -0.5, -60.0], [-0.05, 0.3, 2.4, 15.0], [0.0, 0.0, 0.0, 1.0]])
 
 PATCH_MEAN_MODEL = "vit_tiny_patch16_224"
 

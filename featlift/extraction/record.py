@@ -14,7 +14,7 @@ import featlift
 from featlift.extraction.extraction import Outcome
 from featlift.store.layout import Recipe, sha256_of
 
-_PACKAGES = ("torch", "timm", "zarr", "numpy", "nibabel", "SimpleITK")
+_PACKAGES = ("torch", "timm", "zarr", "numpy", "nibabel")
 
 
 def run_record(

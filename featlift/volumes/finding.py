@@ -78,6 +78,8 @@ def _refuse(error: OSError) -> NoReturn:
 def _scan(path: Path, name: str) -> Scan:
     suffix = suffix_of(path) or path.suffix
     case_id = name[: len(name) - len(suffix)].replace("/", "__").lstrip(".") or "scan"
+    if case_id == "zarr.json":
+        raise InputError(f"{name}: zarr.json is a name that Zarr keeps to itself; rename the scan")
     return Scan(case_id, path, name)
 
 

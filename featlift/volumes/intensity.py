@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import VolumeError
+from featlift.errors import OptionError, VolumeError
 
 #: Usual CT windows, in HU: level -600 width 1500, 40/400, 400/1800, 40/80.
 CT_WINDOWS = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0), "bone": (-500.0, 1300.0), "brain": (0.0, 80.0)}
@@ -28,7 +28,7 @@ class Intensity:
     ``ct:...`` fixed values (HU for ct); ``none`` takes the values as they are.
 
     Raises:
-        ValueError: the text is none of these.
+        OptionError: the text is none of these.
     """
 
     spec: str = "percentile:0.5,99.5"
@@ -44,16 +44,16 @@ class Intensity:
         names = values.split("+")
         if kind == "ct" and set(names) <= CT_WINDOWS.keys():
             if len(names) not in (1, 3):
-                raise ValueError(f"intensity {self.spec!r}: give one window, or three for the three channels")
+                raise OptionError(f"intensity {self.spec!r}: give one window, or three for the three channels")
             return tuple(CT_WINDOWS[name] for name in names)
         try:
             low, high = (float(value) for value in values.split(","))
         except ValueError:
             low = high = 0.0
         if kind not in ("percentile", "window", "ct") or not 0 < high - low < math.inf:
-            raise ValueError(f"intensity {self.spec!r}: give one of {_FORMS}")
+            raise OptionError(f"intensity {self.spec!r}: give one of {_FORMS}")
         if kind == "percentile" and not 0 <= low < high <= 100:
-            raise ValueError(f"intensity {self.spec!r}: percentiles lie between 0 and 100")
+            raise OptionError(f"intensity {self.spec!r}: percentiles lie between 0 and 100")
         return ((low, high),)
 
     @property
@@ -68,7 +68,7 @@ class Intensity:
             The channels, and for each the values that became 0 and 1 (none for ``none``).
 
         Raises:
-            VolumeError: the volume is constant, or the percentiles coincide.
+            VolumeError: the volume is constant, its percentiles coincide, or it lies outside the window.
         """
         minimum, maximum = float(array.min()), float(array.max())
         if minimum == maximum:
@@ -89,4 +89,8 @@ class Intensity:
         for channel, (low, high) in zip(scaled, windows, strict=True):
             for scaled_slice, values in zip(channel, array, strict=True):
                 np.clip((values.astype(np.float64) - low) / (high - low), 0, 1, out=scaled_slice, casting="same_kind")
+        if scaled.min() == scaled.max():
+            raise VolumeError(
+                f"its values, {minimum:g} to {maximum:g}, lie on one side of {self.spec}: choose another --intensity"
+            )
         return scaled, windows

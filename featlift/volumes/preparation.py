@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import VolumeError
+from featlift.errors import OptionError, VolumeError
 from featlift.volumes.grid import Shape, resample, target_shape
 from featlift.volumes.intensity import Intensity
 from featlift.volumes.orientation import Orientation, orient_lps
@@ -35,13 +35,13 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if self.orient not in get_args(Orientation):
-            raise ValueError(f"orient {self.orient!r}: choose one of {', '.join(get_args(Orientation))}")
+            raise OptionError(f"orient {self.orient!r}: choose one of {', '.join(get_args(Orientation))}")
         if len(self.spacing) not in (0, 1, 3) or any(not 0 <= value < 1000 for value in self.spacing):
-            raise ValueError(f"spacing {self.spacing}: give millimetres for all axes at once, or for D,H,W")
+            raise OptionError(f"spacing {self.spacing}: give millimetres for all axes at once, or for D,H,W")
         if len(self.size) > 3 or any(value < 0 for value in self.size) or (len(self.size) == 1 and not self.size[0]):
-            raise ValueError(f"size {self.size}: give the longer in-plane side, H,W or D,H,W")
+            raise OptionError(f"size {self.size}: give the longer in-plane side, H,W or D,H,W")
         if self.nan_to is not None and not abs(self.nan_to) <= float(np.finfo(np.float32).max):
-            raise ValueError(f"nan-to {self.nan_to}: give a number that float32 holds")
+            raise OptionError(f"nan-to {self.nan_to}: give a number that float32 holds")
 
 
 @dataclass(frozen=True, eq=False)

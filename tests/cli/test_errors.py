@@ -29,6 +29,7 @@ BROKEN = {
     "2d": (lambda path: write_nifti(path, RNG.normal(size=(20, 30))), "not a volume"),
     "4d": (lambda path: write_nifti(path, RNG.normal(size=(20, 30, 4, 2))), "4 dimensions"),
     "rgb": (lambda path: write_nifti(path, np.zeros((8, 8, 8), RGB)), "colour"),
+    "outside": (lambda path: write_nifti(path, RNG.uniform(3000, 4000, (8, 8, 8)).astype(np.float32)), "one side"),
     "nan": (lambda path: write_nifti(path, np.full((8, 8, 8), np.nan, np.float32)), "--nan-to"),
     "constant": (lambda path: write_nifti(path, np.full((8, 8, 8), 3, np.int16)), "nothing to see"),
 }
@@ -40,7 +41,7 @@ def test_a_broken_file_is_one_line_and_no_store(featlift, tmp_path, model, kind)
     (tmp_path / "scans").mkdir()
     write(tmp_path / "scans" / "bad.nii")
     before = sorted(tmp_path.rglob("*"))
-    done = featlift("extract", "scans", *model)
+    done = featlift("extract", "scans", *model, *(["--intensity", "ct:soft"] if kind == "outside" else []))
     assert done.returncode == 1
     table = done.stderr.strip().splitlines()[-2:]
     assert table[0].split() == ["case", "reason"]
@@ -150,13 +151,14 @@ def test_an_output_that_cannot_be_written(featlift, tmp_path, model):
         assert "cannot write" in done.stderr
 
 
-@pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="needs root to mount a small file system")
+@pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="needs root to mount a small disk")
 def test_a_full_disk(featlift, tmp_path, model):
     """One line, exit 2, and nothing half-written; with room again the same command goes on."""
     write_scan(tmp_path / "scans" / "a.nii.gz", shape=(256, 256, 40))
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], capture_output=True, check=False)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")
     try:

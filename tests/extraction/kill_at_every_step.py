@@ -3,8 +3,9 @@
     python kill_at_every_step.py UNINTERRUPTED.zarr extract ...
 
 Every run is a forked process in which the interpreter itself reports file operations (audit events); at the n-th one
-that changes something in the store the process kills itself: before it happens, so after all those before it. The parent imports everything beforehand and never starts a thread, so that a
-fork costs little. Prints how many kills there were.
+that changes something in the store the process kills itself: before it happens, so after all those before it. The
+parent imports everything beforehand and never starts a thread, so that a fork costs little. Prints how many kills
+there were.
 """
 
 import os

@@ -189,6 +189,6 @@ def test_two_processes_on_one_store(featlift, featlift_process, tmp_path):
     for thread in threads:
         thread.join()
     assert [done.returncode for done in results] == [0, 0], [done.stderr for done in results]
-    for one in sorted((tmp_path / "alone.zarr" / "volumes").rglob("*")):
-        if one.is_file():
-            assert (tmp_path / "shared.zarr" / one.relative_to(tmp_path / "alone.zarr")).read_bytes() == one.read_bytes()
+    alone = tmp_path / "alone.zarr" / "volumes"
+    for key in (path.relative_to(alone) for path in alone.rglob("*") if path.is_file()):
+        assert (tmp_path / "shared.zarr" / "volumes" / key).read_bytes() == (alone / key).read_bytes()

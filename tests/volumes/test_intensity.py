@@ -129,7 +129,7 @@ def test_the_result_lies_in_0_1_and_keeps_the_order(array, spec):
     try:
         scaled, windows = Intensity(spec).apply(array)
     except VolumeError as error:
-        assert "percentiles" in str(error)  # noqa: PT017
+        assert "percentiles" in str(error) or "one side" in str(error)  # noqa: PT017
         return
     assert len(scaled) == len(windows)
     assert scaled.min() >= 0

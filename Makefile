@@ -26,7 +26,8 @@ soak: .venv/test
 	$(BIN)/python -m pytest -m soak
 
 bench: .venv/test
-	$(BIN)/python -m benchmarks.extract
+	$(BIN)/python -m benchmarks.extract $(SCAN)
+	$(if $(REFERENCE),$(BIN)/python -m benchmarks.lifting --reference $(REFERENCE) --bf16,@echo "give REFERENCE=DIR, a checkout of HINTLab/PlaneCycle, to compare lifting with it")
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -78,6 +78,8 @@ def load_backbone(
         official = load_into(net, read_weights(path), path.name, unused, weights_prefix)
         periods = official.get("rope_embed.periods")
         origin = {"source": source, "sha256": sha256_of_file(path)}
+        if weights_prefix is not None:
+            origin["prefix"] = weights_prefix  # one file can hold several networks
 
     mean, std = (entry.mean, entry.std) if entry else (net.pretrained_cfg["mean"], net.pretrained_cfg["std"])
     backbone = _ADAPTERS[family_of(net)](net, timm_name, tuple(mean), tuple(std))

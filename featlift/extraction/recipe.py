@@ -21,6 +21,7 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation) -> Recipe:
         "model": backbone.name,
         "model_args": {name: _as_json(value) for name, value in sorted(backbone.arguments.items())},
         "weights_sha256": backbone.weights["sha256"],
+        "weights_prefix": backbone.weights.get("prefix"),
         "rope_periods": backbone.weights.get("rope_periods"),
         "mean": list(backbone.mean) if lifted.normalise else None,
         "std": list(backbone.std) if lifted.normalise else None,

@@ -1,0 +1,60 @@
+"""The recipe holds everything that changes a feature, and nothing else."""
+
+import pytest
+import torch
+
+from featlift import Preparation, lift, load_backbone
+from featlift.extraction import make_recipe
+from featlift.volumes.intensity import Intensity
+
+TINY = {"embed_dim": 64, "depth": 2, "num_heads": 1, "init_values": 0.5}
+
+
+def recipe(*, name="vits16", weights="random:0", load=None, dtype=torch.float32, prepare=None, **how):
+    backbone = load_backbone(name, weights, **{**TINY, **(load or {})}).to(dtype)
+    return make_recipe(lift(backbone, **how), Preparation(**(prepare or {})))
+
+
+CHANGES = {
+    "model": {"name": "vits16plus"},
+    "model_args": {"load": {"mlp_ratio": 2}},
+    "weights_sha256": {"weights": "random:1"},
+    "rope_periods": {"load": {"rope_periods": "fp32"}},
+    "mode": {"mode": "2d"},
+    "cycle": {"cycle": "HW,DW"},
+    "token_pooling": {"token_pooling": "direct"},
+    "layers": {"layers": (0, 1)},
+    "norm": {"norm": False},
+    "precision": {"dtype": torch.bfloat16},
+    "orient": {"prepare": {"orient": "native"}},
+    "intensity": {"prepare": {"intensity": Intensity("minmax")}},
+    "spacing": {"prepare": {"spacing": (1.0,)}},
+    "size": {"prepare": {"size": (64,)}},
+    "nan_to": {"prepare": {"nan_to": 0.0}},
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_what_changes_a_feature_changes_its_field(field):
+    before, after = recipe(), recipe(**CHANGES[field])
+    assert before[field] != after[field]
+
+
+def test_what_does_not_change_a_feature_is_not_in_it():
+    assert recipe() == recipe(plane_batch=1)
+    assert recipe(layers=(-1,)) == recipe(layers=(1,))
+    assert recipe(cycle="HW,DW,DH,HW") == recipe()
+    assert recipe(mode="2d")["cycle"] is None
+
+
+def test_one_file_with_two_networks_is_two_recipes(tmp_path):
+    networks = {
+        name: load_backbone("vits16", f"random:{seed}", **TINY) for seed, name in enumerate(("teacher", "student"))
+    }
+    state = {f"{name}.{key}": value for name, net in networks.items() for key, value in net.net.state_dict().items()}
+    torch.save(state, tmp_path / "both.pth")
+    recipes = [
+        recipe(weights=tmp_path / "both.pth", load={"weights_prefix": prefix}) for prefix in ("teacher.", "student.")
+    ]
+    assert recipes[0]["weights_sha256"] == recipes[1]["weights_sha256"]
+    assert recipes[0] != recipes[1]

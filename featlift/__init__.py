@@ -40,6 +40,10 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]
+
+
 def __getattr__(name: str) -> Any:
     # torch and zarr take seconds to import: only those who use them wait
     if name not in _HOME:

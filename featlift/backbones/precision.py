@@ -57,5 +57,11 @@ def resolve_device(choice: str) -> torch.device:
 
 
 def place(backbone: Backbone, device: torch.device, precision: Precision) -> Backbone:
-    """Bring the weights to a device and number format, once. RoPE periods keep float32."""
+    """Bring the weights to a device and number format, once. RoPE periods keep float32.
+
+    On CUDA, ``fp32`` means float32 from then on: torch multiplies in TF32, of 10 bits, in convolutions by default.
+    """
+    if device.type == "cuda" and precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
     return backbone.to(device=device, dtype=DTYPES[precision])

@@ -91,7 +91,6 @@ def extract(
     _check_writable(output)
     lifted = _lifted(
         output=output,
-        overwrite=overwrite,
         name=model,
         load={
             "weights": weights,
@@ -109,7 +108,6 @@ def extract(
 def _lifted(
     *,
     output: Path,
-    overwrite: bool,
     name: str,
     load: dict[str, Any],
     lift: dict[str, Any],
@@ -120,10 +118,11 @@ def _lifted(
     from featlift import lifting
     from featlift.backbones.loading import load_backbone
     from featlift.backbones.precision import place, resolve_device, resolve_precision
-    from featlift.store.reading import check_store
+    from featlift.store.reading import check_store, is_vacant
 
-    if output.exists() and (recipe := check_store(output)["recipe"]) and precision == "auto" and not overwrite:
-        precision = recipe.get("precision", "auto")
+    if not is_vacant(output):
+        recipe = check_store(output)["recipe"]
+        precision = recipe.get("precision", "auto") if precision == "auto" else precision
     place_on = resolve_device(device)
     if (load["weights"] or "").startswith("random:"):
         typer.echo("featlift: random weights: these features mean nothing", err=True)
@@ -140,15 +139,22 @@ def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrit
 
     from featlift.extraction import Extraction, make_recipe, run_record
     from featlift.store import StoreWriter, index_is_current, rebuild_index
+    from featlift.store.reading import is_vacant
 
     recipe = make_recipe(lifted, preparation)
     if overwrite:
         _erase_other(output, recipe)
-    is_new = not output.exists()
+    is_new = is_vacant(output)
     writer = StoreWriter(output, recipe)
     extraction = Extraction(lifted, preparation, writer)
     todo = extraction.todo(scans)
     skipped = len(scans) - len(todo)
+    if replaced := extraction.replaced(todo):
+        typer.echo(
+            f"featlift: {len(replaced)} in the store are made again, their source is another or they are damaged: "
+            f"{', '.join(replaced[:5])}{' ...' if len(replaced) > 5 else ''}",
+            err=True,
+        )
     if not todo:
         if not index_is_current(output):
             rebuild_index(output)
@@ -176,7 +182,7 @@ def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrit
             seconds = time.perf_counter() - clock
             device = lifted.backbone.device
             record = run_record(
-                recipe, lifted.backbone.weights, device, started.isoformat(), seconds, skipped, outcomes
+                writer.recipe_sha256, lifted.backbone.weights, device, started.isoformat(), seconds, skipped, outcomes
             )
             writer.record_run(f"{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}", record)
             rebuild_index(output)
@@ -185,7 +191,8 @@ def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrit
 
 def _report(output: Path, outcomes: list[Any], skipped: int, seconds: float) -> None:
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    done = len(outcomes) - len(failed)
+    done = sum(outcome.status == "done" for outcome in outcomes)
+    skipped += len(outcomes) - len(failed) - done
     parts = [f"{done} extracted", *([f"{skipped} complete before"] if skipped else []), f"{len(failed)} failed"]
     typer.echo(f"{output}: {', '.join(parts)} in {seconds:.1f} s")
     if failed:
@@ -201,20 +208,25 @@ def _erase_other(output: Path, recipe: dict[str, Any]) -> None:
     import shutil
 
     from featlift.store import open_store
+    from featlift.store.durable import as_output_error, staging_name
     from featlift.store.layout import differing_fields
+    from featlift.store.reading import is_vacant
 
-    if not output.exists():
+    if is_vacant(output):
         return
     store = open_store(output)
     differences = differing_fields(store.recipe, recipe)
     if not differences:
         return
-    size = sum(key["bytes"] for case_id in store for key in store[case_id].attributes["keys"].values())
+    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     typer.echo(
         f"{output}: erasing {len(store)} volumes ({human_bytes(size)}), another recipe: {'; '.join(differences)}",
         err=True,
     )
-    shutil.rmtree(output)
+    with as_output_error(output):
+        aside = output.with_name(staging_name(f".{output.name}"))
+        output.rename(aside)  # at once, so that a stop leaves no half of a store
+        shutil.rmtree(aside)
 
 
 def _check_writable(output: Path) -> None:

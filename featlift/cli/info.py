@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from featlift.cli.options import human_bytes
+from featlift.errors import StoreError
 
 
 def info(
@@ -21,7 +22,13 @@ def info(
     from featlift.store.reading import damaged_cases
 
     opened = open_store(store)
-    cases = [_case(opened[case_id]) for case_id in opened]
+    damaged = damaged_cases(store)
+    cases = []
+    for case_id in opened:
+        try:
+            cases.append(_case(opened[case_id]))
+        except (StoreError, LookupError, TypeError, ValueError) as error:
+            damaged.setdefault(case_id, [str(error)])
     runs = sorted((store / RUNS).glob("*.json"))
     summary: dict[str, Any] = {
         "store": store.name,
@@ -30,7 +37,7 @@ def info(
         "recipe_sha256": opened.attributes["recipe_sha256"],
         "recipe": opened.recipe,
         "bytes": sum(case["bytes"] for case in cases),
-        "damaged": damaged_cases(store),
+        "damaged": damaged,
         "last_run": json.loads(runs[-1].read_text()) if runs else None,
         "cases": cases,
     }
@@ -63,15 +70,22 @@ def _print(store: Path, summary: dict[str, Any]) -> None:
     for case in summary["cases"][:20]:
         deepest = list(case["dense"].values())[-1]
         spacing = "spacing unknown" if case["spacing"] is None else f"{_times(case['spacing'])} mm"
-        typer.echo(f"  {case['id']}: scan {_times(case['scan'])} ({spacing}), features {_times(deepest)}")
+        typer.echo(
+            f"  {case['id']}: scan {_times(case['scan'])} ({spacing}), features {_times(deepest)}{_padding(case)}"
+        )
     if len(summary["cases"]) > 20:
         typer.echo(f"  and {len(summary['cases']) - 20} more (--json lists them)")
     if summary["last_run"]:
-        volumes = summary["last_run"]["volumes"]
+        volumes = summary["last_run"].get("volumes", {})
         counts = ", ".join(f"{count} {status}" for status, count in volumes.items())
-        typer.echo(f"  last run        {summary['last_run']['started'][:19]}: {counts}")
+        typer.echo(f"  last run        {summary['last_run'].get('started', '')[:19]}: {counts}")
     if summary["damaged"]:
         typer.echo(f"  damaged         {', '.join(summary['damaged'])}: run extract again to repair")
+
+
+def _padding(case: dict[str, Any]) -> str:
+    deepest = list(case["dense"].values())[-1]
+    return "" if deepest[1:] == case["valid_cells"] else f", of which {_times(case['valid_cells'])} cells are scan"
 
 
 def _times(values: list[float]) -> str:

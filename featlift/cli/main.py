@@ -15,9 +15,7 @@ from featlift.cli.models import models
 from featlift.cli.verify import verify
 from featlift.errors import FeatliftError
 
-EXIT_FAILED_CASES = 1
 EXIT_WRONG_CALL = 2
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="featlift",
@@ -55,14 +53,11 @@ def main() -> None:
     """Run the command line: errors in one line, exit 2 for a wrong call, 1 when some cases failed."""
     try:
         app()
-    except FeatliftError as error:
+    except (FeatliftError, PermissionError) as error:
         if _show_traceback:
             raise
         typer.echo(f"featlift: {' '.join(str(error).split())}", err=True)
         sys.exit(EXIT_WRONG_CALL)
-    except KeyboardInterrupt:
-        typer.echo("featlift: interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,12 +19,14 @@ def numbers(text: str | None, kind: Callable[[str], Number], option: str) -> tup
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise OptionError(f"{option} {text!r}: give numbers separated by commas") from error
+        whole = "whole " if kind is int else ""
+        raise OptionError(f"{option} {text!r}: give {whole}numbers separated by commas") from error
 
 
 def layers(text: str) -> tuple[int | str, ...]:
     """Read ``"3,6,-1"`` or ``"stride16"``."""
-    return tuple(int(part) if part.lstrip("-").isdigit() else part for part in text.replace(" ", "").split(","))
+    parts = text.replace(" ", "").split(",")
+    return tuple(int(part) if re.fullmatch(r"-?\d+", part) else part for part in parts)
 
 
 def model_args(texts: Sequence[str]) -> dict[str, Any]:
@@ -33,6 +36,8 @@ def model_args(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
             raise OptionError(f"--model-arg {text!r}: give KEY=VALUE, as in img_size=448")
+        if key in ("name", "weights", "weights_prefix", "rope_periods", "trainable"):
+            raise OptionError(f"--model-arg {text!r}: that is no argument of timm's; featlift has options of its own")
         try:
             arguments[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -15,9 +15,10 @@ def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
     from featlift import store as stores
     from featlift.store.writing import write_damaged
 
-    opened = stores.open_store(store)
     damaged: dict[str, list[str]] = {}
-    for case_id, damage in tqdm(stores.verify(store), total=len(opened), unit="volume", disable=None):
+    count, total = 0, len(stores.open_store(store))
+    for case_id, damage in tqdm(stores.verify(store), total=total, unit="volume", disable=None):
+        count += 1
         if damage:
             damaged[case_id] = [f"{item.key}: {item.what}" for item in damage]
     for case_id, found in damaged.items():
@@ -30,8 +31,6 @@ def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
             f"featlift: cannot note this in the store ({error.strerror}), so extract will not repair it", err=True
         )
     if damaged:
-        typer.echo(
-            f"{store}: {len(damaged)} of {len(opened)} volumes damaged; run the same extract again to repair them"
-        )
+        typer.echo(f"{store}: {len(damaged)} of {count} volumes damaged; run the same extract again to repair them")
         raise typer.Exit(1)
-    typer.echo(f"{store}: all {len(opened)} volumes are as written")
+    typer.echo(f"{store}: all {count} volumes are as written")

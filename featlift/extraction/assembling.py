@@ -25,7 +25,7 @@ def assemble(
     embedding, parts = _embedding(layers[-1], deepest, lifted.backbone.token_names)
     affine = prepared.affine
     attributes: dict[str, Any] = {
-        "source": {"name": scan.name, **(volume.source or {}), "mtime_ns": scan.path.stat().st_mtime_ns},
+        "source": {"name": scan.name, **(volume.source or {})},
         "modality": volume.modality,
         "shape_read": list(prepared.shape_read),
         "shape": list(prepared.shape),
@@ -60,9 +60,9 @@ def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool
 
 
 def valid_cells(shape: Shape, layer: Layer) -> Shape:
-    """(d, h, w) of the cells that are at least half scan; those beyond are padding."""
-    stride = layer.sampling.stride
-    return shape[0], cells_within(shape[1], stride), cells_within(shape[2], stride)
+    """(d, h, w) of the cells that are centred in the scan; those beyond are padding."""
+    stride, offset = layer.sampling.stride, layer.sampling.offset
+    return shape[0], cells_within(shape[1], stride, offset), cells_within(shape[2], stride, offset)
 
 
 def _embedding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from featlift.errors import FeatliftError, OutputError
 from featlift.extraction.assembling import assemble
 from featlift.lifting import Features, LiftedBackbone
 from featlift.store.layout import METADATA, VOLUMES, attributes_of
-from featlift.store.reading import damaged_cases
+from featlift.store.reading import complete_cases, damaged_cases
 from featlift.store.verification import damage_of
 from featlift.store.writing import StoreWriter
 from featlift.volumes import Preparation, Scan, prepare, read
@@ -29,13 +30,13 @@ class Outcome:
 
     Attributes:
         id: case id.
-        status: ``done``, or ``failed`` with a reason.
+        status: ``done``, ``failed`` with a reason, or ``skipped`` because another process was faster.
         reason: why it failed.
         seconds: wall time by stage: read, prepare, lift, write.
     """
 
     id: str
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "skipped"]
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -53,14 +54,25 @@ class Extraction:
         damaged = damaged_cases(self.writer.path)
         return [scan for scan in scans if scan.id in damaged or not is_current(self.writer.path, scan)]
 
+    def replaced(self, todo: list[Scan]) -> list[str]:
+        """Ids of `todo` under which the store already holds a volume: of another source, or damaged."""
+        held = set(complete_cases(self.writer.path))
+        return [scan.id for scan in todo if scan.id in held]
+
     def run(self, scans: list[Scan]) -> Iterator[Outcome]:
         """Extract each scan in turn. A scan that fails is reported and the next one follows.
+
+        One that another process has finished meanwhile is left as it is.
 
         Raises:
             OutputError: the store cannot be written; going on would only repeat it.
         """
+        damaged = damaged_cases(self.writer.path)
         for scan in scans:
-            yield self._extract(scan)
+            if scan.id not in damaged and is_current(self.writer.path, scan):
+                yield Outcome(scan.id, "skipped")
+            else:
+                yield self._extract(scan)
 
     def _extract(self, scan: Scan) -> Outcome:
         seconds: dict[str, float] = {}
@@ -69,7 +81,7 @@ class Extraction:
                 volume = read(scan.path)
             with _timed(seconds, "prepare"):
                 prepared = prepare(volume, self.preparation)
-                padding = padding_to(prepared.shape, self.lifted.backbone.stride)
+                padding = padding_to(prepared.shape, self.lifted.stride)
                 padded = torch.from_numpy(pad(prepared.scan, padding))
             with _timed(seconds, "lift"):
                 features = self._lift(padded)
@@ -83,7 +95,7 @@ class Extraction:
         except (MemoryError, torch.OutOfMemoryError) as error:
             return Outcome(scan.id, "failed", f"out of memory: {str(error).strip() or 'host'}", seconds)
         except (OSError, RuntimeError) as error:
-            if "not enough memory" in str(error):  # torch's own words on a CPU
+            if re.search("not enough memory|can't allocate memory", str(error)):  # torch's own words on a CPU
                 return Outcome(scan.id, "failed", "out of memory on the host: try --size or --spacing", seconds)
             return Outcome(scan.id, "failed", f"{type(error).__name__}: {error}", seconds)
         return Outcome(scan.id, "done", seconds=seconds)
@@ -100,10 +112,13 @@ def is_current(store: Path, scan: Scan) -> bool:
     if not (folder / METADATA).is_file() or any(damage_of(store, scan.id, thoroughly=False)):
         return False
     source = attributes_of(folder)["source"]
-    status = scan.path.stat()
-    if (status.st_size, status.st_mtime_ns) == (source["bytes"], source["mtime_ns"]):
-        return True
-    return identity(scan.path) == {"bytes": source["bytes"], "sha256": source["sha256"]}
+    try:
+        status = scan.path.stat()
+        if (status.st_size, status.st_mtime_ns) == (source["bytes"], source["mtime_ns"]):
+            return True
+        return bool(status.st_size == source["bytes"] and identity(scan.path)["sha256"] == source["sha256"])
+    except OSError:
+        return False  # reading it will say what is wrong
 
 
 @contextmanager

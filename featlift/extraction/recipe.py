@@ -32,7 +32,7 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation) -> Recipe:
         "norm": lifted.norm,
         "precision": precision,
         "orient": preparation.orient,
-        "intensity": preparation.intensity.spec,
+        "intensity": preparation.intensity.canonical,
         "spacing": list(preparation.spacing),
         "size": list(preparation.size),
         "nan_to": preparation.nan_to,

@@ -12,13 +12,12 @@ import torch
 
 import featlift
 from featlift.extraction.extraction import Outcome
-from featlift.store.layout import Recipe, sha256_of
 
 _PACKAGES = ("torch", "timm", "zarr", "numpy", "nibabel")
 
 
 def run_record(
-    recipe: Recipe,
+    recipe_sha256: str,
     weights: dict[str, str],
     device: torch.device,
     started: str,
@@ -29,7 +28,7 @@ def run_record(
     """A run as JSON values.
 
     Args:
-        recipe: of the store.
+        recipe_sha256: of the store.
         weights: where the weights came from.
         device: where the run computed.
         started: time of its start, ISO 8601.
@@ -43,7 +42,7 @@ def run_record(
     return {
         "started": started,
         "seconds": round(seconds, 3),
-        "recipe_sha256": sha256_of(recipe),
+        "recipe_sha256": recipe_sha256,
         "weights": weights,
         "versions": {
             "featlift": featlift.__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import get_args
 
@@ -17,7 +18,7 @@ def lift(
     mode: Mode = "pcg",
     cycle: str | Sequence[str] | None = None,
     token_pooling: TokenPooling = "depth",
-    layers: Sequence[int | str] = (-1,),
+    layers: int | str | Sequence[int | str] = (-1,),
     normalise: bool = True,
     norm: bool = True,
     plane_batch: int | None = None,
@@ -60,13 +61,14 @@ def lift(
     )
 
 
-def find_layers(backbone: Backbone, wanted: Sequence[int | str]) -> tuple[Layer, ...]:
+def find_layers(backbone: Backbone, wanted: int | str | Sequence[int | str]) -> tuple[Layer, ...]:
     """The layers asked for, shallow to deep, each once.
 
     Raises:
         LiftingError: a layer the backbone does not have.
     """
-    found = {layer.index: layer for layer in (_find_layer(backbone, which) for which in wanted)}
+    several = [wanted] if isinstance(wanted, (int, str)) else wanted
+    found = {layer.index: layer for layer in (_find_layer(backbone, which) for which in several)}
     if not found:
         raise LiftingError("no layer asked for: give at least one, -1 is the last")
     return tuple(found[index] for index in sorted(found))
@@ -79,7 +81,7 @@ def _find_layer(backbone: Backbone, which: int | str) -> Layer:
         fitting = [layer for layer in layers if layer.sampling.stride == int(text[6:])]
         if fitting:
             return fitting[-1]
-    elif text.lstrip("-").isdigit() and -len(layers) <= int(text) < len(layers):
+    elif re.fullmatch(r"-?\d+", text) and -len(layers) <= int(text) < len(layers):
         return layers[int(text)]
     strides = sorted({layer.sampling.stride for layer in layers})
     raise LiftingError(

@@ -55,12 +55,17 @@ class LiftedBackbone(nn.Module):
         self.plane_batch = plane_batch
         self._runs = plan_runs(backbone, cycle, layers, self._tokens_stay)
 
+    @property
+    def stride(self) -> int:
+        """Stride of the deepest layer asked for: H and W must be multiples of it."""
+        return self.layers[-1].sampling.stride
+
     def forward(self, volume: Tensor) -> Features:
         """Lift a batch of volumes.
 
         Args:
             volume: ``(B, 1 or 3, D, H, W)``, intensities in [0, 1] (already normalised ones with normalise=False);
-                H and W must be multiples of the backbone's stride.
+                H and W must be multiples of `stride`.
 
         Raises:
             LiftingError: another shape.
@@ -172,11 +177,11 @@ class LiftedBackbone(nn.Module):
         return torch.is_grad_enabled() and wanted
 
     def _check(self, volume: Tensor) -> None:
-        stride = self.backbone.stride
+        stride = self.stride
         if volume.ndim != 5 or volume.shape[1] not in (1, 3) or 0 in volume.shape:
             raise LiftingError(f"volume of shape {tuple(volume.shape)}: give (B, 1 or 3, D, H, W)")
         if volume.shape[3] % stride or volume.shape[4] % stride:
             raise LiftingError(
                 f"volume of shape {tuple(volume.shape)}: H and W must be multiples of {stride}, the stride of "
-                f"{self.backbone.name}; pad it first (featlift.prepare and featlift extract do)"
+                f"{self.backbone.name}; pad it first, as featlift.volumes.grid.pad does"
             )

@@ -46,6 +46,7 @@ def plan_runs(
             plane = cycle[turn % len(cycle)]
             turn += 1
         last = runs[-1]
+        # the first run needs no pooling even in pcm: after the embedding every slice has the same global tokens
         if plane == last.plane and block not in reads and (not last.blocks or tokens_stay(plane)):
             runs[-1] = Run(plane, range(last.blocks.start, block + 1))
         else:

@@ -62,7 +62,7 @@ def write_small(
     _write(store, name, values, chunks=values.shape, shards=None, names=names, attributes=attributes)
 
 
-def as_float16(values: NDArray[Any], what: str) -> NDArray[np.float16]:
+def as_float16(values: NDArray[Any], what: str, remedy: str) -> NDArray[np.float16]:
     """Round to float16.
 
     Raises:
@@ -71,10 +71,7 @@ def as_float16(values: NDArray[Any], what: str) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float16, copy=False)
     if not np.isfinite(rounded).all():
-        raise VolumeError(
-            f"{what} hold values that float16 cannot (NaN, or beyond 65504): "
-            "store normed features (the default), or try --precision fp32"
-        )
+        raise VolumeError(f"{what} hold values that float16 cannot (NaN, or beyond 65504): {remedy}")
     return rounded
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
-from featlift.errors import StoreError
+from featlift.errors import OptionError, StoreError
 from featlift.store.layout import NAMESPACE
 from featlift.volumes.volume import Affine
 
@@ -53,12 +53,16 @@ class CaseLayer:
 
         Raises:
             StoreError: the scan's geometry is unknown.
+            OptionError: the points are not (N, 3) finite numbers.
         """
         from scipy.ndimage import map_coordinates
 
         if self.affine is None:
             raise StoreError("this case has no geometry, so points in millimetres have no place in it")
-        homogeneous = np.column_stack([np.asarray(points, dtype=np.float64), np.ones(len(np.asarray(points)))])
+        positions = np.asarray(points, dtype=np.float64)
+        if positions.ndim != 2 or positions.shape[1] != 3 or not len(positions) or not np.isfinite(positions).all():
+            raise OptionError(f"points of shape {positions.shape}: give (N, 3) finite millimetres, one row a point")
+        homogeneous = np.column_stack([positions, np.ones(len(positions))])
         indices = np.linalg.solve(self.affine, homogeneous.T)[:3]
         lows = np.clip(np.floor(indices.min(axis=1)).astype(int), 0, np.array(self.dense.shape[1:]) - 1)
         highs = np.clip(np.ceil(indices.max(axis=1)).astype(int) + 1, lows + 1, self.dense.shape[1:])

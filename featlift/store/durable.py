@@ -9,7 +9,22 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from featlift.errors import OutputError
+
+
+@contextmanager
+def as_output_error(path: Path) -> Iterator[None]:
+    """What the system says of a place that cannot be written, as an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}; check the path, its permissions and free space") from error
 
 
 def sync(path: Path) -> None:
@@ -32,7 +47,7 @@ def sync_tree(folder: Path) -> None:
 def write_atomically(path: Path, write: Callable[[Path], object], staging: Path) -> None:
     """Let `write` make a draft in the folder `staging`, then put it in the place of `path` in one step."""
     staging.mkdir(exist_ok=True)
-    draft = staging / staging_name(path.name)
+    draft = staging / staging_name()
     try:
         write(draft)
         sync(draft)
@@ -61,16 +76,17 @@ def fingerprint(path: Path) -> dict[str, int | str]:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def staging_name(case_id: str) -> str:
+def staging_name(prefix: str = "") -> str:
     """A name that no other process uses and that tells whose it is."""
-    return f"{case_id}~{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
+    return f"{prefix}~{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
 
 
 def remove_abandoned(paths: Iterable[Path]) -> None:
     """Clear away what processes of this machine were writing when they were killed."""
     for path in paths:
         if _is_abandoned(path.name):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            # another process may be clearing the same
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _is_abandoned(name: str) -> bool:

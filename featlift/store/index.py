@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featlift.errors import InputError, StoreError
-from featlift.store.durable import write_atomically
+from featlift.store.case import Case
+from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.layout import INDEX, METADATA, STAGING, VOLUMES
 from featlift.store.reading import complete_cases, open_store
 
@@ -49,24 +50,42 @@ def rebuild_index(path: str | Path, labels: str | Path | None = None) -> int:
     import pyarrow.parquet as pq
 
     store = open_store(path)
-    rows = [_row(store[case_id]) for case_id in store]
+    rows = [row for case_id in store if (row := _row(store.path, case_id)) is not None]
     table = pa.Table.from_pylist(rows, schema=_schema(pa))
-    for extra in (_old_labels(Path(path)), _csv(Path(labels)) if labels else None):
-        if extra is None:
-            continue
-        place = {case_id: row for row, case_id in enumerate(extra["id"].to_pylist())}
-        take = pa.array([place.get(case_id) for case_id in table["id"].to_pylist()], pa.int64())
-        for name in extra.column_names:
-            if name not in (*_OWN, _EMBEDDING):
-                column = extra[name].take(take)
-                known = table.column_names
-                table = (
-                    table.set_column(known.index(name), name, column)
-                    if name in known
-                    else table.append_column(name, column)
-                )
-    write_atomically(Path(path) / INDEX, lambda draft: pq.write_table(table, draft), Path(path) / STAGING)
+    ids = table["id"].to_pylist()
+    given = _csv(Path(labels)) if labels else None
+    if given is not None and not set(ids) & set(given["id"].to_pylist()):
+        raise InputError(f"{labels}: none of its {len(given)} ids is a case of {path}, such as {', '.join(ids[:2])}")
+    for extra in (_old_labels(Path(path)), given):
+        if extra is not None:
+            table = _with_labels(table, extra)
+    staging = Path(path) / STAGING
+    with as_output_error(Path(path)):
+        write_atomically(Path(path) / INDEX, lambda draft: pq.write_table(table, draft), staging)
     return len(rows)
+
+
+def _with_labels(table: pa.Table, extra: pa.Table) -> pa.Table:
+    """Add the label columns of `extra`; where both have a column, its values win for the ids that it names."""
+    import pyarrow as pa
+
+    rows = {case_id: row for row, case_id in enumerate(extra["id"].to_pylist())}
+    for name in extra.column_names:
+        if name in (*_OWN, _EMBEDDING):
+            continue
+        values = extra[name].to_pylist()
+        known = table[name].to_pylist() if name in table.column_names else [None] * len(table)
+        ids = table["id"].to_pylist()
+        merged = [values[rows[i]] if i in rows else old for i, old in zip(ids, known, strict=True)]
+        try:
+            column = pa.array(merged)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # numbers here, words there
+            column = pa.array([None if value is None else str(value) for value in merged])
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, column)
+        else:
+            table = table.append_column(name, column)
+    return table
 
 
 def index_is_current(path: Path) -> bool:
@@ -80,20 +99,24 @@ def index_is_current(path: Path) -> bool:
     return ids == [group.parent.name for group in groups] and all(g.stat().st_mtime_ns <= written for g in groups)
 
 
-def _row(case: Any) -> dict[str, Any]:
-    depth, height, width = case.attributes["shape"]
-    spacing = case.attributes["spacing"] or (None, None, None)
-    return {
-        "id": case.id,
-        "source": case.attributes["source"]["name"],
-        "source_sha256": case.attributes["source"]["sha256"],
-        "modality": case.attributes["modality"],
-        "depth": depth,
-        "height": height,
-        "width": width,
-        **dict(zip(_OWN[-3:], spacing, strict=True)),
-        _EMBEDDING: case.embedding,
-    }
+def _row(store: Path, case_id: str) -> dict[str, Any] | None:
+    """What the index says of a case; None for one too damaged to read, which `verify` tells of."""
+    try:
+        case = Case(store / VOLUMES / case_id)
+        depth, height, width = case.attributes["shape"]
+        return {
+            "id": case.id,
+            "source": case.attributes["source"]["name"],
+            "source_sha256": case.attributes["source"]["sha256"],
+            "modality": case.attributes["modality"],
+            "depth": depth,
+            "height": height,
+            "width": width,
+            **dict(zip(_OWN[-3:], case.attributes["spacing"] or (None, None, None), strict=True)),
+            _EMBEDDING: case.embedding,
+        }
+    except (StoreError, OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _schema(pa: Any) -> Any:
@@ -114,10 +137,15 @@ def _csv(path: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv
 
+    types = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})
     try:
-        table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types={"id": pa.string()}))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: not a readable CSV ({error})") from error
+        table = pyarrow.csv.read_csv(path, convert_options=types)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable CSV in UTF-8 ({error})") from error
+    if len(set(table.column_names)) < len(table.column_names):
+        raise InputError(f"{path}: a column stands in it twice ({', '.join(table.column_names)})")
+    if taken := set(table.column_names) & {*_OWN[1:], _EMBEDDING}:
+        raise InputError(f"{path}: the index has columns named {', '.join(sorted(taken))} of its own; rename them")
     if "id" not in table.column_names:
         raise InputError(f"{path}: no column named id; it has {', '.join(table.column_names)}")
     if len(set(table["id"].to_pylist())) < len(table):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featlift.volumes.volume import spacing_of
 
 
 def ome_attributes(grids: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """``{"ome": ...}`` with one multiscales entry a dense array, or nothing where the geometry is unknown.
+    """``{"ome": ...}`` with one multiscales entry a dense array, or nothing where its axes are not z, y and x.
 
     OME-Zarr can say scale and translation but no rotation: the full affine stands in our own attributes. The first axis
     has a type of its own, ``feature``: as a channel axis it would open as hundreds of layers.
@@ -23,6 +24,8 @@ def ome_attributes(grids: dict[str, dict[str, Any]]) -> dict[str, Any]:
         if attributes.get("affine") is None:
             continue
         affine = np.array(attributes["affine"])
+        if not _follows_zyx(affine):
+            continue
         origin = affine[:3, 3][::-1]  # (x, y, z) -> (z, y, x)
         multiscales.append(
             {
@@ -41,3 +44,9 @@ def ome_attributes(grids: dict[str, dict[str, Any]]) -> dict[str, Any]:
             }
         )
     return {"ome": {"version": "0.5", "multiscales": multiscales}} if multiscales else {}
+
+
+def _follows_zyx(affine: NDArray[np.float64]) -> bool:
+    """Whether d, h and w run most nearly along +z, +y and +x, as they do unless `--orient native` was asked for."""
+    axes = affine[:3, :3]
+    return bool((np.abs(axes).argmax(axis=0) == [2, 1, 0]).all() and (axes[[2, 1, 0], [0, 1, 2]] > 0).all())

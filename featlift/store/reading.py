@@ -9,7 +9,7 @@ from typing import Any
 
 from featlift.errors import InputError, StoreError
 from featlift.store.case import Case
-from featlift.store.layout import DAMAGED, FEATURES_VERSION, FORMAT, METADATA, VOLUMES, Recipe, attributes_of, sha256_of
+from featlift.store.layout import DAMAGED, FORMAT, METADATA, VOLUMES, Recipe, attributes_of, sha256_of
 
 
 def open_store(path: str | Path) -> Store:
@@ -33,16 +33,16 @@ def check_store(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is not a featlift store: it has no readable {METADATA} of its own") from error
     if "format" not in attributes or not isinstance(attributes.get("recipe"), dict):
         raise StoreError(f"{path} is a Zarr store, but not one of featlift's")
-    if attributes["format"] > FORMAT:
+    if not isinstance(attributes["format"], int) or attributes["format"] > FORMAT:
         raise StoreError(f"{path} has format {attributes['format']}, this featlift reads up to {FORMAT}: update it")
-    if attributes.get("features_version") != FEATURES_VERSION:
-        raise StoreError(
-            f"{path} holds features of version {attributes.get('features_version')}, this featlift makes version "
-            f"{FEATURES_VERSION}: the same recipe gives others now. Use the featlift it was made with, or another -o"
-        )
     if sha256_of(attributes["recipe"]) != attributes.get("recipe_sha256"):
         raise StoreError(f"{path}: the recipe in its {METADATA} is not the one that was written: the file is damaged")
     return attributes
+
+
+def is_vacant(path: Path) -> bool:
+    """Whether nothing is at `path`, or a folder with nothing in it."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def complete_cases(path: Path) -> list[str]:
@@ -84,7 +84,10 @@ class Store(Mapping[str, Case]):
             raise KeyError(
                 f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them"
             )
-        return Case(self.path / VOLUMES / case_id)
+        try:
+            return Case(self.path / VOLUMES / case_id)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise StoreError(f"{self.path}: case {case_id} is damaged; `featlift verify` says where") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)

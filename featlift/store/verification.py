@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featlift.store.durable import fingerprint
 from featlift.store.layout import METADATA, NAMESPACE, VOLUMES, metadata_of, sha256_of
-from featlift.store.reading import complete_cases
+from featlift.store.reading import check_store
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,17 @@ class Damage:
     what: str
 
 
-def verify(path: Path) -> Iterator[tuple[str, list[Damage]]]:
+def verify(path: str | Path) -> Iterator[tuple[str, list[Damage]]]:
     """Read every key of every volume and compare it with its recorded size and SHA-256.
 
     Yields:
-        The id of each case in turn and its damage, empty if it is sound.
+        The id of each case in turn and its damage, empty if it is sound. A folder without metadata is damage too:
+        volumes appear whole, so it has lost its own.
     """
-    for case_id in complete_cases(path):
-        yield case_id, list(damage_of(path, case_id, thoroughly=True))
+    check_store(Path(path))
+    for folder in sorted((Path(path) / VOLUMES).iterdir()):
+        if folder.is_dir():
+            yield folder.name, list(damage_of(Path(path), folder.name, thoroughly=True))
 
 
 def damage_of(path: Path, case_id: str, thoroughly: bool) -> Iterator[Damage]:

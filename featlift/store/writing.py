@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from featlift.errors import OutputError, StoreError
+from featlift.errors import StoreError
 from featlift.store.arrays import as_float16, write_dense, write_scan, write_small
 from featlift.store.durable import (
+    as_output_error,
     fingerprint,
     keys_below,
     remove_abandoned,
@@ -40,7 +40,9 @@ from featlift.store.layout import (
     sha256_of,
 )
 from featlift.store.ome import ome_attributes
-from featlift.store.reading import check_store, complete_cases, damaged_cases
+from featlift.store.reading import check_store, complete_cases, damaged_cases, is_vacant
+
+_REMEDY = "store normed features (the default), or try --precision fp32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +102,12 @@ class StoreWriter:
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path = path
         self.recipe = recipe
-        with _as_output_error(path):
-            if not path.exists():
+        with as_output_error(path):
+            if is_vacant(path):
                 self._create()
-            self._check_recipe(check_store(path)["recipe"])
+            attributes = check_store(path)
+            self._check_recipe(attributes)
+            self.recipe_sha256: str = attributes["recipe_sha256"]
             for folder in (VOLUMES, STAGING, RUNS):
                 (path / folder).mkdir(exist_ok=True)
             remove_abandoned((path / STAGING).iterdir())
@@ -115,8 +119,8 @@ class StoreWriter:
             VolumeError: a value does not fit float16.
             OutputError: the disk is full or cannot be written.
         """
-        staged = self.path / STAGING / staging_name(case.id)
-        with _as_output_error(self.path):
+        staged = self.path / STAGING / staging_name()
+        with as_output_error(self.path):
             try:
                 _write_case(staged, case)
                 _commit_metadata(staged, case)
@@ -127,12 +131,12 @@ class StoreWriter:
 
     def record_run(self, name: str, record: dict[str, Any]) -> None:
         """Keep a run record as ``runs/<name>.json``."""
-        with _as_output_error(self.path):
+        with as_output_error(self.path):
             write_json(self.path / RUNS / f"{name}.json", record, self.path / STAGING)
 
     def remove_if_empty(self) -> None:
-        """Remove a store that holds no volume."""
-        if not complete_cases(self.path):
+        """Remove a store that holds no volume and to which nobody is writing one."""
+        if not complete_cases(self.path) and not any((self.path / STAGING).iterdir()):
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _create(self) -> None:
@@ -153,8 +157,13 @@ class StoreWriter:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def _check_recipe(self, theirs: Recipe) -> None:
-        if differences := differing_fields(theirs, self.recipe):
+    def _check_recipe(self, attributes: dict[str, Any]) -> None:
+        if attributes.get("features_version") != FEATURES_VERSION:
+            raise StoreError(
+                f"{self.path} holds features of version {attributes.get('features_version')}, this featlift makes "
+                f"version {FEATURES_VERSION}, others for the same recipe: use the featlift that made it, or another -o"
+            )
+        if differences := differing_fields(attributes["recipe"], self.recipe):
             raise StoreError(
                 f"{self.path} was made with another recipe: {'; '.join(differences)}. "
                 "Give another -o, or --overwrite to erase it"
@@ -162,10 +171,15 @@ class StoreWriter:
 
     def _move_in(self, staged: Path, place: Path) -> None:
         """The commit. An older volume is moved aside first: a folder cannot be renamed onto a filled one."""
-        aside = self.path / STAGING / staging_name(place.name)
-        if place.exists():
+        aside = self.path / STAGING / staging_name()
+        with suppress(FileNotFoundError):  # there was none
             place.rename(aside)
-        _rename_unless_there(staged, place)
+        try:
+            _rename_unless_there(staged, place)
+        except OSError:
+            with suppress(OSError):
+                aside.rename(place)
+            raise
         shutil.rmtree(aside, ignore_errors=True)
 
     def _forget_damage(self, case_id: str) -> None:
@@ -197,16 +211,20 @@ def _write_case(folder: Path, case: CaseData) -> None:
     """Write the arrays of a volume; without the group's own metadata it is not yet a volume."""
     store = LocalStore(folder)
     scan_attributes = {NAMESPACE: {"affine": case.attributes.get("affine")}}
-    write_scan(store, "scan", as_float16(case.scan, "the scan's intensities"), scan_attributes)
+    write_scan(
+        store, "scan", as_float16(case.scan, "the scan's intensities", "choose another --intensity"), scan_attributes
+    )
     parts = {NAMESPACE: {"parts": case.embedding_parts}}
     write_small(store, "embedding", case.embedding, ("feature",), parts)
     for layer in case.layers:
         prefix = _prefix(case, layer)
-        write_dense(store, f"{prefix}dense", as_float16(layer.dense, "dense features"), {NAMESPACE: layer.attributes})
+        write_dense(
+            store, f"{prefix}dense", as_float16(layer.dense, "dense features", _REMEDY), {NAMESPACE: layer.attributes}
+        )
         write_small(store, f"{prefix}slice_mean", layer.slice_mean, ("z", "feature"), {})
         if case.token_names:
             names = {NAMESPACE: {"names": list(case.token_names)}}
-            tokens = as_float16(layer.tokens, "global tokens")
+            tokens = as_float16(layer.tokens, "global tokens", _REMEDY)
             write_small(store, f"{prefix}tokens", tokens, ("z", "token", "feature"), names)
 
 
@@ -224,14 +242,3 @@ def _commit_metadata(folder: Path, case: CaseData) -> None:
 
 def _prefix(case: CaseData, layer: LayerData) -> str:
     return "" if layer is case.layers[-1] else f"layers/{layer.index}/"
-
-
-@contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}; check the path, its permissions and free space") from error

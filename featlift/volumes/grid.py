@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,6 +78,6 @@ def pad(channels: NDArray[np.float32], padding: tuple[int, int]) -> NDArray[np.f
     return np.pad(channels, ((0, 0), (0, 0), (0, padding[0]), (0, padding[1])), mode="edge")
 
 
-def cells_within(size: int, stride: int) -> int:
-    """How many feature cells along an axis of `size` voxels are at least half scan, the rest being padding."""
-    return max(1, (size + stride // 2) // stride)
+def cells_within(size: int, stride: int, offset: float) -> int:
+    """How many feature cells along an axis are centred in its `size` voxels, the rest being padding; at least one."""
+    return max(1, math.floor((size - 0.5 - offset) / stride) + 1)

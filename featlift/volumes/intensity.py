@@ -57,6 +57,14 @@ class Intensity:
         return ((low, high),)
 
     @property
+    def canonical(self) -> str:
+        """The same in one spelling: windows by their values, so that a name's values are on record too."""
+        if not self._windows:
+            return self.spec
+        kind = "percentile" if self.spec.startswith("percentile") else "window"
+        return f"{kind}:{'+'.join(f'{low:g},{high:g}' for low, high in self._windows)}"
+
+    @property
     def channels(self) -> int:
         """How many channels `apply` returns."""
         return max(1, len(self._windows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,17 @@ class Preparation:
     nan_to: float | None = None
 
     def __post_init__(self) -> None:
+        plain: dict[str, Any] = {}  # what people write: "ct:soft", 1.5, 448
+        if isinstance(self.intensity, str):
+            plain["intensity"] = Intensity(self.intensity)
+        if isinstance(self.size, int):
+            plain["size"] = (self.size,)
+        if isinstance(self.spacing, (int, float)):
+            plain["spacing"] = (float(self.spacing),)
+        if len(spacing := plain.get("spacing", self.spacing)) == 1:
+            plain["spacing"] = tuple(spacing) * 3
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
         if self.orient not in get_args(Orientation):
             raise OptionError(f"orient {self.orient!r}: choose one of {', '.join(get_args(Orientation))}")
         if len(self.spacing) not in (0, 1, 3) or any(not 0 <= value < 1000 for value in self.spacing):

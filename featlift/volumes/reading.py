@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
@@ -58,10 +59,10 @@ def read(path: str | Path, max_voxels: int = MAX_VOXELS) -> Volume:
             raise VolumeError("not a file: give the scans of a folder one by one")
         if suffix is None:
             raise VolumeError(f"not one of the formats read here ({', '.join(READERS)})")
+        source = identity(path)  # before the voxels: a file replaced meanwhile is then seen as changed
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels and affines are refused later
             array, affine = READERS[suffix](path, max_voxels)
         _check(affine)
-        source = identity(path)
     except VolumeError as error:
         raise VolumeError(f"{path.name}: {error}") from error
     except FileNotFoundError as error:
@@ -74,9 +75,11 @@ def read(path: str | Path, max_voxels: int = MAX_VOXELS) -> Volume:
 
 
 def identity(path: Path) -> dict[str, int | str]:
-    """Size and SHA-256 of a file, by which a later run knows it again."""
+    """Size, time and SHA-256 of a file, by which a later run knows it again."""
     with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        status = os.fstat(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
 
 
 def _check(affine: Affine | None) -> None:

@@ -19,7 +19,8 @@ class Volume:
         array: ``(D, H, W)`` float32, in the units of the file (HU for CT).
         affine: 4x4, maps indices ``(d, h, w, 1)`` to LPS millimetres; None where the file does not say.
         modality: ``CT``, ``MR``, ... if the file says.
-        source: what identifies the file: its ``bytes`` and ``sha256``. No path, no patient tag.
+        source: what identifies the file: its ``bytes``, ``mtime_ns`` and ``sha256``. No path, no
+            patient tag.
     """
 
     array: NDArray[np.float32]

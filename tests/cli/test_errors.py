@@ -79,6 +79,8 @@ WRONG_CALLS = {
     "bad size": (["--size", "big"], "numbers separated by commas"),
     "bad orient": (["--orient", "RAS"], "LPS"),
     "bad model arg": (["--model-arg", "depth"], "KEY=VALUE"),
+    "not timm's arg": (["--model-arg", "weights=random:0"], "options of its own"),
+    "nonsense layer": (["--layers=--5"], "has layers 0 to 0"),
     "arg timm refuses": (["--model-arg", "colour=3"], "timm refuses"),
     "bad precision": (["--precision", "int3"], "choose one of"),
     "bad device": (["--device", "cuda:7"], "cannot be used"),

@@ -27,7 +27,7 @@ CHANGES = {
     "norm": {"norm": False},
     "precision": {"dtype": torch.bfloat16},
     "orient": {"prepare": {"orient": "native"}},
-    "intensity": {"prepare": {"intensity": Intensity("minmax")}},
+    "intensity": {"prepare": {"intensity": "minmax"}},
     "spacing": {"prepare": {"spacing": (1.0,)}},
     "size": {"prepare": {"size": (64,)}},
     "nan_to": {"prepare": {"nan_to": 0.0}},
@@ -45,6 +45,8 @@ def test_what_does_not_change_a_feature_is_not_in_it():
     assert recipe(layers=(-1,)) == recipe(layers=(1,))
     assert recipe(cycle="HW,DW,DH,HW") == recipe()
     assert recipe(mode="2d")["cycle"] is None
+    assert recipe(prepare={"spacing": 1}) == recipe(prepare={"spacing": (1.0, 1.0, 1.0)})
+    assert recipe(prepare={"intensity": "ct:soft"}) == recipe(prepare={"intensity": Intensity("window:-160,240")})
 
 
 def test_one_file_with_two_networks_is_two_recipes(tmp_path):

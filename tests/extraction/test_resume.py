@@ -113,13 +113,18 @@ def damage_group(store):
     return "zarr.json"
 
 
+def damage_group_lost(store):
+    (store / "volumes/a/zarr.json").unlink()
+    return "zarr.json"
+
+
 def damage_group_truncated(store):
     group = store / "volumes/a/zarr.json"
     group.write_bytes(group.read_bytes()[:100])
     return "zarr.json"
 
 
-DAMAGES = [damage_flip, damage_delete, damage_truncate, damage_group, damage_group_truncated]
+DAMAGES = [damage_flip, damage_delete, damage_truncate, damage_group, damage_group_lost, damage_group_truncated]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -137,7 +142,48 @@ def test_damage_is_found_and_repaired(cohort, featlift, tmp_path, damage):
     assert contents(store) == contents(tmp_path / "uninterrupted.zarr")
 
 
-@pytest.mark.parametrize("damage", [damage_delete, damage_truncate, damage_group_truncated])
+def test_a_damaged_case_stops_nothing_else(cohort, featlift, tmp_path):
+    """Its neighbours are extracted and indexed, and every command says which case it is."""
+    cohort("--limit", 2)
+    damage_group_truncated(tmp_path / "store.zarr")
+    chunk = tmp_path / "store.zarr/volumes/b/embedding/c/0"
+    chunk.write_bytes(bytes(len(chunk.read_bytes())))
+    other = cohort("--exclude", "a.nii.gz", "--exclude", "b.nii.gz")
+    assert (other.returncode, "1 extracted" in other.stdout) == (0, True)
+    assert "damaged         a" in featlift("info", "store.zarr").stdout
+    assert "1 cases" in featlift("index", "store.zarr").stdout
+    assert "2 of 3 volumes damaged" in featlift("verify", "store.zarr").stdout
+    repaired = cohort()
+    assert "2 in the store are made again" in repaired.stderr
+    assert contents(tmp_path / "store.zarr") == contents(tmp_path / "uninterrupted.zarr")
+
+
+def test_a_source_replaced_while_it_is_read_is_seen_as_changed(cohort, tmp_path):
+    """What is on record is the file as it was before its voxels were read."""
+    from featlift import read
+    from featlift.extraction.extraction import is_current
+    from featlift.volumes import find_scans
+
+    cohort()
+    scan = find_scans([tmp_path / "scans"])[0]
+    assert is_current(tmp_path / "store.zarr", scan)
+    source = read(scan.path).source
+    write_scan(scan.path, seed=5)
+    assert read(scan.path).source != source
+    assert not is_current(tmp_path / "store.zarr", scan)
+
+
+def test_a_source_that_is_gone_is_a_failed_case(cohort, tmp_path):
+    (tmp_path / "scans" / "d.nii.gz").symlink_to(tmp_path / "scans" / "a.nii.gz")
+    assert cohort().returncode == 0
+    (tmp_path / "scans" / "d.nii.gz").unlink()
+    (tmp_path / "scans" / "d.nii.gz").symlink_to(tmp_path / "nowhere")
+    done = cohort()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("damage", [damage_delete, damage_truncate, damage_group_lost, damage_group_truncated])
 def test_missing_bytes_are_repaired_without_verify(cohort, tmp_path, damage):
     cohort()
     damage(tmp_path / "store.zarr")

@@ -13,7 +13,7 @@ from featlift.store import read_index
 from featlift.store.arrays import as_float16
 from featlift.volumes.grid import pad, padding_to
 from tests.conftest import GOLDEN, GOLDEN_MODEL
-from tests.scans import write_scan
+from tests.scans import OBLIQUE, write_nifti, write_scan
 
 GOLDEN_OPTIONS = ["--model", "vits16", "--weights", GOLDEN / "weights.safetensors", "--precision", "fp32"]
 GOLDEN_OPTIONS += [option for key, value in GOLDEN_MODEL.items() for option in ("--model-arg", f"{key}={value}")]
@@ -135,6 +135,27 @@ def test_labels_that_cannot_be_used(store, featlift, tmp_path, text, says):
     assert says in done.stderr
 
 
+def test_labels_are_added_and_what_is_amiss_is_said(store, featlift, tmp_path):
+    (tmp_path / "one.csv").write_text("id,fold\na,1\n")
+    (tmp_path / "two.csv").write_text("id,fold\nb,second\n")
+    assert featlift("index", store, "--labels", "one.csv").returncode == 0
+    assert featlift("index", store, "--labels", "two.csv").returncode == 0
+    assert read_index(store)["fold"].to_pylist() == ["1", "second"]  # the first CSV's labels stay
+    (tmp_path / "wrong.csv").write_text("id,fold\na.nii.gz,1\n")
+    (tmp_path / "taken.csv").write_text("id,depth\na,1\n")
+    for name, says in (("wrong.csv", "none of its 1 ids"), ("taken.csv", "columns named depth of its own")):
+        done = featlift("index", store, "--labels", name)
+        assert done.returncode == 2
+        assert says in done.stderr
+
+
+def test_ome_zarr_is_silent_where_the_axes_are_others(featlift, tmp_path):
+    write_nifti(tmp_path / "sagittal.nii", np.random.default_rng(0).normal(size=(32, 32, 4)), OBLIQUE[:, [2, 0, 1, 3]])
+    assert featlift("extract", "sagittal.nii", *GOLDEN_OPTIONS, "--orient", "native").returncode == 0
+    attributes = json.loads((tmp_path / "features.zarr/volumes/sagittal/zarr.json").read_text())["attributes"]
+    assert list(attributes) == ["featlift"]
+
+
 def test_a_case_that_is_not_there(store):
     opened = open_store(store)
     assert "c" not in opened
@@ -165,11 +186,17 @@ def test_sampling(store):
     np.testing.assert_allclose(case.sample([outside])[0], case.dense[:, 0, 1, 2])
 
 
+@pytest.mark.parametrize("points", [[0, 0, 0], [[0, 0]], [], [[np.nan, 0, 0]]])
+def test_points_that_are_none(store, points):
+    with pytest.raises(ValueError, match=r"give \(N, 3\)"):
+        open_store(store)["a"].sample(points)
+
+
 def test_float16_refuses_what_it_cannot_hold():
-    assert as_float16(np.array([65504.0]), "x") == np.float16(65504)
+    assert as_float16(np.array([65504.0]), "x", "") == np.float16(65504)
     for value in (7e4, np.inf, np.nan):
         with pytest.raises(ValueError, match="float16 cannot"):
-            as_float16(np.array([value], np.float32), "features")
+            as_float16(np.array([value], np.float32), "features", "do this")
 
 
 def test_two_processes_on_one_store(featlift, featlift_process, tmp_path):

@@ -142,11 +142,16 @@ def test_padding_continues_the_edge():
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "want"),
+    ("size", "stride", "offset", "want"),
     [
-        *((32, 16, 2), (39, 16, 2), (40, 16, 3), (41, 16, 3), (1, 16, 1)),
-        *((7, 14, 1), (20, 14, 1), (21, 14, 2), (22, 15, 1), (23, 15, 2), (5, 1, 5)),
+        (32, 16, 7.5, 2),
+        (40, 16, 7.5, 3),  # half a patch: its centre is the last voxel's edge
+        (39, 16, 7.5, 2),
+        (3, 16, 7.5, 1),  # never none
+        (36, 16, 0, 3),  # a ResNet's cell 2 is centred on voxel 32
+        (48, 32, 31, 1),  # TF-SAME: cell 1 on voxel 63
+        (64, 32, 31, 2),
     ],
 )
-def test_cells_that_are_at_least_half_scan(size, stride, want):
-    assert cells_within(size, stride) == want
+def test_cells_within(size, stride, offset, want):
+    assert cells_within(size, stride, offset) == want

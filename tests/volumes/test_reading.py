@@ -291,7 +291,8 @@ def test_what_float32_cannot_hold_is_infinite_without_a_warning(tmp_path, recwar
 def test_the_source_is_the_file_itself(tmp_path):
     path = save(tmp_path / "1.nii.gz", noise())
     digest = subprocess.check_output(["sha256sum", path], text=True).split()[0]
-    assert read(path).source == {"bytes": path.stat().st_size, "sha256": digest}
+    status = path.stat()
+    assert read(path).source == {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
 
 
 @pytest.mark.parametrize("name", ["1.nii", "1.nii.gz", "raw.nrrd", "zlib.mha"])

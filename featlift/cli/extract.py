@@ -102,7 +102,11 @@ def extract(
         device=device,
         precision=precision,
     )
-    _run(scans, lifted, preparation, output, overwrite)
+    try:
+        _run(scans, lifted, preparation, output, overwrite)
+    except KeyboardInterrupt:
+        typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
+        raise
 
 
 def _lifted(
@@ -170,9 +174,6 @@ def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrit
             bar.set_description(todo[len(outcomes)].id if len(outcomes) < len(todo) else "done")
             if outcome.status == "failed" and not bar.disable:
                 bar.write(f"failed  {outcome.id}: {outcome.reason}")
-    except KeyboardInterrupt:
-        typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
-        raise
     finally:
         bar.close()
         done = sum(outcome.status == "done" for outcome in outcomes)

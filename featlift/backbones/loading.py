@@ -19,9 +19,9 @@ from featlift.backbones.weights import (
     load_in_order,
     load_into,
     read_weights,
-    sha256_of_file,
     sha256_of_state,
 )
+from featlift.checksums import sha256_of_file
 from featlift.errors import ModelError, WeightsError
 
 _ADAPTERS: dict[str, type[TransformerBackbone] | type[ConvolutionalBackbone]] = {

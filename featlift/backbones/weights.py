@@ -67,12 +67,6 @@ def read_weights(path: Path) -> State:
         raise WeightsError(f"{path.name} cannot be read as weights: {str(error) or type(error).__name__}") from error
 
 
-def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_of_state(state: State) -> str:
     """SHA-256 over names, shapes and values of a state dict, for weights that came from no file."""
     digest = hashlib.sha256()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from featlift.cli.interrupts import remembered_interrupts
 from featlift.cli.options import human_bytes, layers, model_args, numbers
 from featlift.errors import OutputError
 
@@ -103,7 +105,8 @@ def extract(
         precision=precision,
     )
     try:
-        _run(scans, lifted, preparation, output, overwrite)
+        with remembered_interrupts() as check_interrupt:
+            _run(scans, lifted, preparation, output, overwrite, check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -134,7 +137,14 @@ def _lifted(
     return lifting.lift(place(backbone, place_on, resolve_precision(precision, place_on, backbone.family)), **lift)
 
 
-def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrite: bool) -> None:
+def _run(
+    scans: list[Any],
+    lifted: Any,
+    preparation: Any,
+    output: Path,
+    overwrite: bool,
+    check_interrupt: Callable[[], None],
+) -> None:
     import time
     import uuid
     from datetime import UTC, datetime
@@ -171,6 +181,7 @@ def _run(scans: list[Any], lifted: Any, preparation: Any, output: Path, overwrit
         for outcome in extraction.run(todo):
             outcomes.append(outcome)
             bar.update()
+            check_interrupt()
             bar.set_description(todo[len(outcomes)].id if len(outcomes) < len(todo) else "done")
             if outcome.status == "failed" and not bar.disable:
                 bar.write(f"failed  {outcome.id}: {outcome.reason}")

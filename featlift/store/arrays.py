@@ -20,17 +20,13 @@ _SCAN_CHUNK = (16, 256, 256)
 
 def write_dense(store: LocalStore, name: str, values: NDArray[Any], attributes: dict[str, Any]) -> None:
     """Write dense features ``(C, d, h, w)``: chunks of 8 x 8 x 8 whole feature vectors, C contiguous on disk."""
-    channels, depth, height, width = values.shape
-    chunk = tuple(min(_DENSE_CHUNK, n) for n in (depth, height, width))
-    rows, columns = (math.ceil(n / c) * c for n, c in zip((height, width), chunk[1:], strict=True))
-    slab = channels * chunk[0] * rows * columns * values.dtype.itemsize
-    slabs = min(max(1, LARGEST_SHARD // slab), math.ceil(depth / chunk[0]))
+    chunk = (values.shape[0], *(min(n, _DENSE_CHUNK) for n in values.shape[1:]))
     _write(
         store,
         name,
         values,
-        chunks=(channels, *chunk),
-        shards=(channels, slabs * chunk[0], rows, columns),
+        chunks=chunk,
+        shards=_shard(values, chunk),
         names=("feature", "z", "y", "x"),
         attributes=attributes,
         filters=[TransposeCodec(order=(1, 2, 3, 0))],
@@ -40,19 +36,24 @@ def write_dense(store: LocalStore, name: str, values: NDArray[Any], attributes: 
 def write_scan(store: LocalStore, name: str, values: NDArray[Any], attributes: dict[str, Any]) -> None:
     """Write the scan ``(D, H, W)``, or ``(3, D, H, W)`` for three windows, in chunks of a megabyte or two."""
     lead = values.shape[:-3]
-    chunk = tuple(min(n, c) for n, c in zip(values.shape[-3:], _SCAN_CHUNK, strict=True))
-    rows, columns = (math.ceil(n / c) * c for n, c in zip(values.shape[-2:], chunk[1:], strict=True))
-    slab = math.prod(lead) * chunk[0] * rows * columns * values.dtype.itemsize
-    slabs = min(max(1, LARGEST_SHARD // slab), math.ceil(values.shape[-3] / chunk[0]))
+    chunk = (*lead, *(min(n, c) for n, c in zip(values.shape[-3:], _SCAN_CHUNK, strict=True)))
     _write(
         store,
         name,
         values,
-        chunks=(*lead, *chunk),
-        shards=(*lead, slabs * chunk[0], rows, columns),
+        chunks=chunk,
+        shards=_shard(values, chunk),
         names=(*("channel" for _ in lead), "z", "y", "x"),
         attributes=attributes,
     )
+
+
+def _shard(values: NDArray[Any], chunk: tuple[int, ...]) -> tuple[int, ...]:
+    """As many whole slabs of chunks along depth as fit the largest shard, at least one."""
+    *lead, _, rows, columns = (math.ceil(n / c) * c for n, c in zip(values.shape, chunk, strict=True))
+    slab = math.prod(lead) * chunk[-3] * rows * columns * values.dtype.itemsize
+    slabs = min(max(1, LARGEST_SHARD // slab), math.ceil(values.shape[-3] / chunk[-3]))
+    return (*lead, slabs * chunk[-3], rows, columns)
 
 
 def write_small(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from featlift.checksums import sha256_of_file
 from featlift.errors import OutputError
 
 
@@ -72,8 +72,7 @@ def keys_below(folder: Path) -> Iterator[str]:
 
 def fingerprint(path: Path) -> dict[str, int | str]:
     """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
 
 
 def staging_name(prefix: str = "") -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
@@ -11,6 +9,7 @@ from stat import S_ISREG
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, VolumeError
 from featlift.volumes.mha import read_mha
 from featlift.volumes.nifti import read_nifti
@@ -76,10 +75,8 @@ def read(path: str | Path, max_voxels: int = MAX_VOXELS) -> Volume:
 
 def identity(path: Path) -> dict[str, int | str]:
     """Size, time and SHA-256 of a file, by which a later run knows it again."""
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+    status = path.stat()
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_of_file(path)}
 
 
 def _check(affine: Affine | None) -> None:

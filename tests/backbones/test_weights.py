@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from featlift import lift, load_backbone
-from featlift.backbones.weights import read_weights, sha256_of_file, sha256_of_state
+from featlift.backbones.weights import read_weights, sha256_of_state
+from featlift.checksums import sha256_of_file
 from featlift.errors import WeightsError
 from tests.backbones.tiny import TINY, build, save, says
 from tests.conftest import GOLDEN, GOLDEN_MODEL

@@ -33,7 +33,7 @@ def run_record(
         device: where the run computed.
         started: time of its start, ISO 8601.
         seconds: its wall time.
-        skipped: scans that were complete already.
+        skipped: scans that were complete before it.
         outcomes: of the others.
     """
     stages: Counter[str] = Counter()
@@ -55,7 +55,7 @@ def run_record(
         "threads": torch.get_num_threads(),
         "volumes": {
             "done": sum(outcome.status == "done" for outcome in outcomes),
-            "skipped": skipped,
+            "skipped": skipped + sum(outcome.status == "skipped" for outcome in outcomes),
             "failed": sum(outcome.status == "failed" for outcome in outcomes),
         },
         "seconds_by_stage": {stage: round(total, 3) for stage, total in stages.items()},

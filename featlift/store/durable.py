@@ -95,8 +95,6 @@ def _is_abandoned(name: str) -> bool:
         return False
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)  # any other: it runs, under another user
     return False

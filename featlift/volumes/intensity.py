@@ -62,7 +62,7 @@ class Intensity:
         if not self._windows:
             return self.spec
         kind = "percentile" if self.spec.startswith("percentile") else "window"
-        return f"{kind}:{'+'.join(f'{low:g},{high:g}' for low, high in self._windows)}"
+        return f"{kind}:{'+'.join(f'{low},{high}' for low, high in self._windows)}"
 
     @property
     def channels(self) -> int:

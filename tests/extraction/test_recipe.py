@@ -49,6 +49,11 @@ def test_what_does_not_change_a_feature_is_not_in_it():
     assert recipe(prepare={"intensity": "ct:soft"}) == recipe(prepare={"intensity": Intensity("window:-160,240")})
 
 
+def test_windows_that_differ_in_the_seventh_digit_are_two_recipes():
+    first, second = (recipe(prepare={"intensity": f"window:0,1000000.{digit}"}) for digit in (25, 5))
+    assert first["intensity"] != second["intensity"]
+
+
 def test_one_file_with_two_networks_is_two_recipes(tmp_path):
     networks = {
         name: load_backbone("vits16", f"random:{seed}", **TINY) for seed, name in enumerate(("teacher", "student"))

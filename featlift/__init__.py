@@ -9,15 +9,18 @@ from featlift.errors import FeatliftError
 
 if TYPE_CHECKING:
     from featlift.backbones.loading import load_backbone
+    from featlift.extraction import extract
     from featlift.lifting import Features, LiftedBackbone, lift
     from featlift.store import Case, Store, open_store
-    from featlift.volumes import Preparation, Prepared, Volume, prepare, read
+    from featlift.store.patches import FeaturePatches
+    from featlift.volumes import Preparation, Prepared, Volume, find_masks, prepare, read
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Case",
     "FeatliftError",
+    "FeaturePatches",
     "Features",
     "LiftedBackbone",
     "Preparation",
@@ -25,6 +28,8 @@ __all__ = [
     "Store",
     "Volume",
     "__version__",
+    "extract",
+    "find_masks",
     "lift",
     "load_backbone",
     "open_store",
@@ -34,9 +39,11 @@ __all__ = [
 
 _HOME = {
     "load_backbone": "featlift.backbones.loading",
+    "extract": "featlift.extraction",
+    "FeaturePatches": "featlift.store.patches",
     **dict.fromkeys(("Features", "LiftedBackbone", "lift"), "featlift.lifting"),
     **dict.fromkeys(("Case", "Store", "open_store"), "featlift.store"),
-    **dict.fromkeys(("Preparation", "Prepared", "Volume", "prepare", "read"), "featlift.volumes"),
+    **dict.fromkeys(("Preparation", "Prepared", "Volume", "find_masks", "prepare", "read"), "featlift.volumes"),
 }
 
 

@@ -1,8 +1,24 @@
 """Find scans, read one with its geometry, orient it, prepare its intensities and grid."""
 
-from featlift.volumes.finding import Scan, find_scans
+from featlift.volumes.finding import find_masks, find_scans
 from featlift.volumes.preparation import Preparation, Prepared, prepare
-from featlift.volumes.reading import read
+from featlift.volumes.reading import Reading, read
+from featlift.volumes.scan import Found, Scan, Selection
+from featlift.volumes.source import Skipped, Source
 from featlift.volumes.volume import Volume
 
-__all__ = ["Preparation", "Prepared", "Scan", "Volume", "find_scans", "prepare", "read"]
+__all__ = [
+    "Found",
+    "Preparation",
+    "Prepared",
+    "Reading",
+    "Scan",
+    "Selection",
+    "Skipped",
+    "Source",
+    "Volume",
+    "find_masks",
+    "find_scans",
+    "prepare",
+    "read",
+]

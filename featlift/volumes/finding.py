@@ -1,87 +1,167 @@
-"""Find the scans among the inputs, and give each its case id."""
+"""`find_scans`: every scan among the inputs, with its case id, its mask and its regions."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-from featlift.errors import InputError
-from featlift.volumes.reading import suffix_of
+from featlift.errors import InputError, OptionError
+from featlift.volumes.formats import FORMATS
+from featlift.volumes.masks import pair, pair_scans, shared_part
+from featlift.volumes.roi import regions_of_interest
+from featlift.volumes.scan import Found, Scan, Selection, case_id_of, matches
+from featlift.volumes.source import Skipped, Source
+from featlift.volumes.walking import scans_in
 
 _LONGEST_ID = 200  # bytes; a staged folder adds host, process and a random part, and file systems stop at 255
+_LIKE_A_MASK = re.compile(r"(^|[/_.-])(labels?(tr|ts)?|masks?|segs?|segmentations?|rois?|gt)([/_.-]|$)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Scan:
-    """One scan on disk.
-
-    Attributes:
-        id: case id: the path below the input folder, "/" as "__", extension dropped.
-        path: where the file is.
-        name: the path below the input folder, for people and for the store.
-    """
-
-    id: str
-    path: Path
-    name: str
-
-
-def find_scans(inputs: Sequence[str | Path], glob: str | None = None, exclude: Sequence[str] = ()) -> list[Scan]:
-    """Find every scan in files and folders (recursively), ordered by case id.
+def find_scans(inputs: Sequence[str | Path], selection: Selection | None = None, limit: int | None = None) -> Found:
+    """Find every scan in files, folders (recursively), .zip files of DICOM and manifests.
 
     Args:
-        inputs: files and folders.
-        glob: only paths below the input folder that match this pattern, such as ``*_T1.nii.gz``.
-        exclude: patterns of paths to leave out, such as ``*_label.nrrd``.
+        inputs: paths, of HDF5, .npz and Zarr also ``file::array``.
+        selection: which files are scans, and what in them.
+        limit: take only the first of them.
 
     Raises:
-        InputError: an input that does not exist or cannot be searched, no scan at all, an id that is too long, or two
-            scans with one id.
+        InputError: an input that does not exist or cannot be searched, no scan at all, only masks, an id that is too
+            long, or two scans with one id.
     """
-    found: dict[str, Scan] = {}
-    for scan in (scan for given in inputs for scan in _scans_of(Path(given))):
-        if (glob and not _matches(scan.name, glob)) or any(_matches(scan.name, pattern) for pattern in exclude):
-            continue
+    selection = selection or Selection()
+    skipped: list[Skipped] = []
+    found = (scan for given in inputs for scan in scans_in(str(given), selection, skipped))
+    scans = _unique(found)
+    if not scans:
+        raise InputError(_nothing(inputs, selection, skipped))
+    scans, notices = _with_masks(scans, selection)
+    scans = scans[:limit]
+    if selection.channels:
+        scans = [_with_channels(scan, selection.channels) for scan in scans]
+    if selection.roi:
+        scans = _unique(regions_of_interest(scans, selection.roi, skipped))
+        if not scans:
+            raise InputError(f"--roi {selection.roi}: no region for any scan ({skipped[-1].reason})")
+    return Found(scans, skipped, notices)
+
+
+def _unique(scans: Iterable[Scan]) -> list[Scan]:
+    """Ordered by id; the same scan found twice counts once."""
+    by_id: dict[str, Scan] = {}
+    for scan in scans:
+        if scan.id == "zarr.json":
+            raise InputError(f"{scan.name}: zarr.json is a name that Zarr keeps to itself; rename the scan")
+        if not scan.id.isprintable():
+            raise InputError(f"{scan.name!r}: a name that cannot be printed, or is not in UTF-8; rename the scan")
         if len(scan.id.encode()) > _LONGEST_ID:
-            raise InputError(f"{scan.path}: its case id would be longer than {_LONGEST_ID} bytes; shorten its path")
-        other = found.setdefault(scan.id, scan)
-        if other.path.resolve() != scan.path.resolve():
-            raise InputError(f"two scans with the id {scan.id}: {other.path} and {scan.path}; rename or exclude one")
-    if not found:
-        filters = " that match --glob and --exclude" if glob or exclude else ""
-        raise InputError(f"no scans{filters} in {', '.join(map(str, inputs))} (.nii, .nii.gz, .nrrd, .mha)")
-    return [found[id_] for id_ in sorted(found)]
+            raise InputError(f"{scan.name}: its case id would be longer than {_LONGEST_ID} bytes; shorten its path")
+        other = by_id.setdefault(scan.id, scan)
+        if _place(other) != _place(scan):
+            raise InputError(
+                f"two scans with the id {scan.id}: {other.sources[0].path} and {scan.sources[0].path}; "
+                "rename or exclude one"
+            )
+        if (other.labels, other.mask) != (scan.labels, scan.mask):
+            raise InputError(f"{scan.id} stands twice in the inputs, with other labels or another mask: remove one")
+    return [by_id[case_id] for case_id in sorted(by_id)]
 
 
-def _scans_of(given: Path) -> Iterator[Scan]:
-    if os.path.isfile(given):  # not Path's, which raise where there is no permission
-        yield _scan(given, given.name)
-    elif os.path.isdir(given):
-        for folder, folders, files in os.walk(given, onerror=_refuse):  # not into links, so no loops
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
-            for file in sorted(files):
-                path = Path(folder, file)
-                if suffix_of(path) and not file.startswith("."):
-                    yield _scan(path, path.relative_to(given).as_posix())
+def _place(scan: Scan) -> tuple[object, ...]:
+    sources = [replace(source, path=source.path.resolve()) for source in scan.sources]
+    return (*sources, scan.centre)
+
+
+def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], list[str]]:
+    """Tell masks from scans and give each scan its own."""
+    pattern = selection.mask_pattern
+    if selection.masks:
+        masks = _masks_in(selection.masks, pattern)
+        files = {mask.path.resolve() for mask in masks.values()}  # their folder may be below that of the scans
+        scans = [scan for scan in scans if scan.sources[0].path.resolve() not in files]
+    elif pattern:
+        masks = _by_shared_part([scan for scan in scans if matches(scan.name, pattern)], pattern)
+        scans = [scan for scan in scans if not matches(scan.name, pattern)]
     else:
-        raise InputError(f"{given}: no such file or folder, or none that may be seen")
+        return scans, _seeming_masks(scans, selection)
+    if not scans:
+        option = "--masks" if selection.masks else f"--mask-pattern {pattern}"
+        raise InputError(f"nothing but masks: all {len(masks)} files are some by {option}")
+    pairs = pair_scans(scans, masks)
+    notices = []
+    if unpaired := len(masks) - len({id(mask) for mask in pairs.values()}):
+        notices.append(f"{unpaired} of {len(masks)} masks belong to no scan by their names")
+    if unpaired := len(scans) - len(pairs):
+        notices.append(f"{unpaired} of {len(scans)} scans have no mask")
+    return [replace(scan, mask=pairs.get(scan.id, scan.mask)) for scan in scans], notices
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise InputError(f"{error.filename}: cannot be searched for scans ({error.strerror})")
+def find_masks(ids: Iterable[str], masks: str | Path, pattern: str | None = None) -> dict[str, Path]:
+    """The mask of each case that has one.
+
+    Args:
+        ids: case ids, such as the keys of a store.
+        masks: a folder of masks, named as the cases.
+        pattern: files of it that are masks, such as ``*_label.nrrd``; ``*`` is the case's name.
+
+    Raises:
+        InputError: there is no such folder, it holds none, or a case could have several.
+    """
+    return {case_id: source.path for case_id, source in pair(ids, _masks_in(masks, pattern)).items()}
 
 
-def _scan(path: Path, name: str) -> Scan:
-    suffix = suffix_of(path) or path.suffix
-    case_id = name[: len(name) - len(suffix)].replace("/", "__").lstrip(".") or "scan"
-    if case_id == "zarr.json":
-        raise InputError(f"{name}: zarr.json is a name that Zarr keeps to itself; rename the scan")
-    return Scan(case_id, path, name)
+def _masks_in(folder: str | Path, pattern: str | None) -> dict[str, Source]:
+    pattern = pattern or "*"
+    return _by_shared_part(find_scans([folder], Selection(glob=[pattern])).scans, pattern)
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatch(name, pattern) or fnmatch(name.rpartition("/")[2], pattern)
+def _by_shared_part(masks: list[Scan], pattern: str) -> dict[str, Source]:
+    """Masks by the id of their scan, as far as their path gives it."""
+    by_id: dict[str, Scan] = {}
+    for mask in masks:
+        shared = shared_part(mask.name, pattern).replace("/", "__")
+        other = by_id.setdefault(shared, mask)
+        if other is not mask:
+            raise InputError(f"two masks for {shared}: {other.sources[0].path} and {mask.sources[0].path}; exclude one")
+    return {shared: mask.sources[0] for shared, mask in by_id.items()}
+
+
+def _seeming_masks(scans: list[Scan], selection: Selection) -> list[str]:
+    """What to say of scans that are called as masks are; nothing once the user has chosen by name."""
+    if selection.glob or selection.exclude:
+        return []
+    seeming = [scan.name for scan in scans if _LIKE_A_MASK.search(case_id_of(scan.name))]
+    if len(seeming) == len(scans) and not any(scan.mask for scan in scans):
+        raise InputError(
+            f"nothing but masks, by their names (such as {seeming[0]}): give scans, or --glob '*' if they are some"
+        )
+    if not seeming:
+        return []
+    return [
+        f"{len(seeming)} of {len(scans)} scans are called as masks are (such as {seeming[0]}): "
+        "--exclude leaves them out, --mask-pattern pairs them with their scans"
+    ]
+
+
+def _with_channels(scan: Scan, channels: Sequence[str]) -> Scan:
+    """With these frames of its image, or these columns of its manifest, as the channels of one volume."""
+    if len(channels) != 3:
+        raise OptionError(
+            f"--channels {','.join(channels)}: give three, the backbone has no fewer; one may stand twice"
+        )
+    if len(scan.sources) > 1:
+        return scan
+    if scan.sources[0].frame is not None:
+        raise OptionError(f"--channels {','.join(channels)} takes frames, and so does --frame: give one of them")
+    if not all(channel.isdecimal() for channel in channels):
+        raise OptionError(f"--channels {','.join(channels)}: give frames such as 0,1,2, or columns of a manifest")
+    return replace(scan, sources=tuple(replace(scan.sources[0], frame=int(channel)) for channel in channels))
+
+
+def _nothing(inputs: Sequence[str | Path], selection: Selection, skipped: list[Skipped]) -> str:
+    filters = " that match --glob and --exclude" if selection.glob or selection.exclude else ""
+    why = f"; skipped {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+    more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return f"no scans{filters} in {', '.join(map(str, inputs))} ({', '.join(FORMATS)}, DICOM){why}{more}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ def target_shape(shape: Shape, affine: Affine | None, spacing: tuple[float, ...]
     Args:
         shape: (D, H, W) as it is.
         affine: for its spacing.
-        spacing: wanted millimetres, one number for all axes or (d, h, w), 0 keeps an axis; empty keeps all.
+        spacing: wanted millimetres along (d, h, w), 0 keeps an axis; empty keeps all.
         size: wanted voxels: (longer in-plane side,) with proportions kept, (H, W), or (D, H, W), 0 keeps an axis;
             empty keeps all.
 
@@ -30,10 +31,9 @@ def target_shape(shape: Shape, affine: Affine | None, spacing: tuple[float, ...]
     if spacing:
         if affine is None:
             raise VolumeError("its spacing is unknown, so --spacing cannot be met: use --size")
-        wanted = spacing * 3 if len(spacing) == 1 else spacing
         depth, height, width = (
             max(1, round(n * now / want)) if want else n
-            for n, now, want in zip(shape, spacing_of(affine), wanted, strict=True)
+            for n, now, want in zip(shape, spacing_of(affine), spacing, strict=True)
         )
     if len(size) == 1:
         longer = max(height, width)
@@ -66,6 +66,29 @@ def resample(
         steps = tuple(old / new for old, new in zip(before, shape, strict=True))
         affine = scaled(affine, steps, tuple((step - 1) / 2 for step in steps))
     return values.contiguous().numpy(), affine
+
+
+def on_grid(
+    array: NDArray[Any], affine: Affine, shape: Shape, onto: Affine, order: int, beyond: float = 0
+) -> NDArray[Any]:
+    """The values of ``(D, H, W)`` at the voxels of another grid in the same patient.
+
+    Args:
+        array: the values.
+        affine: of `array`.
+        shape: (D, H, W) of the other grid.
+        onto: affine of the other grid.
+        order: 0 takes the nearest voxel, 1 interpolates linearly.
+        beyond: value outside of `array`.
+    """
+    from scipy.ndimage import affine_transform
+
+    # grid-constant: a voxel reaches half a step beyond its centre, so that rounding cannot lose the outermost ones
+    to_array = np.linalg.solve(affine, onto)
+    values: NDArray[Any] = affine_transform(
+        array, to_array[:3, :3], to_array[:3, 3], output_shape=shape, order=order, mode="grid-constant", cval=beyond
+    )
+    return values
 
 
 def padding_to(shape: Shape, stride: int) -> tuple[int, int]:

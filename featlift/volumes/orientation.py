@@ -17,17 +17,18 @@ _TARGET = (2, 1, 0)  # patient axis (x, y, z) that D, H and W follow
 
 
 def orient_lps(array: NDArray[np.float32], affine: Affine) -> tuple[NDArray[np.float32], Affine]:
-    """Permute and flip the axes of ``(D, H, W)`` to the closest LPS order; voxels keep their place in the patient."""
+    """Permute and flip the axes of ``(..., D, H, W)`` to the closest LPS order; voxels keep their place in space."""
     from nibabel.orientations import io_orientation
 
     closest = io_orientation(affine)  # for every array axis: the patient axis it is closest to, and its sign
     order = [int(np.flatnonzero(closest[:, 0] == axis)[0]) for axis in _TARGET]
     flipped = [closest[axis, 1] < 0 for axis in order]
-    array = array.transpose(order)
+    lead = range(array.ndim - 3)
+    array = array.transpose(*lead, *(len(lead) + axis for axis in order))
     grid = np.zeros((4, 4))  # new indices -> old indices
     grid[3, 3] = 1
     for new, (old, flip) in enumerate(zip(order, flipped, strict=True)):
         grid[old, new] = -1 if flip else 1
-        grid[old, 3] = array.shape[new] - 1 if flip else 0
-    array = array[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
+        grid[old, 3] = array.shape[len(lead) + new] - 1 if flip else 0
+    array = np.flip(array, tuple(len(lead) + axis for axis, flip in enumerate(flipped) if flip))
     return np.ascontiguousarray(array), affine @ grid

@@ -1,19 +1,24 @@
-"""`read`: one file to one `Volume`."""
+"""`read`: one file, one array of it, one DICOM series, to one `Volume`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, VolumeError
-from featlift.volumes.mha import read_mha
-from featlift.volumes.nifti import read_nifti
-from featlift.volumes.nrrd import read_nrrd
+from featlift.volumes.formats import FORMATS, Format, suffix_of
+from featlift.volumes.image import Image
+from featlift.volumes.source import Source
 from featlift.volumes.volume import Affine, Volume
 
 #: Volumes of more voxels are refused before memory is asked for: 2000 slices of 1024 x 1024.
@@ -21,47 +26,171 @@ MAX_VOXELS = 2000 * 1024 * 1024
 
 _WORST_CONDITION = 1e6  # of an affine: voxels a thousand times longer than wide, and as much for shear
 
-_Reader = Callable[[Path, int], tuple[NDArray[np.float32], Affine | None]]
 
-READERS: dict[str, _Reader] = {
-    ".nii": read_nifti,
-    ".nii.gz": read_nifti,
-    ".nrrd": read_nrrd,
-    ".mha": read_mha,
-}
+@dataclass(frozen=True)
+class Reading:
+    """How far reading may go.
 
+    Attributes:
+        max_voxels: larger volumes are refused before memory is asked for; of an image of several frames, all count.
+        allow_irregular: bring DICOM slices at irregular positions onto a regular grid instead of refusing them.
+    """
 
-def suffix_of(path: Path) -> str | None:
-    """The suffix by which `read` knows the format, or None."""
-    name = path.name.lower()
-    return next((suffix for suffix in READERS if name.endswith(suffix)), None)
+    max_voxels: int = MAX_VOXELS
+    allow_irregular: bool = False
 
 
-def read(path: str | Path, max_voxels: int = MAX_VOXELS) -> Volume:
-    """Read a NIfTI, NRRD or MHA file.
+def read(
+    path: str | Path,
+    *,
+    key: str | None = None,
+    frame: int | None = None,
+    max_voxels: int = MAX_VOXELS,
+    allow_irregular: bool = False,
+) -> Volume:
+    """Read one volume.
 
     Args:
-        path: the file.
+        path: a NIfTI, Analyze, NRRD, MetaImage, NumPy, HDF5, Zarr, OME-Zarr or TIFF file, or a folder or .zip with one
+            DICOM series. ``file.h5::name`` is the array `name` of a file that holds several.
+        key: that name.
+        frame: which of several frames (time points, echoes, sequences), counted from 0.
         max_voxels: refuse larger volumes before allocating.
+        allow_irregular: bring DICOM slices at irregular positions onto a regular grid.
 
     Returns:
         The volume with axes in the order of the file: its fastest axis last.
 
     Raises:
         InputError: no such file.
-        VolumeError: not a readable file, or not one 3D volume of one value a voxel.
+        VolumeError: not readable, or not one 3D volume of one value a voxel.
     """
-    path = Path(path)
+    source = source_of(path)
+    source = Source(source.path, key or source.key, frame, source.members)
+    return read_source(source, Reading(max_voxels, allow_irregular))
+
+
+def source_of(path: str | Path) -> Source:
+    """The one volume at a path, which may end in ``::key``.
+
+    Raises:
+        InputError: a folder or .zip that holds no DICOM series, or several.
+    """
+    text, _, key = str(path).partition("::")
+    path = Path(text)
+    if suffix_of(path) is None and os.path.exists(path):  # not Path's, which raises for names that are too long
+        from featlift.volumes.walking import one_series
+
+        return one_series(path)
+    return Source(path, key or None)
+
+
+def read_source(source: Source, reading: Reading = Reading()) -> Volume:
+    """Read one volume; see `read` for what it raises."""
+    with told_of(source.path):
+        identified = identity([source])  # before the voxels: a file replaced meanwhile is then seen as changed
+        image = _open(source, reading.allow_irregular)
+        frame = _frame_of(image, source)
+        voxels = image.frames * math.prod(image.shape)
+        if voxels > reading.max_voxels:
+            raise VolumeError(f"its header declares {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
+            array = image.load(frame)
+    affine = None if image.affine is None else image.affine.copy()  # the image may be remembered for its next frame
+    return Volume(array, affine, image.modality, identified, dict(image.notes))
+
+
+def open_image(source: Source, allow_irregular: bool = False) -> Image:
+    """Read the header of an image, all frames in one; see `read` for what it raises."""
+    with told_of(source.path):
+        return _open(source, allow_irregular)
+
+
+def files_of(source: Source) -> list[Path]:
+    """Every file that a volume is read from."""
+    if source.members:
+        return [source.path] if source.path.is_file() else [source.path / member for member in source.members]
+    return _format_of(source.path).files(source.path)
+
+
+def signature(sources: Iterable[Source]) -> dict[str, int]:
+    """Size in bytes and time of the latest change of the files of a volume."""
+    statuses = [file.stat() for file in dict.fromkeys(file for source in sources for file in files_of(source))]
+    return {
+        "bytes": sum(status.st_size for status in statuses),
+        "mtime_ns": max((status.st_mtime_ns for status in statuses), default=0),
+    }
+
+
+def identity(sources: Sequence[Source]) -> dict[str, int | str]:
+    """Size, time and SHA-256 of the files of a volume, by which a later run knows it again.
+
+    Of several files, the SHA-256 is that of theirs in order.
+    """
+    return {**signature(sources), "sha256": _joined([_digest(source) for source in sources])}
+
+
+def _digest(source: Source) -> str:
+    digests = [_sha256(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(source)]
+    return _joined(sorted(digests) if source.members else digests)  # DICOM files may have any names
+
+
+def _joined(digests: list[str]) -> str:
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+
+
+@lru_cache(maxsize=4)  # a file of many volumes is not read through for each of them
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    return sha256_of_file(path)
+
+
+def _open(source: Source, allow_irregular: bool) -> Image:
+    path = source.path
+    if source.members:
+        from featlift.volumes.dicom import open_series
+
+        image: Image = open_series(path, source.members, allow_irregular=allow_irregular)
+    else:
+        if source.key and not _format_of(path).has_arrays:
+            raise VolumeError(f"asked for its array {source.key!r}, but a {suffix_of(path)} file holds only one")
+        image = _open_file(path, source.key, *signature([source]).values())
+    _check(image.affine)
+    return image
+
+
+def _format_of(path: Path) -> Format:
+    """How a file is read, before it is opened: what is not a file may have no end."""
+    is_file = S_ISREG(path.stat().st_mode)
     suffix = suffix_of(path)
+    if suffix is None:
+        raise VolumeError(f"not one of the formats read here ({', '.join(FORMATS)}, DICOM)")
+    if suffix != ".zarr" and not is_file:
+        raise VolumeError("not a file: give the scans of a folder one by one")
+    return FORMATS[suffix]
+
+
+@lru_cache(maxsize=1)  # a compressed file of many frames is decoded once
+def _open_file(path: Path, key: str | None, size: int, mtime_ns: int) -> Image:
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite affines are refused later
+        return _format_of(path).open(path, key)
+
+
+def _frame_of(image: Image, source: Source) -> int:
+    if source.frame is None:
+        if image.frames > 1:
+            by = f" ({image.notes['frames']['by']})" if "frames" in image.notes else ""
+            raise VolumeError(f"{image.frames} frames{by}: choose with --frame N, or take --frame all")
+        return 0
+    if not 0 <= source.frame < image.frames:
+        raise VolumeError(f"no frame {source.frame}: it has {image.frames}, counted from 0")
+    return source.frame
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Errors in one family, each with the name of the file."""
     try:
-        if not S_ISREG(path.stat().st_mode):
-            raise VolumeError("not a file: give the scans of a folder one by one")
-        if suffix is None:
-            raise VolumeError(f"not one of the formats read here ({', '.join(READERS)})")
-        source = identity(path)  # before the voxels: a file replaced meanwhile is then seen as changed
-        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels and affines are refused later
-            array, affine = READERS[suffix](path, max_voxels)
-        _check(affine)
+        yield
     except VolumeError as error:
         raise VolumeError(f"{path.name}: {error}") from error
     except FileNotFoundError as error:
@@ -70,13 +199,6 @@ def read(path: str | Path, max_voxels: int = MAX_VOXELS) -> Volume:
         raise VolumeError(f"{path.name}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
         raise VolumeError(f"{path.name}: too large for the memory of this machine") from error
-    return Volume(array, affine, source=source)
-
-
-def identity(path: Path) -> dict[str, int | str]:
-    """Size, time and SHA-256 of a file, by which a later run knows it again."""
-    status = path.stat()
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_of_file(path)}
 
 
 def _check(affine: Affine | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,20 @@ class Volume:
     """One scan.
 
     Attributes:
-        array: ``(D, H, W)`` float32, in the units of the file (HU for CT).
+        array: ``(D, H, W)`` float32, in the units of the file (HU for CT); ``(3, D, H, W)`` if three images were read
+            as the channels of one volume.
         affine: 4x4, maps indices ``(d, h, w, 1)`` to LPS millimetres; None where the file does not say.
         modality: ``CT``, ``MR``, ... if the file says.
         source: what identifies the file: its ``bytes``, ``mtime_ns`` and ``sha256``. No path, no
             patient tag.
+        notes: what was done to read it that changes what is seen, such as slices brought onto a regular grid.
     """
 
     array: NDArray[np.float32]
     affine: Affine | None = None
     modality: str | None = None
     source: dict[str, Any] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:

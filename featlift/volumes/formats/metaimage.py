@@ -1,4 +1,4 @@
-"""MHA files: MetaImages with their data inside.
+"""MetaImage files, their voxels inside (.mha) or beside them (.mhd).
 
 Not through ITK, which ends the whole process on some damaged headers, hands out memory as it finds it for damaged data,
 and writes to standard error.
@@ -14,9 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
-from featlift.volumes.decoding import Codec
+from featlift.volumes.formats.decoding import Codec
+from featlift.volumes.formats.voxels import (
+    MILLIMETRES,
+    beside,
+    frames_and_shape,
+    header_lines,
+    image_of_voxels,
+    parsing,
+)
+from featlift.volumes.image import Image
 from featlift.volumes.volume import Affine
-from featlift.volumes.voxels import MILLIMETRES, header_lines, parsing, read_voxels, volume_shape
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -34,20 +42,35 @@ _TYPES = {
 }
 
 
-def read_mha(path: Path, max_voxels: int) -> tuple[NDArray[np.float32], Affine | None]:
-    """Read a MHA file.
-
-    Returns:
-        ``(D, H, W)`` and its affine to LPS millimetres, None if the file does not place it in a patient.
-    """
+def open_metaimage(path: Path, key: str | None = None) -> Image:
+    """Open a MetaImage. The affine is None if the file does not place it in a patient."""
     with path.open("rb") as file:
         fields = _fields(file)
-        with parsing("MHA"):
-            sizes = tuple(int(size) for size in fields["DimSize"].split())
-            shape = volume_shape(sizes[::-1], max_voxels)
-            affine = _affine(fields, len(sizes))
-            dtype, codec = _encoding(fields)
-        return read_voxels(file, shape, dtype, codec).astype(np.float32), affine
+        header_bytes = file.tell()
+    with parsing("MetaImage"):
+        sizes = tuple(int(size) for size in fields["DimSize"].split())
+        frames_and_shape(sizes[::-1])  # before the affine, which has no meaning for a single image
+        affine = _affine(fields, len(sizes))
+        dtype, codec = _encoding(fields)
+    voxels = _data_file(path, fields)
+    return image_of_voxels(
+        voxels, sizes[::-1], dtype, codec, start=header_bytes if voxels == path else 0, affine=affine
+    )
+
+
+def files_of_metaimage(path: Path) -> list[Path]:
+    """The header and, if it is not inside, the file of the voxels."""
+    with path.open("rb") as file:
+        return list(dict.fromkeys([path, _data_file(path, _fields(file))]))
+
+
+def _data_file(path: Path, fields: dict[str, str]) -> Path:
+    name = fields["ElementDataFile"]
+    if name.upper() == "LOCAL":
+        return path
+    if name.split()[:1] == ["LIST"] or "%" in name:
+        raise VolumeError("its voxels are in several files: save header and voxels as one file")
+    return beside(path, name)
 
 
 def _fields(file: BinaryIO) -> dict[str, str]:
@@ -55,12 +78,12 @@ def _fields(file: BinaryIO) -> dict[str, str]:
     for line in header_lines(file):
         field = re.fullmatch(r"(\w+)\s*[=:]\s*(.*)", line)
         if not field:
-            raise VolumeError(f"not a MHA file (a line of its header is {line[:40]!r})")
+            raise VolumeError(f"not a MetaImage (a line of its header is {line[:40]!r})")
         fields[field[1]] = field[2]
         if field[1] == "ElementDataFile":
             break
-    if fields.get("ElementDataFile", "").upper() != "LOCAL":
-        raise VolumeError("not a MHA file with its data inside (ElementDataFile = LOCAL)")
+    if "ElementDataFile" not in fields:
+        raise VolumeError("not a MetaImage: its header does not say where the voxels are (ElementDataFile)")
     return fields
 
 

@@ -1,4 +1,4 @@
-"""NRRD files, with their data inside.
+"""NRRD files, their voxels inside (.nrrd) or beside them (.nhdr).
 
 Not through ITK, which does not notice damage to gzipped data and makes up a geometry where the file has none.
 """
@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
-from featlift.volumes.decoding import Codec
+from featlift.volumes.formats.decoding import Codec
+from featlift.volumes.formats.voxels import (
+    MILLIMETRES,
+    beside,
+    first_bytes,
+    header_lines,
+    image_of_voxels,
+    parsing,
+)
+from featlift.volumes.image import Image
 from featlift.volumes.volume import Affine
-from featlift.volumes.voxels import MILLIMETRES, first_bytes, header_lines, parsing, read_voxels, volume_shape
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -32,6 +39,7 @@ _TYPES = {
 }
 _ENDIAN = {"little": "<", "big": ">"}
 _CODECS: dict[str, Codec] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
+_PLACES = ("domain", "space", "time", "none", "???")  # kinds of axes along which voxels lie
 _TO_LPS = {
     "left-posterior-superior": (1, 1, 1),
     "lps": (1, 1, 1),
@@ -42,20 +50,34 @@ _TO_LPS = {
 }
 
 
-def read_nrrd(path: Path, max_voxels: int) -> tuple[NDArray[np.float32], Affine | None]:
-    """Read a NRRD file.
-
-    Returns:
-        ``(D, H, W)`` and its affine to LPS millimetres, None if the file does not place it in a patient.
-    """
+def open_nrrd(path: Path, key: str | None = None) -> Image:
+    """Open a NRRD file. The affine is None if the file does not place it in a patient."""
     with path.open("rb") as file:
         fields = _fields(file)
-        with parsing("NRRD"):
-            sizes, directions = _axes(fields)
-            shape = volume_shape(sizes[::-1], max_voxels)
-            affine = _affine(fields, directions)
-            dtype, codec = _encoding(fields)
-        return read_voxels(file, shape, dtype, codec).astype(np.float32), affine
+        header_bytes = file.tell()
+    with parsing("NRRD"):
+        sizes, directions = _axes(fields)
+        affine = _affine(fields, directions)
+        dtype, codec = _encoding(fields)
+    voxels = _data_file(path, fields)
+    return image_of_voxels(
+        voxels, sizes[::-1], dtype, codec, start=header_bytes if voxels == path else 0, affine=affine
+    )
+
+
+def files_of_nrrd(path: Path) -> list[Path]:
+    """The header and, if it is not inside, the file of the voxels."""
+    with path.open("rb") as file:
+        return list(dict.fromkeys([path, _data_file(path, _fields(file))]))
+
+
+def _data_file(path: Path, fields: dict[str, str]) -> Path:
+    name = fields.get("data file", fields.get("datafile"))
+    if name is None:
+        return path
+    if name.startswith("LIST") or "%" in name:
+        raise VolumeError("its voxels are in several files: save header and voxels as one file")
+    return beside(path, name)
 
 
 def _fields(file: BinaryIO) -> dict[str, str]:
@@ -67,8 +89,6 @@ def _fields(file: BinaryIO) -> dict[str, str]:
         name, _, value = line.partition(":")
         if not value.startswith("="):  # key:=value, which is the user's
             fields[name.lower()] = value.strip()
-    if "data file" in fields or "datafile" in fields:
-        raise VolumeError("its data is in another file: save both as one .nrrd")
     return fields
 
 
@@ -83,16 +103,26 @@ def _encoding(fields: dict[str, str]) -> tuple[np.dtype[Any], Codec]:
 
 
 def _axes(fields: dict[str, str]) -> tuple[tuple[int, ...], list[list[float]]]:
-    """Sizes and directions (no directions: not in space) of the axes that are in space, the fastest first."""
+    """Sizes and directions (no directions: not in space) of the axes, the fastest first.
+
+    A last axis that is not in space counts frames.
+    """
     sizes = [int(size) for size in fields["sizes"].split()]
     directions = re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
     if not directions:
+        kinds = fields.get("kinds", "").lower().split()
+        _refuse_values([size for size, kind in zip(sizes, kinds[:-1], strict=False) if kind not in _PLACES])
         return tuple(sizes), []
-    for size, direction in zip(sizes, directions, strict=True):
-        if direction == "none" and size > 1:
-            raise VolumeError(f"{size} values a voxel: convert it to one value a voxel")
-    spatial = [(size, _vector(text)) for size, text in zip(sizes, directions, strict=True) if text != "none"]
-    return tuple(size for size, _ in spatial), [direction for _, direction in spatial]
+    axes = [
+        (size, direction) for size, direction in zip(sizes, directions, strict=True) if direction != "none" or size > 1
+    ]
+    _refuse_values([size for size, direction in axes[:-1] if direction == "none"])
+    return tuple(size for size, _ in axes), [_vector(direction) for _, direction in axes if direction != "none"]
+
+
+def _refuse_values(sizes: list[int]) -> None:
+    if any(size > 1 for size in sizes):
+        raise VolumeError(f"{max(sizes)} values a voxel: save it with one value a voxel, or the frames one by one")
 
 
 def _affine(fields: dict[str, str], directions: list[list[float]]) -> Affine | None:

@@ -1,0 +1,51 @@
+"""Three images of one patient as the three channels that a backbone has: MR sequences, PET and CT."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import VolumeError
+from featlift.volumes.grid import on_grid
+from featlift.volumes.reading import Reading, identity, read_source
+from featlift.volumes.scan import Scan
+from featlift.volumes.volume import Volume
+
+
+def read_scan(scan: Scan, reading: Reading | None = None) -> Volume:
+    """Read a scan; if it has several sources, as channels on the grid of the first.
+
+    Raises:
+        InputError: a file is missing.
+        VolumeError: a file is not readable, or the images cannot be brought together.
+    """
+    reading = reading or Reading()
+    if len(scan.sources) == 1:
+        return read_source(scan.sources[0], reading)
+    identified = identity(scan.sources)
+    volumes = [read_source(source, reading) for source in scan.sources]
+    first = volumes[0]
+    return replace(
+        first,
+        array=np.stack([_on_grid_of(first, volume, number) for number, volume in enumerate(volumes)]),
+        source=identified,
+        notes={f"channel {number}": volume.notes for number, volume in enumerate(volumes) if volume.notes},
+    )
+
+
+def _on_grid_of(first: Volume, other: Volume, number: int) -> NDArray[np.float32]:
+    same_shape = other.array.shape == first.array.shape
+    if first.affine is None or other.affine is None:
+        if not same_shape:
+            raise VolumeError(f"channel {number} has another shape than channel 0, and one does not say where it lies")
+        return other.array
+    if same_shape and np.allclose(first.affine, other.affine, atol=1e-3):  # micrometres: rounding of headers
+        return other.array
+    depth, height, width = first.array.shape
+    lowest = float(other.array.min())
+    values = on_grid(other.array, other.affine, (depth, height, width), first.affine, order=1, beyond=lowest)
+    if values.min() == values.max():
+        raise VolumeError(f"channel {number} does not overlap channel 0: are they of one patient?")
+    return values

@@ -1,0 +1,78 @@
+"""Multi-page TIFF: slices without a geometry."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import VolumeError
+from featlift.volumes.formats.voxels import frames_and_shape, numbers, one_line
+from featlift.volumes.image import Image, once
+
+
+def open_tiff(path: Path, key: str | None = None) -> Image:
+    """Open a TIFF file: its pages are the slices, its time points or channels the frames."""
+    with _only_series(path) as series:
+        if "S" in series.axes:
+            raise VolumeError("colour pages: convert it to one value a voxel")
+        order = _slices_last(series.axes)
+        frames, shape = frames_and_shape(tuple(series.shape[axis] for axis in order))
+        numbers(np.dtype(series.dtype))
+
+    def decode() -> NDArray[Any]:
+        with _only_series(path) as series:
+            return np.asarray(series.asarray()).transpose(order).reshape(frames, *shape)
+
+    every_frame = once(decode, frames)
+    return Image(shape, lambda frame: every_frame()[frame].astype(np.float32, order="C"), frames=frames)
+
+
+def _slices_last(axes: str) -> list[int]:
+    """The axes in the order time, channel, Z, Y, X: ImageJ stores the channels of a slice one after the other."""
+    return sorted(range(len(axes)), key=lambda axis: "ZYX".find(axes[axis]))
+
+
+@contextmanager
+def _only_series(path: Path) -> Iterator[Any]:
+    import tifffile
+
+    try:
+        with _errors_logged() as errors, tifffile.TiffFile(path) as file:
+            if len(file.series) > 1:
+                raise VolumeError(f"{len(file.series)} images one by one: save its slices as one stack")
+            series = file.series[0]
+            if errors:
+                raise VolumeError(f"damaged TIFF ({one_line(errors[0])}): copy it again")
+            yield series
+    except (VolumeError, FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:  # tifffile and its codecs raise many kinds on damaged files
+        if "imagecodecs" in str(error):
+            raise VolumeError(f"compressed in a way not read here ({one_line(error)}): save it with deflate") from error
+        raise VolumeError(f"not a readable TIFF ({one_line(error)}): copy it again") from error
+
+
+@contextmanager
+def _errors_logged() -> Iterator[list[str]]:
+    """What tifffile logs as an error: of a damaged file it gives the pages that it finds and raises nothing."""
+    errors: list[str] = []
+    thread = threading.get_ident()
+
+    def note(record: logging.LogRecord) -> bool:
+        if record.thread == thread and record.levelno >= logging.ERROR:
+            errors.append(record.getMessage())
+        return False  # and nobody is told otherwise
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(note)
+    try:
+        yield errors
+    finally:
+        logger.removeFilter(note)

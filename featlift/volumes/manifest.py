@@ -1,0 +1,82 @@
+"""A manifest: a CSV with a row for each case, ``id,path[,mask,label,split,...]``."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from featlift.errors import FeatliftError, InputError
+from featlift.volumes.formats.voxels import one_line
+from featlift.volumes.reading import source_of
+from featlift.volumes.scan import Scan, Selection, case_id_of, id_of_array
+from featlift.volumes.source import Source
+from featlift.volumes.walking import with_frames, with_key
+
+_PATH, _ID, _MASK = "path", "id", "mask"
+
+
+def read_manifest(path: Path, selection: Selection) -> Iterator[Scan]:
+    """The scans of a manifest. Paths are relative to its folder; further columns become labels.
+
+    Columns named by `selection.channels` hold the images that are the channels of one volume, such as ``t1,t2,flair``;
+    without them the column ``path`` holds the scan.
+
+    Raises:
+        InputError: it cannot be read, or lacks a column, an id or a path.
+    """
+    images = [name for name in selection.channels if not name.isdecimal()] or [_PATH]
+    rows = _rows(path, {_ID, _MASK, *images})
+    for name in images:
+        if name not in rows[0][1]:
+            raise InputError(f"{path.name}: no column {name!r}; it has {', '.join(rows[0][1])}")
+    for number, row in rows:
+        if any(not row[name] for name in images):
+            raise InputError(f"{path.name}, line {number}: no {' or '.join(images)}")
+        name, _, key = row[images[0]].partition("::")
+        name = Path(name).name if Path(name).is_absolute() else name  # where it lies here is nobody else's business
+        if not selection.takes(name):
+            continue
+        labels = {key: value for key, value in row.items() if key not in (_ID, _MASK, _PATH, *images)}
+        mask = _source(path, row[_MASK], number) if row.get(_MASK) else None
+        sources = tuple(_source(path, row[image], number, selection) for image in images)
+        scan = Scan(_id(path, row, name, key, number), name, sources, labels, mask)
+        yield from with_frames(scan, selection.frame) if len(sources) == 1 else [scan]
+
+
+def _rows(path: Path, names: Iterable[str]) -> list[tuple[int, dict[str, Any]]]:
+    """The number of its line and the columns of each row: these are texts, others what they look like."""
+    from pyarrow import csv as arrow
+    from pyarrow import string
+
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file)
+            numbers = [lines.line_num for line in lines if line]
+        types = arrow.ConvertOptions(column_types=dict.fromkeys(names, string()))
+        rows = arrow.read_csv(path, parse_options=arrow.ParseOptions(newlines_in_values=True), convert_options=types)
+    except (OSError, ValueError, csv.Error) as error:  # Arrow's own are among them
+        raise InputError(f"{path}: not a readable CSV in UTF-8 ({one_line(error)})") from error
+    if not rows.num_rows or rows.num_rows != len(numbers) - 1 or len(set(rows.column_names)) < rows.num_columns:
+        raise InputError(f"{path}: give a header such as id,path, no name twice, and a line for each scan")
+    return list(zip(numbers[1:], rows.to_pylist(), strict=True))
+
+
+def _id(manifest: Path, row: dict[str, Any], name: str, key: str, number: int) -> str:
+    file = Path(name).name
+    case_id: str = row.get(_ID) or (id_of_array(file, key) if key else case_id_of(file))
+    if "/" in case_id or case_id.startswith(".") or not case_id.isprintable():
+        raise InputError(f"{manifest.name}, line {number}: id {case_id!r} cannot be the name of a folder")
+    return case_id
+
+
+def _source(manifest: Path, text: str, number: int, selection: Selection | None = None) -> Source:
+    try:
+        source = source_of(manifest.parent / text)
+    except FeatliftError as error:
+        raise InputError(f"{manifest.name}, line {number}: {error}") from error
+    if not os.path.exists(source.path):  # not Path's, which raises for names that are too long
+        raise InputError(f"{manifest.name}, line {number}: no such file: {text}")
+    return with_key(source, selection.key) if selection else source

@@ -1,0 +1,127 @@
+"""Masks: which belongs to which scan, and where its labels lie on another grid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import InputError, VolumeError
+from featlift.volumes.formats import suffix_of
+from featlift.volumes.grid import Shape, on_grid
+from featlift.volumes.scan import Scan
+from featlift.volumes.source import Source
+from featlift.volumes.volume import Affine, Volume
+
+Mask = TypeVar("Mask")
+
+
+def pair(ids: Iterable[str], masks: Mapping[str, Mask]) -> dict[str, Mask]:
+    """Give each case the mask of its id, or of the longest id that its own begins with.
+
+    So ``lung1_image`` and ``ct__1a2b3c4d`` find the masks ``lung1`` and ``ct``.
+
+    Args:
+        ids: case ids.
+        masks: by the id that their file name gives.
+
+    Returns:
+        The mask of every case that has one.
+    """
+    pairs = {}
+    for case_id in ids:
+        names = [case_id] if case_id in masks else [name for name in masks if _begins_with(case_id, name)]
+        if names:
+            pairs[case_id] = masks[max(names, key=len)]  # p1_2 rather than p1
+    return pairs
+
+
+def _begins_with(case_id: str, name: str) -> bool:
+    return case_id.startswith(name) and not case_id[len(name)].isalnum()
+
+
+def pair_scans(scans: Sequence[Scan], masks: Mapping[str, Source]) -> dict[str, Source]:
+    """Give each scan its mask, by id, or by the id without a folder: masks may lie in a folder of their own.
+
+    Args:
+        scans: to find masks for.
+        masks: by the id that their path gives.
+
+    Returns:
+        By id, the mask of every scan that has one.
+
+    Raises:
+        InputError: a scan could have several, or one could be of scans in different folders.
+    """
+    pairs = pair([scan.id for scan in scans], masks)
+    owners: dict[Source, Scan] = {}
+    for scan in scans:
+        found = [] if scan.id in pairs else list(dict.fromkeys(pair(_without_a_folder(scan.id), masks).values()))
+        if len(found) > 1:
+            raise InputError(f"{scan.name} could have the mask {found[0].path} or {found[1].path}: name it as the scan")
+        for mask in found:
+            owner = owners.setdefault(mask, scan)
+            if owner.name.rpartition("/")[0] != scan.name.rpartition("/")[0]:
+                raise InputError(f"{mask.path} could be the mask of {owner.name} or {scan.name}: name it as the scan")
+            pairs[scan.id] = mask
+    return pairs
+
+
+def _without_a_folder(case_id: str) -> list[str]:
+    parts = case_id.split("__")
+    return ["__".join(parts[:number] + parts[number + 1 :]) for number in range(len(parts) - 1)]
+
+
+def shared_part(name: str, pattern: str) -> str:
+    """What of a mask's path its scan has too: the folder, and what ``*`` stands for.
+
+    So for ``*_label.nrrd`` it is ``p1/lung`` of ``p1/lung_label.nrrd``, for ``seg.nii`` it is ``p1`` of ``p1/seg.nii``,
+    and for ``labelsTr/*``, which has a folder itself, ``h_1`` of ``labelsTr/h_1.nii.gz``.
+    """
+    folder, _, file = ("", "", name) if "/" in pattern else name.rpartition("/")
+    stars = "(.*)".join(map(re.escape, _stem(pattern).split("*")))
+    found = re.fullmatch(stars, _stem(file))
+    return "/".join(part for part in (folder, *(found.groups() if found else [_stem(file)])) if part)
+
+
+def _stem(name: str) -> str:
+    suffix = suffix_of(Path(name)) or (".*" if name.endswith(".*") else "")
+    return name[: len(name) - len(suffix)]
+
+
+def labels_on(mask: Volume, shape: Shape, affine: Affine | None) -> NDArray[np.int32]:
+    """The labels of a mask at the voxels of another grid: each takes the nearest, 0 outside.
+
+    Args:
+        mask: with whole numbers.
+        shape: (D, H, W) of the grid.
+        affine: of the grid, to LPS millimetres. Where it or the mask's is unknown, the shapes must be the same, and
+            voxels meet by their index.
+
+    Returns:
+        ``(D, H, W)``.
+
+    Raises:
+        VolumeError: the mask holds other values, or does not overlap the grid.
+    """
+    if (mask.array != np.round(mask.array)).any() or not mask.array.any():
+        raise VolumeError("not a mask: " + ("it is empty" if not mask.array.any() else "it holds fractions"))
+    if affine is None or mask.affine is None:
+        if mask.array.shape != shape:
+            raise VolumeError(
+                f"the mask has {_times(mask.array.shape)} voxels, the scan {_times(shape)}, and one of them does not "
+                "say where it lies"
+            )
+        return mask.array.astype(np.int32)
+    labels = on_grid(mask.array.astype(np.int32), mask.affine, shape, affine, order=0)
+    if not labels.any():
+        raise VolumeError("the mask does not overlap the scan: are they of one patient, and is its orientation right?")
+    return labels
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,85 @@
+"""Regions of interest: a case for each lesion of a mask, or for each point of a list."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from featlift.errors import InputError, VolumeError
+from featlift.volumes.masks import pair
+from featlift.volumes.reading import read_source
+from featlift.volumes.regions import centres_of_lesions
+from featlift.volumes.scan import Scan
+from featlift.volumes.source import Skipped
+
+Point = tuple[float, float, float]
+
+
+def regions_of_interest(scans: list[Scan], roi: str, skipped: list[Skipped]) -> Iterator[Scan]:
+    """A scan for each of its regions, called ``<id>__roi<n>``, counted from 1.
+
+    Args:
+        scans: to look for regions in.
+        roi: ``masks`` for the connected pieces of each scan's mask, or the path of a CSV with a row for each point:
+            id, x, y, z (LPS mm).
+        skipped: is told of scans without a region.
+
+    Raises:
+        InputError: the CSV or a mask cannot be read.
+    """
+    points = None if roi == "masks" else _points(Path(roi), scans)
+    for scan in scans:
+        if points is None:
+            centres: Iterable[Point] = _lesions(scan) if scan.mask else ()
+            lack = "its mask is empty" if scan.mask else "it has no mask"
+        else:
+            centres, lack = points[scan.id], f"no point for it in {Path(roi).name}"
+        count = 0
+        for count, centre in enumerate(centres, start=1):
+            yield replace(scan, id=f"{scan.id}__roi{count}", centre=centre)
+        if not count:
+            skipped.append(Skipped(scan.name, lack))
+
+
+def _lesions(scan: Scan) -> list[Point]:
+    assert scan.mask is not None
+    try:
+        return centres_of_lesions(read_source(scan.mask))
+    except VolumeError as error:
+        raise InputError(f"the mask of {scan.id}: {error}") from error
+
+
+def _points(path: Path, scans: list[Scan]) -> dict[str, list[Point]]:
+    given = defaultdict(list)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, strict=True)
+            for row in rows:
+                given[str(row["id"]).strip()].append(_point(row, f"{path}, line {rows.line_num}"))
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"--roi {path}: no such file; give masks, or a CSV with id, x, y, z (LPS mm)") from error
+    except KeyError as error:
+        raise InputError(f"{path}: no column {error}; give id, x, y, z (LPS mm)") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable CSV in UTF-8 ({error}); give id, x, y, z (LPS mm)") from error
+    pairs = pair([scan.id for scan in scans], given)
+    if unknown := [name for name in given if not any(points is given[name] for points in pairs.values())]:
+        raise InputError(f"{path}: no scan of the id {unknown[0]}, such as {scans[0].id}")
+    return defaultdict(list, pairs)
+
+
+def _point(row: dict[str, str], where: str) -> Point:
+    x, y, z = (row[axis] for axis in "xyz")
+    try:
+        point = float(x), float(y), float(z)
+    except (ValueError, TypeError):
+        point = (math.nan,) * 3
+    if not all(map(math.isfinite, point)):
+        raise InputError(f"{where}: {x}, {y}, {z} is no place; give x, y, z in LPS mm")
+    return point

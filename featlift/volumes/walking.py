@@ -1,0 +1,179 @@
+"""From one input, a file or a folder, to the scans in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from featlift.errors import FeatliftError, InputError
+from featlift.volumes.formats import FORMATS, suffix_of
+from featlift.volumes.formats.medmnist import is_medmnist, medmnist_volumes
+from featlift.volumes.reading import open_image, told_of
+from featlift.volumes.scan import Frame, Scan, Selection, case_id_of, id_of_array
+from featlift.volumes.source import Skipped, Source
+
+_DICOM_START = 132  # bytes that tell a DICOM file
+
+
+def scans_in(given: str, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
+    """The scans of one input: a file, ``file::array``, a .zip, a manifest, or a folder with all that is below it.
+
+    Args:
+        given: the input.
+        selection: which of its files are scans.
+        skipped: is told of what is none.
+
+    Raises:
+        InputError: it does not exist or cannot be searched.
+    """
+    text, _, key = given.partition("::")
+    path = Path(text)
+    is_folder = os.path.isdir(path)  # not Path's, which raises where there is no permission
+    if is_folder and suffix_of(path) is None:
+        if key:
+            raise InputError(f"{given}: {path.name} is a folder, not a file of arrays: give --key for those in it")
+        yield from _in_folder(path, selection, skipped)
+    elif not is_folder and not os.path.isfile(path):
+        raise InputError(f"{given}: no such file or folder, or none that may be seen")
+    elif path.suffix.lower() == ".csv":
+        from featlift.volumes.manifest import read_manifest
+
+        yield from read_manifest(path, selection)
+    elif key:
+        scan = Scan(id_of_array(path.name, key), path.name, (Source(path, key),))
+        yield from with_frames(scan, selection.frame)
+    else:
+        yield from _in_file(path, path.name, selection, skipped)
+
+
+def with_key(source: Source, key: str | None) -> Source:
+    """The source, to be read at this key if its file holds several arrays and none of them is chosen."""
+    suffix = suffix_of(source.path)
+    return replace(source, key=source.key or key) if suffix and FORMATS[suffix].has_arrays else source
+
+
+def with_frames(scan: Scan, frame: Frame) -> Iterator[Scan]:
+    """The scan with one of its frames, or one scan for each of them."""
+    source = scan.sources[0]
+    if frame != "all":
+        yield replace(scan, sources=(replace(source, frame=frame),))
+        return
+    try:
+        frames = open_image(source).frames
+    except FeatliftError:
+        frames = 1  # reading it will say what is wrong
+    for number in range(frames):
+        one = replace(scan, id=f"{scan.id}__frame{number}", sources=(replace(source, frame=number),))
+        yield scan if frames == 1 else one
+
+
+def _in_folder(folder: Path, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
+    dicom = []
+    for name in _walk(folder):
+        path = folder / name
+        if not selection.takes(name):
+            continue
+        if suffix_of(path) or path.suffix.lower() == ".zip":
+            yield from _in_file(path, name, selection, skipped)
+        elif _is_dicom(path):
+            dicom.append(name)
+    yield from _in_dicom(folder, "", dicom, selection, skipped)
+
+
+def _in_file(path: Path, name: str, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
+    suffix = suffix_of(path)
+    if path.suffix.lower() == ".zip":
+        from featlift.volumes.dicom import dicom_in_zip
+
+        members = dicom_in_zip(path)
+        if not members:
+            skipped.append(Skipped(name, "a .zip without DICOM files"))
+        yield from _in_dicom(path, name[: -len(".zip")], members, selection, skipped)
+    elif suffix is None and _is_dicom(path):
+        yield from _in_dicom(path.parent, "", [path.name], selection, skipped)
+    elif suffix == ".zarr" and _is_featlift_store(path):
+        skipped.append(Skipped(name, "a store of featlift"))
+    elif suffix == ".npz" and selection.key is None and is_medmnist(path):
+        with told_of(path):
+            volumes = list(medmnist_volumes(path))
+        for split, number, label in volumes:
+            source = Source(path, f"{split}_images", number)
+            labels = {"split": split, "label": label}
+            yield Scan(f"{case_id_of(name)}__{split}__{number}", name, (source,), labels)
+    else:
+        source = with_key(Source(path), selection.key)
+        yield from with_frames(Scan(case_id_of(name), name, (source,)), selection.frame)
+
+
+def _in_dicom(
+    root: Path, name: str, members: Sequence[str], selection: Selection, skipped: list[Skipped]
+) -> Iterator[Scan]:
+    """The series of DICOM files below a folder, or in a .zip called `name`."""
+    if not members:
+        return
+    from featlift.volumes.dicom import find_series
+
+    series, others = find_series(root, members)
+    skipped.extend(replace(each, name=f"{name}/{each.name}".strip("/")) for each in others)
+    for each in series:
+        where = "/".join(part for part in (name, each.folder) if part) or root.resolve().name
+        case_id = f"{where.replace('/', '__').lstrip('.')}__{each.digest}"
+        scan = Scan(case_id, where, (Source(root, members=each.members),))
+        yield from with_frames(scan, selection.frame)
+
+
+def one_series(root: Path) -> Source:
+    """The only DICOM series in a folder, .zip or DICOM file.
+
+    Raises:
+        InputError: there is none, or several.
+    """
+    skipped: list[Skipped] = []
+    selection = Selection()
+    if root.is_dir():
+        members = [name for name in _walk(root) if suffix_of(Path(name)) is None and _is_dicom(root / name)]
+        found = list(_in_dicom(root, "", members, selection, skipped))
+    else:
+        found = list(_in_file(root, root.name, selection, skipped))
+    if len(found) != 1:
+        several = f"{len(found)} DICOM series, give the folder of one: {', '.join(scan.name for scan in found[:3])}"
+        why = f" ({skipped[0].name}: {skipped[0].reason})" if skipped else ""
+        raise InputError(f"{root}: {several if found else f'no DICOM series that is a volume{why}'}")
+    return found[0].sources[0]
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Every file below a folder, and every folder that is one array, by its path below."""
+    for folder, folders, files in os.walk(root, onerror=_refuse):  # not into links, so no loops
+        arrays = [name for name in folders if suffix_of(Path(name))]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in arrays)
+        for name in sorted([*files, *arrays]):
+            if not name.startswith("."):
+                yield Path(folder, name).relative_to(root).as_posix()
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(f"{error.filename}: cannot be searched for scans ({error.strerror})")
+
+
+def _is_dicom(path: Path) -> bool:
+    from featlift.volumes.dicom import looks_like_dicom
+
+    try:
+        if not path.is_file():  # a pipe would never end
+            return False
+        with path.open("rb") as file:
+            return looks_like_dicom(path.name, file.read(_DICOM_START))
+    except OSError:
+        return False
+
+
+def _is_featlift_store(path: Path) -> bool:
+    try:
+        return "featlift" in json.loads((path / "zarr.json").read_bytes())["attributes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from featlift.cli.interrupts import remembered_interrupts
-from featlift.cli.options import human_bytes, layers, model_args, numbers
-from featlift.errors import OutputError
+from featlift.cli.options import frame_of, human_bytes, layers, model_args, numbers, words
+
+if TYPE_CHECKING:
+    from featlift.extraction import Extraction, Run
+    from featlift.volumes import Found
 
 _MODEL = "Backbone"
 _LIFTING = "Lifting"
-_VOLUMES = "Volumes"
+_INPUTS = "Which scans"
+_VOLUMES = "What of them"
+_LISTED = 10
 
 
 def extract(
@@ -49,10 +54,45 @@ def extract(
         str, typer.Option("--layers", help="Layers, as in 3,6,-1 or stride16.", rich_help_panel=_LIFTING)
     ] = "-1",
     norm: Annotated[bool, typer.Option(help="Apply the backbone's final norm.", rich_help_panel=_LIFTING)] = True,
+    glob: Annotated[
+        list[str] | None,
+        typer.Option(help="Only paths that match, as '*_T1.nii.gz'; repeatable.", rich_help_panel=_INPUTS),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave out paths that match; repeatable.", rich_help_panel=_INPUTS)
+    ] = None,
+    mask_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Files that are masks, as '*_label.nrrd': * names the scan.",
+            rich_help_panel=_INPUTS,
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="A folder of masks, named as the scans.", rich_help_panel=_INPUTS)
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=_INPUTS)
+    ] = None,
+    frame: Annotated[
+        str | None, typer.Option(help="Of images with several: a number from 0, or all.", rich_help_panel=_INPUTS)
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Three frames, or columns of a manifest, as one volume's channels.", rich_help_panel=_INPUTS),
+    ] = None,
+    allow_irregular: Annotated[
+        bool, typer.Option("--allow-irregular", help="Resample DICOM with gaps or tilt.", rich_help_panel=_INPUTS)
+    ] = False,
+    max_voxels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse larger images unread.", rich_help_panel=_INPUTS)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scans.", rich_help_panel=_INPUTS)] = None,
     intensity: Annotated[
         str,
         typer.Option(
-            help="percentile:LO,HI, minmax, none, window:LO,HI, ct:LO,HI, ct:lung, ct:lung+soft+bone.",
+            help="percentile:LO,HI, minmax, none, window:LO,HI, ct:LO,HI, ct:lung, ct:lung+soft+bone; "
+            "three with ; between for three channels.",
             rich_help_panel=_VOLUMES,
         ),
     ] = "percentile:0.5,99.5",
@@ -62,192 +102,149 @@ def extract(
     size: Annotated[
         str | None, typer.Option(help="Voxels: longer side in plane, H,W or D,H,W (0 keeps).", rich_help_panel=_VOLUMES)
     ] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="body, or body:MM with the margin to leave.", rich_help_panel=_VOLUMES)
+    ] = None,
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            help="A case for each lesion (masks) or point (a CSV: id,x,y,z in LPS mm).", rich_help_panel=_VOLUMES
+        ),
+    ] = None,
+    roi_mm: Annotated[
+        str | None, typer.Option(help="Size of a region: all axes, or D,H,W.", rich_help_panel=_VOLUMES)
+    ] = None,
+    depth_stride: Annotated[int, typer.Option(min=1, help="Only every N-th slice.", rich_help_panel=_VOLUMES)] = 1,
     orient: Annotated[str, typer.Option(help="LPS or native.", rich_help_panel=_VOLUMES)] = "LPS",
     nan_to: Annotated[
         float | None, typer.Option(help="Replace NaN and infinities by this value.", rich_help_panel=_VOLUMES)
     ] = None,
-    glob: Annotated[
-        str | None, typer.Option(help="Only paths that match, as in '*_T1.nii.gz'.", rich_help_panel=_VOLUMES)
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Leave out paths that match, repeatable.", rich_help_panel=_VOLUMES)
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scans.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Erase the store if its recipe is another.")] = False,
 ) -> None:
     """Lift scans into a Zarr store of features.
 
-    What is complete already is skipped; a run can be stopped and started again at any time.
+    Scans are NIfTI, Analyze, NRRD, MetaImage, NumPy, HDF5, Zarr, TIFF, MedMNIST, DICOM (folder or .zip), or rows of a
+    manifest (a CSV with id,path). What is complete already is skipped; a run can be stopped and started again.
     """
-    from featlift.volumes import Preparation, find_scans
+    from featlift.errors import OptionError
+    from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.intensity import Intensity
 
-    scans = find_scans(inputs, glob, exclude or ())[:limit]
+    if bool(roi) != bool(roi_mm):
+        raise OptionError("--roi and --roi-mm belong together: where the regions are, and how large")
     preparation = Preparation(
-        orient,  # type: ignore[arg-type]
-        Intensity(intensity),
-        numbers(spacing, float, "--spacing"),
-        numbers(size, int, "--size"),
-        nan_to,
+        orient=orient,  # type: ignore[arg-type]
+        intensity=Intensity(intensity),
+        spacing=numbers(spacing, float, "--spacing"),
+        size=numbers(size, int, "--size"),
+        nan_to=nan_to,
+        crop=crop,
+        roi_mm=numbers(roi_mm, float, "--roi-mm"),
+        depth_stride=depth_stride,
     )
-    _check_writable(output)
-    lifted = _lifted(
-        output=output,
-        name=model,
-        load={
-            "weights": weights,
-            "weights_prefix": weights_prefix,
-            "rope_periods": rope_periods,
-            **model_args(model_arg or ()),
-        },
-        lift={"mode": mode, "cycle": cycle, "token_pooling": token_pooling, "layers": layers(layer), "norm": norm},
-        device=device,
-        precision=precision,
+    selection = Selection(
+        glob=glob or (),
+        exclude=exclude or (),
+        key=key,
+        frame=frame_of(frame),
+        channels=words(channels),
+        mask_pattern=mask_pattern,
+        masks=masks,
+        roi=roi,
     )
+    found = find_scans(inputs, selection, limit)
+    _tell_of(found)
+    reading = Reading(**({"max_voxels": max_voxels} if max_voxels else {}), allow_irregular=allow_irregular)
+    network = {
+        "model": model,
+        "weights": weights,
+        "device": device,
+        "precision": precision,
+        "loading": {"weights_prefix": weights_prefix, "rope_periods": rope_periods, **model_args(model_arg or ())},
+        "mode": mode,
+        "cycle": cycle,
+        "token_pooling": token_pooling,
+        "layers": layers(layer),
+        "norm": norm,
+    }
     try:
         with remembered_interrupts() as check_interrupt:
-            _run(scans, lifted, preparation, output, overwrite, check_interrupt)
+            from featlift.extraction import Extraction
+            from featlift.store.durable import check_writable
+
+            check_writable(output)
+            extraction = Extraction(_lifted(output, network), preparation, reading)
+            _extract(output, extraction, found, overwrite, check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
 
 
-def _lifted(
-    *,
-    output: Path,
-    name: str,
-    load: dict[str, Any],
-    lift: dict[str, Any],
-    device: str,
-    precision: str,
-) -> Any:
+def _tell_of(found: Found) -> None:
+    """Say what is no scan, and what might be a mistake."""
+    for each in found.skipped[:_LISTED]:
+        typer.echo(f"skipped  {each.name}: {each.reason}", err=True)
+    if len(found.skipped) > _LISTED:
+        typer.echo(f"skipped  {len(found.skipped) - _LISTED} more, all in the run record", err=True)
+    for notice in found.notices:
+        typer.echo(f"featlift: {notice}", err=True)
+
+
+def _lifted(output: Path, network: dict[str, Any]) -> Any:
     """Load the backbone and lift it; ``--precision auto`` follows a store that exists."""
-    from featlift import lifting
-    from featlift.backbones.loading import load_backbone
-    from featlift.backbones.precision import place, resolve_device, resolve_precision
+    from featlift.extraction import lifted_backbone
     from featlift.store.reading import check_store, is_vacant
 
-    if not is_vacant(output):
-        recipe = check_store(output)["recipe"]
-        precision = recipe.get("precision", "auto") if precision == "auto" else precision
-    place_on = resolve_device(device)
-    if (load["weights"] or "").startswith("random:"):
+    if network["precision"] == "auto" and not is_vacant(output):
+        network = {**network, "precision": check_store(output)["recipe"].get("precision", "auto")}
+    if (network["weights"] or "").startswith("random:"):
         typer.echo("featlift: random weights: these features mean nothing", err=True)
-    backbone = load_backbone(name, **load)
-    return lifting.lift(place(backbone, place_on, resolve_precision(precision, place_on, backbone.family)), **lift)
+    return lifted_backbone(**network)
 
 
-def _run(
-    scans: list[Any],
-    lifted: Any,
-    preparation: Any,
-    output: Path,
-    overwrite: bool,
-    check_interrupt: Callable[[], None],
+def _extract(
+    output: Path, extraction: Extraction, found: Found, overwrite: bool, check_interrupt: Callable[[], None]
 ) -> None:
-    import time
-    import uuid
-    from datetime import UTC, datetime
-
     from tqdm import tqdm
 
-    from featlift.extraction import Extraction, make_recipe, run_record
-    from featlift.store import StoreWriter, index_is_current, rebuild_index
-    from featlift.store.reading import is_vacant
+    from featlift.extraction import Run, make_recipe
+    from featlift.store.erasing import erase_other
 
-    recipe = make_recipe(lifted, preparation)
-    if overwrite:
-        _erase_other(output, recipe)
-    is_new = is_vacant(output)
-    writer = StoreWriter(output, recipe)
-    extraction = Extraction(lifted, preparation, writer)
-    todo = extraction.todo(scans)
-    skipped = len(scans) - len(todo)
-    if replaced := extraction.replaced(todo):
+    if overwrite and (erased := erase_other(output, make_recipe(extraction.lifted, extraction.preparation))):
         typer.echo(
-            f"featlift: {len(replaced)} in the store are made again, their source is another or they are damaged: "
-            f"{', '.join(replaced[:5])}{' ...' if len(replaced) > 5 else ''}",
+            f"{output}: erased {erased.volumes} volumes ({human_bytes(erased.bytes)}), another recipe: "
+            f"{'; '.join(erased.differences)}",
             err=True,
         )
-    if not todo:
-        if not index_is_current(output):
-            rebuild_index(output)
-        typer.echo(f"{output}: all {len(scans)} volumes are complete, nothing to do")
-        return
-    started, clock = datetime.now(UTC), time.perf_counter()
-    outcomes = []
-    bar = tqdm(total=len(todo), unit="volume", disable=None, desc=todo[0].id)
-    try:
-        for outcome in extraction.run(todo):
-            outcomes.append(outcome)
-            bar.update()
-            check_interrupt()
-            bar.set_description(todo[len(outcomes)].id if len(outcomes) < len(todo) else "done")
-            if outcome.status == "failed" and not bar.disable:
-                bar.write(f"failed  {outcome.id}: {outcome.reason}")
-    finally:
-        bar.close()
-        done = sum(outcome.status == "done" for outcome in outcomes)
-        if is_new and not done:
-            writer.remove_if_empty()
-        elif outcomes:
-            seconds = time.perf_counter() - clock
-            device = lifted.backbone.device
-            record = run_record(
-                writer.recipe_sha256, lifted.backbone.weights, device, started.isoformat(), seconds, skipped, outcomes
+    with Run(output, extraction, found) as run:
+        if run.replaced:
+            typer.echo(
+                f"featlift: {len(run.replaced)} in the store are made again, their source is another or they are "
+                f"damaged: {', '.join(run.replaced[:5])}{' ...' if len(run.replaced) > 5 else ''}",
+                err=True,
             )
-            writer.record_run(f"{started:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}", record)
-            rebuild_index(output)
-    _report(output, outcomes, skipped, time.perf_counter() - clock)
+        names = iter([*(scan.id for scan in run.todo[1:]), "done"])
+        with tqdm(total=len(run.todo), unit="volume", disable=None, desc=run.todo[0].id if run.todo else None) as bar:
+            for outcome in run.extract():
+                bar.update()
+                check_interrupt()
+                bar.set_description(next(names))
+                if outcome.status == "failed" and not bar.disable:
+                    bar.write(f"failed  {outcome.id}: {outcome.reason}")
+    _report(run)
 
 
-def _report(output: Path, outcomes: list[Any], skipped: int, seconds: float) -> None:
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    done = sum(outcome.status == "done" for outcome in outcomes)
-    skipped += len(outcomes) - len(failed) - done
-    parts = [f"{done} extracted", *([f"{skipped} complete before"] if skipped else []), f"{len(failed)} failed"]
-    typer.echo(f"{output}: {', '.join(parts)} in {seconds:.1f} s")
+def _report(run: Run) -> None:
+    if not run.todo:
+        typer.echo(f"{run.output}: all {run.count('skipped')} volumes are complete, nothing to do")
+        return
+    skipped = [f"{run.count('skipped')} complete before"] if run.count("skipped") else []
+    parts = [f"{run.count('done')} extracted", *skipped, f"{run.count('failed')} failed"]
+    typer.echo(f"{run.output}: {', '.join(parts)} in {run.seconds:.1f} s")
+    failed = [outcome for outcome in run.outcomes if outcome.status == "failed"]
     if failed:
         width = max(len(outcome.id) for outcome in failed)
         typer.echo(f"\n{'case':<{width}}  reason", err=True)
         for outcome in failed:
             typer.echo(f"{outcome.id:<{width}}  {outcome.reason}", err=True)
         raise typer.Exit(1)
-
-
-def _erase_other(output: Path, recipe: dict[str, Any]) -> None:
-    """Erase a store of another recipe, saying what goes."""
-    import shutil
-
-    from featlift.store import open_store
-    from featlift.store.durable import as_output_error, staging_name
-    from featlift.store.layout import differing_fields
-    from featlift.store.reading import is_vacant
-
-    if is_vacant(output):
-        return
-    store = open_store(output)
-    differences = differing_fields(store.recipe, recipe)
-    if not differences:
-        return
-    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    typer.echo(
-        f"{output}: erasing {len(store)} volumes ({human_bytes(size)}), another recipe: {'; '.join(differences)}",
-        err=True,
-    )
-    with as_output_error(output):
-        aside = output.with_name(staging_name(f".{output.name}"))
-        output.rename(aside)  # at once, so that a stop leaves no half of a store
-        shutil.rmtree(aside)
-
-
-def _check_writable(output: Path) -> None:
-    """Fail before a model is loaded rather than after."""
-    import tempfile
-
-    place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    try:
-        with tempfile.TemporaryDirectory(dir=place, prefix=".featlift-"):
-            pass
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror}; give another place with -o") from error

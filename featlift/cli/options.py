@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from featlift.errors import OptionError
 
@@ -21,6 +21,20 @@ def numbers(text: str | None, kind: Callable[[str], Number], option: str) -> tup
     except ValueError as error:
         whole = "whole " if kind is int else ""
         raise OptionError(f"{option} {text!r}: give {whole}numbers separated by commas") from error
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """Read ``"t1,t2,flair"``; nothing gives an empty tuple."""
+    return tuple(word.strip() for word in text.split(",")) if text else ()
+
+
+def frame_of(text: str | None) -> int | Literal["all"] | None:
+    """Read ``"3"`` or ``"all"``."""
+    if text is None or text == "all":
+        return "all" if text else None
+    if not text.isdigit():
+        raise OptionError(f"--frame {text!r}: give a number from 0, or all")
+    return int(text)
 
 
 def layers(text: str) -> tuple[int | str, ...]:

@@ -1,7 +1,8 @@
 """Streams volumes through lifting into the store."""
 
-from featlift.extraction.extraction import Extraction, Outcome
+from featlift.extraction.extraction import Extraction, extract
+from featlift.extraction.network import lifted_backbone
 from featlift.extraction.recipe import make_recipe
-from featlift.extraction.record import run_record
+from featlift.extraction.run import Outcome, Run
 
-__all__ = ["Extraction", "Outcome", "make_recipe", "run_record"]
+__all__ = ["Extraction", "Outcome", "Run", "extract", "lifted_backbone", "make_recipe"]

@@ -26,17 +26,26 @@ def assemble(
     affine = prepared.affine
     attributes: dict[str, Any] = {
         "source": {"name": scan.name, **(volume.source or {})},
+        "selection": selection_of(scan),
+        "notes": volume.notes,
         "modality": volume.modality,
         "shape_read": list(prepared.shape_read),
         "shape": list(prepared.shape),
         "affine": None if affine is None else affine.tolist(),
         "space": None if affine is None else "LPS, millimetre",
         "spacing": None if affine is None else list(spacing_of(affine)),
+        "box": None if prepared.box is None else {"start": list(prepared.box.start), "shape": list(prepared.box.shape)},
         "windows": [list(window) for window in prepared.windows],
         "padding": {"after": [0, *padding], "mode": "edge"},
     }
     scan_array = prepared.scan[0] if len(prepared.scan) == 1 else prepared.scan
     return CaseData(scan.id, scan_array, layers, embedding, parts, lifted.backbone.token_names, attributes)
+
+
+def selection_of(scan: Scan) -> dict[str, Any]:
+    """What of its files a scan is: arrays and frames, and the region's centre."""
+    parts = [{"key": source.key, "frame": source.frame} for source in scan.sources]
+    return {"parts": parts, "centre": None if scan.centre is None else list(scan.centre)}
 
 
 def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool) -> LayerData:

@@ -1,130 +1,100 @@
-"""One run: scans in, volumes of a store out, one after the other."""
+"""From one scan to its features."""
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from time import perf_counter
+from typing import Any
 
 import torch
 
-from featlift.errors import FeatliftError, OutputError
 from featlift.extraction.assembling import assemble
-from featlift.lifting import Features, LiftedBackbone
-from featlift.store.layout import METADATA, VOLUMES, attributes_of
-from featlift.store.reading import complete_cases, damaged_cases
-from featlift.store.verification import damage_of
-from featlift.store.writing import StoreWriter
-from featlift.volumes import Preparation, Scan, prepare, read
+from featlift.extraction.network import lifted_backbone
+from featlift.lifting import LiftedBackbone
+from featlift.store import Case, CaseData, case_in_memory
+from featlift.store.layout import Recipe
+from featlift.volumes import Preparation, Reading, Scan, Volume, prepare
+from featlift.volumes.channels import read_scan
 from featlift.volumes.grid import pad, padding_to
-from featlift.volumes.reading import identity
+from featlift.volumes.reading import read_source, source_of
+from featlift.volumes.scan import case_id_of
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one scan.
+def extract(
+    volume: Volume | str | Path,
+    model: str | LiftedBackbone = "vitb16",
+    preparation: Preparation | Recipe | None = None,
+    *,
+    centre: tuple[float, float, float] | None = None,
+    **options: Any,
+) -> Case:
+    """Features of one volume, without a store.
 
-    Attributes:
-        id: case id.
-        status: ``done``, ``failed`` with a reason, or ``skipped`` because another process was faster.
-        reason: why it failed.
-        seconds: wall time by stage: read, prepare, lift, write.
+    Args:
+        volume: as `featlift.read` gives it, or the path of one.
+        model: a lifted backbone, or the name of one; with a name the network is loaded for this call alone.
+        preparation: what happens before lifting, or the recipe of a store whose volumes were made so.
+        centre: of a region of interest of the preparation's `roi_mm`, (x, y, z) in LPS millimetres.
+        **options: with a name: ``weights``, ``device``, ``precision`` and the arguments of `featlift.lift`.
+
+    Returns:
+        A case as a store would hold it, in memory.
+
+    Raises:
+        InputError: no such file.
+        VolumeError: a volume that cannot be read or prepared.
+        ModelError: no such model.
     """
-
-    id: str
-    status: Literal["done", "failed", "skipped"]
-    reason: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
+    if isinstance(volume, Volume):
+        scan = Scan("volume", "volume", (), centre=centre)
+    else:
+        source = source_of(volume)
+        volume = read_source(source)
+        scan = Scan(case_id_of(source.path.name), source.path.name, (source,), centre=centre)
+    lifted = lifted_backbone(model, **options) if isinstance(model, str) else model
+    if not isinstance(preparation, Preparation):
+        preparation = Preparation.from_recipe(preparation) if preparation else Preparation()
+    return case_in_memory(Extraction(lifted, preparation).of_volume(scan, volume, {}))
 
 
 class Extraction:
-    """Takes scans one by one through reading, preparation and lifting into a store."""
+    """Takes scans through reading, preparation and lifting.
 
-    def __init__(self, lifted: LiftedBackbone, preparation: Preparation, writer: StoreWriter) -> None:
+    Args:
+        lifted: the network.
+        preparation: what happens to a volume before it.
+        reading: how far reading may go.
+    """
+
+    def __init__(self, lifted: LiftedBackbone, preparation: Preparation, reading: Reading | None = None) -> None:
         self.lifted = lifted
         self.preparation = preparation
-        self.writer = writer
+        self.reading = reading or Reading()
 
-    def todo(self, scans: list[Scan]) -> list[Scan]:
-        """Those of `scans` that the store does not hold, complete and from an unchanged source."""
-        damaged = damaged_cases(self.writer.path)
-        return [scan for scan in scans if scan.id in damaged or not is_current(self.writer.path, scan)]
+    def of_scan(self, scan: Scan, seconds: dict[str, float]) -> CaseData:
+        """Read, prepare and lift a scan; `seconds` is told of each stage, also of one that fails."""
+        with timed(seconds, "read"):
+            volume = read_scan(scan, self.reading)
+        return self.of_volume(scan, volume, seconds)
 
-    def replaced(self, todo: list[Scan]) -> list[str]:
-        """Ids of `todo` under which the store already holds a volume: of another source, or damaged."""
-        held = set(complete_cases(self.writer.path))
-        return [scan.id for scan in todo if scan.id in held]
-
-    def run(self, scans: list[Scan]) -> Iterator[Outcome]:
-        """Extract each scan in turn. A scan that fails is reported and the next one follows.
-
-        One that another process has finished meanwhile is left as it is.
-
-        Raises:
-            OutputError: the store cannot be written; going on would only repeat it.
-        """
-        damaged = damaged_cases(self.writer.path)
-        for scan in scans:
-            if scan.id not in damaged and is_current(self.writer.path, scan):
-                yield Outcome(scan.id, "skipped")
-            else:
-                yield self._extract(scan)
-
-    def _extract(self, scan: Scan) -> Outcome:
-        seconds: dict[str, float] = {}
-        try:
-            with _timed(seconds, "read"):
-                volume = read(scan.path)
-            with _timed(seconds, "prepare"):
-                prepared = prepare(volume, self.preparation)
-                padding = padding_to(prepared.shape, self.lifted.stride)
-                padded = torch.from_numpy(pad(prepared.scan, padding))
-            with _timed(seconds, "lift"):
-                features = self._lift(padded)
-                case = assemble(scan, volume, prepared, self.lifted, features, padding)
-            with _timed(seconds, "write"):
-                self.writer.publish(case)
-        except OutputError:
-            raise
-        except FeatliftError as error:
-            return Outcome(scan.id, "failed", str(error), seconds)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            return Outcome(scan.id, "failed", f"out of memory: {str(error).strip() or 'host'}", seconds)
-        except (OSError, RuntimeError) as error:
-            if re.search("not enough memory|can't allocate memory", str(error)):  # torch's own words on a CPU
-                return Outcome(scan.id, "failed", "out of memory on the host: try --size or --spacing", seconds)
-            return Outcome(scan.id, "failed", f"{type(error).__name__}: {error}", seconds)
-        return Outcome(scan.id, "done", seconds=seconds)
-
-    def _lift(self, padded: torch.Tensor) -> Features:
-        with torch.inference_mode():
-            features: Features = self.lifted(padded[None].to(self.lifted.backbone.device))
-        return features
-
-
-def is_current(store: Path, scan: Scan) -> bool:
-    """Whether the store holds this scan: complete, every key in its size, made from the file as it is now."""
-    folder = store / VOLUMES / scan.id
-    if not (folder / METADATA).is_file() or any(damage_of(store, scan.id, thoroughly=False)):
-        return False
-    source = attributes_of(folder)["source"]
-    try:
-        status = scan.path.stat()
-        if (status.st_size, status.st_mtime_ns) == (source["bytes"], source["mtime_ns"]):
-            return True
-        return bool(status.st_size == source["bytes"] and identity(scan.path)["sha256"] == source["sha256"])
-    except OSError:
-        return False  # reading it will say what is wrong
+    def of_volume(self, scan: Scan, volume: Volume, seconds: dict[str, float]) -> CaseData:
+        """Prepare and lift a volume that was read; `seconds` as above."""
+        with timed(seconds, "prepare"):
+            prepared = prepare(volume, self.preparation, scan.centre)
+            padding = padding_to(prepared.shape, self.lifted.stride)
+            padded = torch.from_numpy(pad(prepared.scan, padding))
+        with timed(seconds, "lift"), torch.inference_mode():
+            features = self.lifted(padded[None].to(self.lifted.backbone.device))
+            return assemble(scan, volume, prepared, self.lifted, features, padding)
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note how long a stage took."""
+    start = perf_counter()
     try:
         yield
     finally:
-        seconds[stage] = time.perf_counter() - start
+        seconds[stage] = perf_counter() - start

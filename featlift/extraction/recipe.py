@@ -31,12 +31,7 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation) -> Recipe:
         "layers": [layer.index for layer in lifted.layers],
         "norm": lifted.norm,
         "precision": precision,
-        "orient": preparation.orient,
-        "intensity": preparation.intensity.canonical,
-        "spacing": list(preparation.spacing),
-        "size": list(preparation.size),
-        "nan_to": preparation.nan_to,
-        "padding": "edge",
+        **preparation.as_recipe(),
         "dtype": "float16",
     }
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import featlift
-from featlift.extraction.extraction import Outcome
+from featlift.volumes import Skipped
+
+if TYPE_CHECKING:
+    from featlift.extraction.run import Outcome
 
 _PACKAGES = ("torch", "timm", "zarr", "numpy", "nibabel")
 
@@ -22,8 +25,9 @@ def run_record(
     device: torch.device,
     started: str,
     seconds: float,
-    skipped: int,
+    volumes: Mapping[str, int],
     outcomes: Sequence[Outcome],
+    no_scans: Sequence[Skipped],
 ) -> dict[str, Any]:
     """A run as JSON values.
 
@@ -33,8 +37,9 @@ def run_record(
         device: where the run computed.
         started: time of its start, ISO 8601.
         seconds: its wall time.
-        skipped: scans that were complete before it.
-        outcomes: of the others.
+        volumes: how many were done, skipped and failed.
+        outcomes: of those that were not complete before.
+        no_scans: what the inputs hold besides.
     """
     stages: Counter[str] = Counter()
     for outcome in outcomes:
@@ -53,12 +58,9 @@ def run_record(
         if device.type == "cuda"
         else f"{device.type} {platform.machine()}",
         "threads": torch.get_num_threads(),
-        "volumes": {
-            "done": sum(outcome.status == "done" for outcome in outcomes),
-            "skipped": skipped + sum(outcome.status == "skipped" for outcome in outcomes),
-            "failed": sum(outcome.status == "failed" for outcome in outcomes),
-        },
+        "volumes": dict(volumes),
         "seconds_by_stage": {stage: round(total, 3) for stage, total in stages.items()},
+        "no_scans": {each.name: each.reason for each in no_scans},
         "failures": {outcome.id: outcome.reason for outcome in outcomes if outcome.status == "failed"},
     }
 

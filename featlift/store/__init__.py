@@ -4,7 +4,7 @@ from featlift.store.case import Case
 from featlift.store.index import index_is_current, read_index, rebuild_index
 from featlift.store.reading import Store, open_store
 from featlift.store.verification import Damage, verify
-from featlift.store.writing import CaseData, LayerData, StoreWriter
+from featlift.store.writing import CaseData, LayerData, StoreWriter, case_in_memory
 
 __all__ = [
     "Case",
@@ -13,6 +13,7 @@ __all__ = [
     "LayerData",
     "Store",
     "StoreWriter",
+    "case_in_memory",
     "index_is_current",
     "open_store",
     "read_index",

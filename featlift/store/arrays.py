@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, TransposeCodec
-from zarr.storage import LocalStore
 
 from featlift.errors import VolumeError
 
@@ -18,7 +18,7 @@ _DENSE_CHUNK = 8  # cells along d, h and w
 _SCAN_CHUNK = (16, 256, 256)
 
 
-def write_dense(store: LocalStore, name: str, values: NDArray[Any], attributes: dict[str, Any]) -> None:
+def write_dense(store: Store, name: str, values: NDArray[Any], attributes: dict[str, Any]) -> None:
     """Write dense features ``(C, d, h, w)``: chunks of 8 x 8 x 8 whole feature vectors, C contiguous on disk."""
     chunk = (values.shape[0], *(min(n, _DENSE_CHUNK) for n in values.shape[1:]))
     _write(
@@ -33,7 +33,7 @@ def write_dense(store: LocalStore, name: str, values: NDArray[Any], attributes: 
     )
 
 
-def write_scan(store: LocalStore, name: str, values: NDArray[Any], attributes: dict[str, Any]) -> None:
+def write_scan(store: Store, name: str, values: NDArray[Any], attributes: dict[str, Any]) -> None:
     """Write the scan ``(D, H, W)``, or ``(3, D, H, W)`` for three windows, in chunks of a megabyte or two."""
     lead = values.shape[:-3]
     chunk = (*lead, *(min(n, c) for n, c in zip(values.shape[-3:], _SCAN_CHUNK, strict=True)))
@@ -57,7 +57,7 @@ def _shard(values: NDArray[Any], chunk: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def write_small(
-    store: LocalStore, name: str, values: NDArray[Any], names: tuple[str, ...], attributes: dict[str, Any]
+    store: Store, name: str, values: NDArray[Any], names: tuple[str, ...], attributes: dict[str, Any]
 ) -> None:
     """Write an array that fits one chunk: tokens, slice means, the embedding."""
     _write(store, name, values, chunks=values.shape, shards=None, names=names, attributes=attributes)
@@ -77,7 +77,7 @@ def as_float16(values: NDArray[Any], what: str, remedy: str) -> NDArray[np.float
 
 
 def _write(
-    store: LocalStore,
+    store: Store,
     name: str,
     values: NDArray[Any],
     *,

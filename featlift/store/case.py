@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from featlift.errors import OptionError, StoreError
 from featlift.store.layout import NAMESPACE
-from featlift.volumes.volume import Affine
+from featlift.volumes.reading import read
+from featlift.volumes.volume import Affine, Volume
 
 
 class CaseLayer:
@@ -35,6 +36,24 @@ class CaseLayer:
     def slice_mean(self) -> zarr.Array[Any]:
         """Mean of the patch tokens of each slice, ``(d, C)``, padding excluded."""
         return _array(self._group, "slice_mean")
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """Voxels of the scan from one cell to the next along d, h and w."""
+        d, h, w = _attributes(self.dense)["stride"]
+        return d, h, w
+
+    @property
+    def offset(self) -> tuple[float, float, float]:
+        """(d, h, w) in the scan of the centre of the first cell."""
+        d, h, w = _attributes(self.dense)["offset"]
+        return d, h, w
+
+    @property
+    def valid_cells(self) -> tuple[int, int, int]:
+        """(d, h, w) of the dense cells that are scan; those beyond are padding."""
+        depth, height, width = _attributes(self.dense)["valid"]
+        return depth, height, width
 
     @cached_property
     def affine(self) -> Affine | None:
@@ -71,13 +90,43 @@ class CaseLayer:
         local = indices - lows[:, None]
         return np.stack([map_coordinates(channel, local, order=order, mode="nearest") for channel in dense], axis=1)
 
+    def resample_like(
+        self, image: Volume | str | Path, order: int = 1, channels: slice = slice(None)
+    ) -> NDArray[np.float32]:
+        """Features at the voxels of an image, such as a mask or another scan of the patient.
+
+        Args:
+            image: a volume, or the path of one.
+            order: 0 takes the nearest cell, 1 interpolates linearly. Beyond the outermost cells theirs are repeated.
+            channels: which of the C channels; all of them on a full-size scan take C times its memory.
+
+        Returns:
+            ``(C, D, H, W)``.
+
+        Raises:
+            StoreError: the case's or the image's geometry is unknown.
+        """
+        from scipy.ndimage import affine_transform
+
+        volume = image if isinstance(image, Volume) else read(image)
+        if self.affine is None or volume.affine is None:
+            raise StoreError("the case or the image has no geometry, so they do not meet: index case.dense instead")
+        to_cells = np.linalg.solve(self.affine, volume.affine)
+        dense = np.asarray(self.dense[channels], dtype=np.float32)
+        features = np.empty((len(dense), *volume.array.shape[-3:]), np.float32)
+        for channel, values in zip(dense, features, strict=True):
+            affine_transform(
+                channel, to_cells[:3, :3], to_cells[:3, 3], values.shape, values, order=order, mode="nearest"
+            )
+        return features
+
 
 class Case(CaseLayer):
     """One volume: features of its deepest layer, further layers, scan, embedding, geometry."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(zarr.open_group(path, mode="r"))
-        self.id = path.name
+    def __init__(self, group: zarr.Group, case_id: str) -> None:
+        super().__init__(group)
+        self.id = case_id
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -105,12 +154,6 @@ class Case(CaseLayer):
         parts = _attributes(_array(self._group, "embedding"))["parts"]
         return {name: (low, high) for name, (low, high) in parts.items()}
 
-    @property
-    def valid_cells(self) -> tuple[int, int, int]:
-        """(d, h, w) of the dense cells that are scan; those beyond are padding."""
-        depth, height, width = _attributes(self.dense)["valid"]
-        return depth, height, width
-
     @cached_property
     def layers(self) -> dict[int, CaseLayer]:
         """Every stored layer by its absolute index, the deepest (the case itself) included."""
@@ -123,6 +166,11 @@ class Case(CaseLayer):
 
     def __repr__(self) -> str:
         return f"<case {self.id}: dense {self.dense.shape}>"
+
+
+def open_case(path: Path) -> Case:
+    """The case whose group is at `path`."""
+    return Case(zarr.open_group(path, mode="r"), path.name)
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

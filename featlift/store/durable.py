@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from featlift.checksums import sha256_of_file
 from featlift.errors import OutputError
@@ -98,3 +99,17 @@ def _is_abandoned(name: str) -> bool:
     except OSError as error:
         return isinstance(error, ProcessLookupError)  # any other: it runs, under another user
     return False
+
+
+def check_writable(path: Path) -> None:
+    """Fail before hours of work rather than after.
+
+    Raises:
+        OutputError: nothing can be written at `path`.
+    """
+    place = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    try:
+        with TemporaryDirectory(dir=place, prefix=".featlift-"):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; give another place with -o") from error

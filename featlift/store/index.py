@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featlift.errors import InputError, StoreError
-from featlift.store.case import Case
+from featlift.store.case import open_case
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.layout import INDEX, METADATA, STAGING, VOLUMES
 from featlift.store.reading import complete_cases, open_store
@@ -33,12 +34,12 @@ def read_index(path: str | Path) -> pa.Table:
         raise StoreError(f"{path}: no readable {INDEX}; run `featlift index {path}`") from error
 
 
-def rebuild_index(path: str | Path, labels: str | Path | None = None) -> int:
-    """Write the index anew from the volumes, keeping label columns it has and adding those of a CSV.
+def rebuild_index(path: str | Path, labels: str | Path | Mapping[str, Mapping[str, Any]] | None = None) -> int:
+    """Write the index anew from the volumes, keeping label columns it has and adding others.
 
     Args:
         path: the store.
-        labels: a CSV with a column ``id`` and further columns.
+        labels: a CSV with a column ``id`` and further columns, or the labels of each id.
 
     Returns:
         How many cases it lists.
@@ -53,9 +54,7 @@ def rebuild_index(path: str | Path, labels: str | Path | None = None) -> int:
     rows = [row for case_id in store if (row := _row(store.path, case_id)) is not None]
     table = pa.Table.from_pylist(rows, schema=_schema(pa))
     ids = table["id"].to_pylist()
-    given = _csv(Path(labels)) if labels else None
-    if given is not None and not set(ids) & set(given["id"].to_pylist()):
-        raise InputError(f"{labels}: none of its {len(given)} ids is a case of {path}, such as {', '.join(ids[:2])}")
+    given = _csv(Path(labels), ids) if isinstance(labels, (str, Path)) else _table(labels or {})
     for extra in (_old_labels(Path(path)), given):
         if extra is not None:
             table = _with_labels(table, extra)
@@ -88,6 +87,16 @@ def _with_labels(table: pa.Table, extra: pa.Table) -> pa.Table:
     return table
 
 
+def check_label_names(names: Iterable[str], where: str) -> None:
+    """Refuse labels that are called as columns of the index's own.
+
+    Raises:
+        InputError: a name is taken.
+    """
+    if taken := set(names) & {*_OWN[1:], _EMBEDDING}:
+        raise InputError(f"{where}: the index has columns named {', '.join(sorted(taken))} of its own; rename them")
+
+
 def index_is_current(path: Path) -> bool:
     """Whether the index lists just the volumes that are there, and is younger than each of them."""
     try:
@@ -102,7 +111,7 @@ def index_is_current(path: Path) -> bool:
 def _row(store: Path, case_id: str) -> dict[str, Any] | None:
     """What the index says of a case; None for one too damaged to read, which `verify` tells of."""
     try:
-        case = Case(store / VOLUMES / case_id)
+        case = open_case(store / VOLUMES / case_id)
         depth, height, width = case.attributes["shape"]
         return {
             "id": case.id,
@@ -133,7 +142,15 @@ def _old_labels(path: Path) -> pa.Table | None:
         return None
 
 
-def _csv(path: Path) -> pa.Table:
+def _table(labels: Mapping[str, Mapping[str, Any]]) -> pa.Table | None:
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for given in labels.values() for name in given)
+    columns = {name: [given.get(name) for given in labels.values()] for name in names}
+    return pa.table({"id": list(labels), **columns}) if labels else None
+
+
+def _csv(path: Path, ids: list[str]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv
 
@@ -144,10 +161,12 @@ def _csv(path: Path) -> pa.Table:
         raise InputError(f"{path}: not a readable CSV in UTF-8 ({error})") from error
     if len(set(table.column_names)) < len(table.column_names):
         raise InputError(f"{path}: a column stands in it twice ({', '.join(table.column_names)})")
-    if taken := set(table.column_names) & {*_OWN[1:], _EMBEDDING}:
-        raise InputError(f"{path}: the index has columns named {', '.join(sorted(taken))} of its own; rename them")
+    check_label_names(table.column_names, str(path))
     if "id" not in table.column_names:
         raise InputError(f"{path}: no column named id; it has {', '.join(table.column_names)}")
-    if len(set(table["id"].to_pylist())) < len(table):
+    given = table["id"].to_pylist()
+    if len(set(given)) < len(given):
         raise InputError(f"{path}: an id stands in it twice")
+    if not set(given) & set(ids):
+        raise InputError(f"{path}: none of its {len(given)} ids is a case of the store, such as {', '.join(ids[:2])}")
     return table

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featlift.errors import InputError, StoreError
-from featlift.store.case import Case
+from featlift.store.case import Case, open_case
 from featlift.store.layout import DAMAGED, FORMAT, METADATA, VOLUMES, Recipe, attributes_of, sha256_of
 
 
@@ -85,7 +85,7 @@ class Store(Mapping[str, Case]):
                 f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them"
             )
         try:
-            return Case(self.path / VOLUMES / case_id)
+            return open_case(self.path / VOLUMES / case_id)
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreError(f"{self.path}: case {case_id} is damaged; `featlift verify` says where") from error
 

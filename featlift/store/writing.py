@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
+from zarr.abc.store import Store
+from zarr.storage import LocalStore, MemoryStore
 
 from featlift.errors import StoreError
 from featlift.store.arrays import as_float16, write_dense, write_scan, write_small
+from featlift.store.case import Case
 from featlift.store.durable import (
     as_output_error,
     fingerprint,
@@ -122,7 +124,7 @@ class StoreWriter:
         staged = self.path / STAGING / staging_name()
         with as_output_error(self.path):
             try:
-                _write_case(staged, case)
+                _write_case(LocalStore(staged), case)
                 _commit_metadata(staged, case)
                 self._move_in(staged, self.path / VOLUMES / case.id)
             finally:
@@ -207,9 +209,17 @@ def write_damaged(path: Path, damaged: dict[str, list[str]]) -> None:
         (path / DAMAGED).unlink(missing_ok=True)
 
 
-def _write_case(folder: Path, case: CaseData) -> None:
+def case_in_memory(case: CaseData) -> Case:
+    """The case that a store would hold, without a store."""
+    store = MemoryStore()
+    _write_case(store, case)
+    group = zarr.open_group(store)
+    group.attrs[NAMESPACE] = {"id": case.id, **case.attributes}
+    return Case(group, case.id)
+
+
+def _write_case(store: Store, case: CaseData) -> None:
     """Write the arrays of a volume; without the group's own metadata it is not yet a volume."""
-    store = LocalStore(folder)
     scan_attributes = {NAMESPACE: {"affine": case.attributes.get("affine")}}
     write_scan(
         store, "scan", as_float16(case.scan, "the scan's intensities", "choose another --intensity"), scan_attributes

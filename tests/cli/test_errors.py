@@ -27,7 +27,7 @@ BROKEN = {
     "text": (lambda path: path.write_text("dear colleague\n" * 50), "not"),
     "empty": (lambda path: path.write_bytes(b""), "not"),
     "2d": (lambda path: write_nifti(path, RNG.normal(size=(20, 30))), "not a volume"),
-    "4d": (lambda path: write_nifti(path, RNG.normal(size=(20, 30, 4, 2))), "4 dimensions"),
+    "4d": (lambda path: write_nifti(path, RNG.normal(size=(20, 30, 4, 2))), "--frame"),
     "rgb": (lambda path: write_nifti(path, np.zeros((8, 8, 8), RGB)), "colour"),
     "outside": (lambda path: write_nifti(path, RNG.uniform(3000, 4000, (8, 8, 8)).astype(np.float32)), "one side"),
     "nan": (lambda path: write_nifti(path, np.full((8, 8, 8), np.nan, np.float32)), "--nan-to"),

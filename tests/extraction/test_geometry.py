@@ -26,7 +26,11 @@ def ramp(affine, shape):
     return (500 + world(affine, indices) @ SLOPE).astype(np.float32)
 
 
-@pytest.mark.parametrize("options", [[], ["--spacing", "1.5"], ["--size", "64"], ["--size", "9,40,44"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--spacing", "1.5"], ["--size", "64"], ["--size", "9,40,44"], ["--depth-stride", "2"]],
+    ids=" ".join,
+)
 @pytest.mark.parametrize("orient", ["LPS", "native"])
 @pytest.mark.parametrize(
     "affine", [OBLIQUE, FLIPPED, SAGITTAL, SHEARED], ids=["oblique", "flipped", "sagittal", "sheared"]

@@ -83,7 +83,7 @@ def test_overwrite_says_what_it_erases(cohort, tmp_path):
     assert "nothing to do" in cohort("--overwrite").stdout  # same recipe: nothing to erase
     done = cohort("--overwrite", "--intensity", "minmax")
     assert done.returncode == 0
-    assert "erasing 3 volumes" in done.stderr
+    assert "erased 3 volumes" in done.stderr
     assert "intensity" in done.stderr
     assert open_store(tmp_path / "store.zarr").recipe["intensity"] == "minmax"
 
@@ -161,15 +161,16 @@ def test_a_damaged_case_stops_nothing_else(cohort, featlift, tmp_path):
 def test_a_source_replaced_while_it_is_read_is_seen_as_changed(cohort, tmp_path):
     """What is on record is the file as it was before its voxels were read."""
     from featlift import read
-    from featlift.extraction.extraction import is_current
+    from featlift.extraction.run import is_current
     from featlift.volumes import find_scans
 
     cohort()
-    scan = find_scans([tmp_path / "scans"])[0]
+    scan = find_scans([tmp_path / "scans"]).scans[0]
     assert is_current(tmp_path / "store.zarr", scan)
-    source = read(scan.path).source
-    write_scan(scan.path, seed=5)
-    assert read(scan.path).source != source
+    path = scan.sources[0].path
+    source = read(path).source
+    write_scan(path, seed=5)
+    assert read(path).source != source
     assert not is_current(tmp_path / "store.zarr", scan)
 
 

@@ -1,0 +1,34 @@
+"""A backbone by name, on a device, lifted: what both the command line and `featlift.extract` start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from featlift.backbones.loading import load_backbone
+from featlift.backbones.precision import place, resolve_device, resolve_precision
+from featlift.lifting import LiftedBackbone, lift
+
+
+def lifted_backbone(
+    model: str,
+    weights: str | Path | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    loading: dict[str, Any] | None = None,
+    **lifting: Any,
+) -> LiftedBackbone:
+    """Load a backbone, bring it to its device and precision, and lift it.
+
+    Args:
+        model: a name of the catalogue, or timm's.
+        weights: a file, or ``random:SEED``; None takes the published ones.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        loading: further arguments of `featlift.load_backbone`.
+        **lifting: further arguments of `featlift.lift`.
+    """
+    on = resolve_device(device)
+    backbone = load_backbone(model, weights, **(loading or {}))
+    return lift(place(backbone, on, resolve_precision(precision, on, backbone.family)), **lifting)

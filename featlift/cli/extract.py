@@ -69,7 +69,7 @@ def extract(
         ),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="A folder of masks, named as the scans.", rich_help_panel=_INPUTS)
+        Path | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
     ] = None,
     key: Annotated[
         str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=_INPUTS)
@@ -108,7 +108,8 @@ def extract(
     roi: Annotated[
         str | None,
         typer.Option(
-            help="A case for each lesion (masks) or point (a CSV: id,x,y,z in LPS mm).", rich_help_panel=_VOLUMES
+            help="A case for each lesion (masks, or their folder) or point (a CSV: id,x,y,z in LPS mm).",
+            rich_help_panel=_VOLUMES,
         ),
     ] = None,
     roi_mm: Annotated[

@@ -42,7 +42,7 @@ def find_scans(inputs: Sequence[str | Path], selection: Selection | None = None,
     if selection.channels:
         scans = [_with_channels(scan, selection.channels) for scan in scans]
     if selection.roi:
-        scans = _unique(regions_of_interest(scans, selection.roi, skipped))
+        scans = _unique(regions_of_interest(scans, selection.points, skipped))
         if not scans:
             raise InputError(f"--roi {selection.roi}: no region for any scan ({skipped[-1].reason})")
     return Found(scans, skipped, notices)
@@ -77,8 +77,11 @@ def _place(scan: Scan) -> tuple[object, ...]:
 def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], list[str]]:
     """Tell masks from scans and give each scan its own."""
     pattern = selection.mask_pattern
-    if selection.masks:
-        masks = _masks_in(selection.masks, pattern)
+    folder = selection.mask_folder
+    if folder:
+        masks = _masks_in(folder, pattern)
+        if folder.is_file() and len(scans) == len(masks) == 1:  # whatever they are called
+            return [replace(scans[0], mask=next(iter(masks.values())))], []
         files = {mask.path.resolve() for mask in masks.values()}  # their folder may be below that of the scans
         scans = [scan for scan in scans if scan.sources[0].path.resolve() not in files]
     elif pattern:
@@ -87,7 +90,7 @@ def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], li
     else:
         return scans, _seeming_masks(scans, selection)
     if not scans:
-        option = "--masks" if selection.masks else f"--mask-pattern {pattern}"
+        option = f"--masks {folder}" if folder else f"--mask-pattern {pattern}"
         raise InputError(f"nothing but masks: all {len(masks)} files are some by {option}")
     pairs = pair_scans(scans, masks)
     notices = []

@@ -162,6 +162,10 @@ def _format_of(path: Path) -> Format:
     """How a file is read, before it is opened: what is not a file may have no end."""
     is_file = S_ISREG(path.stat().st_mode)
     suffix = suffix_of(path)
+    if is_file and path.suffix.lower() == ".zip":
+        from featlift.volumes.dicom import dicom_in_zip
+
+        dicom_in_zip(path)  # raises what is wrong with it
     if suffix is None:
         raise VolumeError(f"not one of the formats read here ({', '.join(FORMATS)}, DICOM)")
     if suffix != ".zarr" and not is_file:
@@ -191,6 +195,8 @@ def told_of(path: Path) -> Iterator[None]:
     """Errors in one family, each with the name of the file."""
     try:
         yield
+    except InputError:  # it is a FileNotFoundError too
+        raise
     except VolumeError as error:
         raise VolumeError(f"{path.name}: {error}") from error
     except FileNotFoundError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,25 +19,26 @@ from featlift.volumes.source import Skipped
 Point = tuple[float, float, float]
 
 
-def regions_of_interest(scans: list[Scan], roi: str, skipped: list[Skipped]) -> Iterator[Scan]:
+def regions_of_interest(scans: list[Scan], csv_of_points: Path | None, skipped: list[Skipped]) -> Iterator[Scan]:
     """A scan for each of its regions, called ``<id>__roi<n>``, counted from 1.
 
     Args:
         scans: to look for regions in.
-        roi: ``masks`` for the connected pieces of each scan's mask, or the path of a CSV with a row for each point:
-            id, x, y, z (LPS mm).
+        csv_of_points: a CSV with a row for each point, id, x, y, z (LPS mm); None takes the connected pieces of each
+            scan's mask.
         skipped: is told of scans without a region.
 
     Raises:
         InputError: the CSV or a mask cannot be read.
     """
-    points = None if roi == "masks" else _points(Path(roi), scans)
+    points = None if csv_of_points is None else _points(csv_of_points, scans)
     for scan in scans:
-        if points is None:
-            centres: Iterable[Point] = _lesions(scan) if scan.mask else ()
-            lack = "its mask is empty" if scan.mask else "it has no mask"
+        if points is not None:
+            centres, lack = points[scan.id], "no point is given for it"
+        elif scan.mask:
+            centres, lack = _lesions(scan), "its mask is empty"
         else:
-            centres, lack = points[scan.id], f"no point for it in {Path(roi).name}"
+            centres, lack = [], "it has no mask"
         count = 0
         for count, centre in enumerate(centres, start=1):
             yield replace(scan, id=f"{scan.id}__roi{count}", centre=centre)

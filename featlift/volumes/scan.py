@@ -61,8 +61,9 @@ class Selection:
         frame: the frame to read of images that hold several; ``all`` makes a case of each, ``<id>__frame<n>``.
         channels: three frames, or three columns of a manifest, that are the channels of one volume.
         mask_pattern: files that match are masks, not scans; ``*`` is what a mask's name shares with its scan's.
-        masks: a folder of masks, named as the scans.
-        roi: ``masks`` makes a case of each lesion, ``<id>__roi<n>``; a CSV with id, x, y, z (LPS mm) of each point.
+        masks: a folder of masks, named as the scans; or the mask of the only scan.
+        roi: ``masks``, or a folder of them, makes a case of each lesion, ``<id>__roi<n>``; a CSV with id, x, y, z
+            (LPS mm) a case of each point.
     """
 
     glob: Sequence[str] = ()
@@ -73,6 +74,16 @@ class Selection:
     mask_pattern: str | None = None
     masks: Path | None = None
     roi: str | None = None
+
+    @property
+    def points(self) -> Path | None:
+        """The CSV of `roi`, if it is one."""
+        return Path(self.roi) if self.roi and self.roi.lower().endswith(".csv") else None
+
+    @property
+    def mask_folder(self) -> Path | None:
+        """Where masks are that do not lie among the scans."""
+        return Path(self.roi) if self.roi not in (None, "masks") and not self.points else self.masks
 
     def takes(self, name: str) -> bool:
         """Whether a path below the input folder is wanted."""

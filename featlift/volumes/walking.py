@@ -89,7 +89,11 @@ def _in_file(path: Path, name: str, selection: Selection, skipped: list[Skipped]
     if path.suffix.lower() == ".zip":
         from featlift.volumes.dicom import dicom_in_zip
 
-        members = dicom_in_zip(path)
+        try:
+            members = dicom_in_zip(path)
+        except InputError:
+            yield Scan(case_id_of(name), name, (Source(path),))  # reading it will say what is wrong
+            return
         if not members:
             skipped.append(Skipped(name, "a .zip without DICOM files"))
         yield from _in_dicom(path, name[: -len(".zip")], members, selection, skipped)

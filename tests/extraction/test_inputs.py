@@ -116,6 +116,20 @@ def test_dicom_of_a_pacs(featlift, tmp_path, options):
     assert "nothing to do" in featlift("extract", "export", "--allow-irregular", *options).stdout
 
 
+def test_a_damaged_zip_fails_and_the_rest_goes_on(featlift, tmp_path, options):
+    dicom.save(tmp_path / "export/good", dicom.slices())
+    (tmp_path / "export/bad.zip").write_bytes(b"PK but no more")
+    (tmp_path / "export/notes.zip").write_bytes(b"PK\x05\x06" + bytes(18))  # an empty one
+    done = featlift("extract", "export", *options)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].split(maxsplit=1) == [
+        "bad",
+        "bad.zip: not a .zip that can be read: pack it again",
+    ]
+    assert "skipped  notes.zip: a .zip without DICOM files" in done.stderr
+    assert len(open_store(tmp_path / "features.zarr")) == 1
+
+
 def test_medmnist_keeps_split_and_label_in_the_index(featlift, tmp_path, options):
     rng = np.random.default_rng(0)
     arrays = {}
@@ -210,9 +224,15 @@ def test_a_case_for_each_lesion_where_the_lesion_is(featlift, tmp_path, options,
         index = np.linalg.solve(case.scan_affine, [*centre[0], 1])[:3]
         np.testing.assert_allclose(index, (np.array(case.scan.shape) - 1) / 2, atol=0.51)
         assert case.scan[tuple(np.round(index).astype(int))] > 0.9
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "scans/p_label.nii.gz").rename(tmp_path / "labels/p.nii.gz")
+    for masks in ("labels", "labels/p.nii.gz"):
+        done = featlift("extract", "scans", "--roi", masks, "--roi-mm", "11,9,9", "--intensity", "window:10,100",
+                        "--orient", orient, *options)  # fmt: skip
+        assert "all 3 volumes are complete" in done.stdout
     points = [store[case_id].attributes["selection"]["centre"] for case_id in store]
     write_manifest(tmp_path / "points.csv", [dict(zip(("id", "x", "y", "z"), ("p", *point), strict=True)) for point in points])  # fmt: skip  # noqa: E501
-    done = featlift("extract", "scans", "--exclude", "*_label*", "--roi", "points.csv", "--roi-mm", "11,9,9",
+    done = featlift("extract", "scans", "--roi", "points.csv", "--roi-mm", "11,9,9",
                     "--intensity", "window:10,100", "--orient", orient, *options, "-o", "points.zarr")  # fmt: skip
     assert done.returncode == 0, done.stderr
     for case_id, case in open_store(tmp_path / "points.zarr").items():

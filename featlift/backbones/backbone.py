@@ -113,10 +113,13 @@ class Backbone(nn.Module, ABC):
                 module.eval()
         return self
 
-    def compile_blocks(self) -> None:
-        """Compile the blocks in place, for any number and size of planes: they share what is compiled for one."""
-        for block in self.blocks:
-            block.compile(dynamic=True)
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """Compile the blocks in place with `torch.compile`, for planes of any number and size.
+
+        Raises:
+            LiftingError: a backbone whose blocks are of many kinds, each to be compiled by itself.
+        """
+        raise LiftingError(f"{self.name} ({self.family}): only the blocks of transformers are compiled")
 
     @abstractmethod
     def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:

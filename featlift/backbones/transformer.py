@@ -78,6 +78,11 @@ class TransformerBackbone(Backbone):
         sequence = block(sequence) if rope is None else block(sequence, rope=rope)
         return self._split(sequence, rows, columns)
 
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """See `Backbone.compile_blocks`. One graph serves every block, and a second one single planes."""
+        for block in self.blocks:
+            block.compile(backend=backend, dynamic=True)
+
     def rope(self, index: int, rows: int, columns: int) -> Tensor | None:
         """See `Backbone.rope`."""
         rope = getattr(self.net, "rope", None)

@@ -16,7 +16,7 @@ Step = Callable[..., tuple[Tensor, Tensor]]
 
 #: Values of planes beyond which more at a time are no faster. On a CPU small batches stay in the caches; an accelerator
 #: wants to be filled.
-_CPU_VALUES = 2048 * 384
+_CPU_VALUES = 1024 * 384
 _ACCELERATOR_VALUES = 65536 * 768
 
 #: Share of the free memory that ``auto`` counts on: the rest is for what an estimate does not see.

@@ -61,6 +61,7 @@ class Backbone(nn.Module, ABC):
         footprints: memory of every block, per value of the planes it is given.
         embed_footprint: memory of `embed`, per value of its three-channel slices.
         token_names: names of the g global tokens.
+        rope_is_mixed: whether every block has a rotary embedding of its own.
         weights: where the weights came from and their sha256.
         arguments: the model arguments that differ from the name's own.
     """
@@ -71,6 +72,7 @@ class Backbone(nn.Module, ABC):
     footprints: list[Footprint]
     embed_footprint: Footprint
     token_names: tuple[str, ...] = ()
+    rope_is_mixed: bool = False
 
     def __init__(self, net: nn.Module, name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()

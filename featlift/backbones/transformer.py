@@ -38,6 +38,7 @@ class TransformerBackbone(Backbone):
         )
         named = [name for name in ("cls", "dist") if getattr(net, f"{name}_token", None) is not None]
         self.token_names = (*named, *(f"reg{i}" for i in range(net.num_prefix_tokens - len(named))))
+        self.rope_is_mixed = getattr(net, "rope_mixed", False)
         self.eval()
         width, values = net.embed_dim, 3 * patch[0] ** 2
         self.embed_footprint = Footprint(3 + 4 * width / values, width / values)  # given, normalised, cast; sequences
@@ -89,7 +90,7 @@ class TransformerBackbone(Backbone):
         if rope is None:
             return None
         embedding: Tensor = rope.get_embed(shape=(rows, columns))
-        return embedding[index] if getattr(self.net, "rope_mixed", False) else embedding
+        return embedding[index] if self.rope_is_mixed else embedding
 
     def rope_3d(self, depth: int, height: int, width: int) -> Tensor:
         """See `Backbone.rope_3d`."""

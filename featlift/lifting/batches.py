@@ -92,12 +92,19 @@ class PlaneBatches:
         if self.plane_batch is not None:
             return self.plane_batch
         enough = max(1, (_CPU_VALUES if device.type == "cpu" else _ACCELERATOR_VALUES) // values)
-        if self.memory is not None and self.memory < held:
-            raise _too_large(held, device, f"--memory allows {_readable(self.memory)}: give at least that, or")
-        if self.memory is None:
-            free = free_bytes(device)
-            return enough if free is None else max(1, min(enough, int(_SHARE * free / held)))
-        return min(enough, int(self.memory / held))
+        if self.memory is not None:
+            if self.memory < held:
+                raise LiftingMemoryError(
+                    f"one plane needs about {_readable(held)} beside the features but --memory allows "
+                    f"{_readable(self.memory)}: give at least that, or make planes smaller with --depth-window"
+                )
+            return min(enough, int(self.memory / held))
+        free = free_bytes(device)
+        if free is None:
+            return enough
+        if device.type == "cpu" and free < held:  # a host that runs out raises no error: it ends the process
+            raise _too_large(held, device)
+        return max(1, min(enough, int(_SHARE * free / held)))
 
 
 def cut(done: int, volumes: int, planes: int, size: int) -> tuple[slice, slice]:
@@ -141,14 +148,14 @@ class _Joined:
         return parts.view(*self._lead, *parts.shape[1:])
 
 
-def _too_large(held: float, device: torch.device, allowed: str = "") -> LiftingMemoryError:
+def _too_large(held: float, device: torch.device) -> LiftingMemoryError:
     free = free_bytes(device)
-    allowed = allowed or f"{device} has {'not enough' if free is None else _readable(free)} free: use"
     return LiftingMemoryError(
-        f"one plane needs about {_readable(held)} beside the features, {allowed} --depth-window for shorter sequences, "
-        "--precision bf16, or --offload to keep the features off the device"
+        f"one plane needs about {_readable(held)} beside the features, {device} has "
+        f"{'not enough' if free is None else _readable(free)} free: make planes smaller with --depth-window, their "
+        "values with --precision bf16, or keep the features in host memory with --offload"
     )
 
 
 def _readable(nbytes: float) -> str:
-    return f"{nbytes / 2**20:,.1f} MiB"
+    return f"{nbytes / 2**20:,.2f} MiB"

@@ -27,6 +27,9 @@ from featlift.lifting.windows import blend, depth_windows
 
 Mode = Literal["2d", "3d", "pcm", "pcg"]
 
+#: Rotary embedding of a plane for a block: one evaluation a pass for planes of one shape.
+Rope = Callable[[Plane, int, int, int], Tensor | None]
+
 
 class LiftedBackbone(nn.Module):
     """A 2D backbone that takes volumes. Make one with `featlift.lift`.
@@ -95,21 +98,22 @@ class LiftedBackbone(nn.Module):
         features: dict[int, LayerFeatures] = {}
         leading, *runs = self._runs
         depth = volume.shape[2]
-        x, g = self._embed(volume, leading)
+        rope = cache(partial(self._rope, depth))
+        x, g = self._embed(volume, leading, rope)
         self._read(features, leading.blocks.stop, x, g)
         for run in runs:
             planes = to_planes(x, run.plane)
             g = self._pool(g, planes.shape[1])
-            planes, g = self._advance(run, planes, g, depth)
+            planes, g = self._advance(run, planes, g, rope)
             x = from_planes(planes, run.plane, depth)
             if self.token_pooling == "depth" and run.plane != "DHW":
                 g = pool_adaptive(g, depth)
             self._read(features, run.blocks.stop, x, g)
         return Features(features)
 
-    def _embed(self, volume: Tensor, leading: Run) -> tuple[Tensor, Tensor]:
+    def _embed(self, volume: Tensor, leading: Run, rope: Rope) -> tuple[Tensor, Tensor]:
         """Embed a volume slice by slice and run the leading blocks on the slices while they are at hand."""
-        through_blocks = self._blocks(leading, volume.shape[2])
+        through_blocks = self._blocks(leading, rope)
 
         def embed(slices: Tensor) -> tuple[Tensor, Tensor]:
             if self.normalise:
@@ -120,7 +124,7 @@ class LiftedBackbone(nn.Module):
         held = self._held(leading, 3 * slices[0, 0, 0].numel(), embeds=True)
         return self._batches.run(embed, (slices,), held, self.backbone.device)
 
-    def _advance(self, run: Run, planes: Tensor, g: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    def _advance(self, run: Run, planes: Tensor, g: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
         """Run blocks on planes ``(B, P, R, S, C)`` with their tokens ``(B, P, g, C)``.
 
         Without gradients, blocks that keep the shape write each batch of planes back where it came from.
@@ -128,29 +132,29 @@ class LiftedBackbone(nn.Module):
         in_place = not torch.is_grad_enabled() and not any(map(self.backbone.changes_shape, run.blocks))
         held = self._held(run, planes[0, 0].numel())
         target = planes if in_place else None
-        return self._batches.run(self._blocks(run, depth), (planes, g), held, self.backbone.device, target)
+        return self._batches.run(self._blocks(run, rope), (planes, g), held, self.backbone.device, target)
 
-    def _blocks(self, run: Run, depth: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _blocks(self, run: Run, rope: Rope) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The blocks of a run in turn, for any batch of its planes; with gradients, each keeps its input only."""
-        backbone = self.backbone
-        run_block = backbone.run_block
+        run_block = self.backbone.run_block
         if torch.is_grad_enabled():
             run_block = partial(checkpoint, run_block, use_reentrant=False)
-
-        @cache
-        def rope(block: int, rows: int, columns: int) -> Tensor | None:
-            if run.plane == "DHW":
-                return backbone.rope_3d(depth, rows // depth, columns)
-            return backbone.rope(block, rows, columns)
 
         def blocks(planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
             for block in run.blocks:
                 _, rows, columns, _ = planes.shape
+                positions = rope(run.plane, block if self.backbone.rope_is_mixed else 0, rows, columns)
                 with best_attention(planes.device, planes.dtype, rows * columns):
-                    planes, tokens = run_block(block, planes, tokens, rope(block, rows, columns))
+                    planes, tokens = run_block(block, planes, tokens, positions)
             return planes, tokens
 
         return blocks
+
+    def _rope(self, depth: int, plane: Plane, block: int, rows: int, columns: int) -> Tensor | None:
+        """Rotary embedding of a plane's patch tokens."""
+        if plane == "DHW":
+            return self.backbone.rope_3d(depth, rows // depth, columns)
+        return self.backbone.rope(block, rows, columns)
 
     def _held(self, run: Run, values: float, embeds: bool = False) -> float:
         """Bytes that one plane of so many values holds at most on its way through a run."""

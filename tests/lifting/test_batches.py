@@ -92,9 +92,7 @@ def test_memory_that_runs_out_for_the_results_is_asked_for_before_any_is_written
 
 def test_a_single_plane_that_does_not_fit_says_what_would_help(golden_backbone, exhausted):
     exhausted(golden_backbone, range(1000), OUT_OF_MEMORY["device"], single=True)
-    with pytest.raises(
-        LiftingMemoryError, match=r"needs about [\d.]+ MiB .* cpu has [\d,.]+ MiB free: .*--depth-window"
-    ):
+    with pytest.raises(LiftingMemoryError, match=r"needs about [\d.]+ MiB .* cpu has [\d,.]+ MiB free: .*--offload"):
         lift(golden_backbone)(torch.rand(1, 1, 3, 32, 32))
     assert issubclass(LiftingMemoryError, FeatliftError)
     assert issubclass(LiftingMemoryError, MemoryError)
@@ -123,8 +121,19 @@ def test_memory_decides_how_many_planes_run_together(golden_backbone, exhausted)
 
 def test_a_memory_below_one_plane_is_refused_with_what_it_takes(golden_backbone):
     volume = torch.rand(1, 1, 24, 64, 64)
-    with pytest.raises(LiftingMemoryError, match=r"needs about 0\.\d MiB .*--memory allows 0\.0 MiB"):
+    with pytest.raises(LiftingMemoryError, match=r"needs about 0\.1\d MiB .*--memory allows 0\.01 MiB: give"):
         lift(golden_backbone, memory="10KB")(volume)
+
+
+def test_a_host_without_memory_for_one_plane_is_not_tried(golden_backbone, exhausted, monkeypatch):
+    """Its kernel would end the process."""
+    sizes = exhausted(golden_backbone, (), None)
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
+    with pytest.raises(LiftingMemoryError, match="one plane needs"):
+        lift(golden_backbone)(torch.rand(1, 1, 3, 32, 32))
+    assert not sizes
+    lift(golden_backbone, plane_batch=1)(torch.rand(1, 1, 3, 32, 32))  # whoever says how many knows better
+    assert sizes
 
 
 def test_features_in_host_memory_are_the_same(golden_backbone):

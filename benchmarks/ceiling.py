@@ -10,17 +10,16 @@ process; share is their sum over the time of a pass. `--profile` shows what the 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.lifting import seconds_of, seeded_backbone, volume_of
+from benchmarks.measuring import machine, save, seconds_of, seeded_backbone, volume_of
 from featlift import lift
 from featlift.lifting import LiftedBackbone
 from featlift.lifting.attention import best_attention
@@ -75,7 +74,7 @@ def seconds_each(work: Callable[[], object], device: torch.device, enough: float
 
 
 @torch.inference_mode()
-def measure(options: argparse.Namespace, shape: str, dtype: torch.dtype) -> dict[str, float | str]:
+def measure(options: argparse.Namespace, shape: str, dtype: torch.dtype) -> dict[str, Any]:
     """Rates and share of one case."""
     backbone = seeded_backbone(options.model).to(device=options.device, dtype=dtype)
     if options.compile:
@@ -115,7 +114,7 @@ def measure(options: argparse.Namespace, shape: str, dtype: torch.dtype) -> dict
 def main() -> None:
     """Print the table, and with --json the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="vits16", choices=["vits16", "vitb16", "vitl16", "vit7b16"])
+    parser.add_argument("--model", default="vits16", choices=["vits16", "vitb16", "vitl16"])
     parser.add_argument("--shapes", nargs="+", default=["64x224x224", "32x448x448"])
     parser.add_argument("--mode", default="pcg")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
@@ -125,7 +124,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
-    print(f"{options.model}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{options.model}, {options.mode}, {machine(options.device)}\n")
     print("| volume | type | seconds | GFLOP/s | of matrix products | of attention | share of ceiling |")
     print("|---|---|---|---|---|---|---|")
     rows = []
@@ -135,9 +134,7 @@ def main() -> None:
             rows.append(row)
             rates = " | ".join(f"{row[key]:.0f}" for key in ("gflops", "products", "attention"))
             print(f"| {shape} | {name} | {row['seconds']:.2f} | {rates} | {row['share']:.0%} |", flush=True)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=2)
+    save(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from featlift import lift, load_backbone
+from featlift.backbones.footprint import PeakMemory
 from featlift.errors import FeatliftError, LiftingMemoryError
 from featlift.lifting.batches import cut
 
@@ -157,3 +159,38 @@ def test_offloaded_features_are_never_on_the_device():
     assert got.device.type == "cpu"
     assert torch.cuda.max_memory_allocated() - before < want.nbytes
     assert torch.cosine_similarity(got, want, dim=1).min() > 0.999
+
+
+@pytest.mark.parametrize("mode", ["2d", "pcg", "pcm"])
+def test_nothing_but_the_features_grows_with_the_volume(mode):
+    """Peak memory stays below 1.2 feature volumes and the memory asked for, weights and input aside."""
+    backbone = load_backbone("vits16", "random:0", depth=3, init_values=0.5)
+    for depth in (8, 32):
+        volume = torch.rand(1, 1, depth, 256, 256)
+        with torch.no_grad(), PeakMemory() as memory:
+            features = lift(backbone, mode, memory="12MB")(volume)
+        assert memory.peak < 1.2 * features.dense.nbytes + 12e6
+
+
+def test_planes_are_copied_once_on_their_way_in_and_once_back(golden_backbone, monkeypatch):
+    """Into one sequence with their tokens, and to where they came from: lifting itself moves nothing else."""
+    monkeypatch.setattr(golden_backbone, "blocks", [lambda sequence, rope: sequence] * 6)
+    volume = torch.rand(1, 1, 16, 160, 160)
+
+    class Copies(TorchDispatchMode):
+        copied = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if func.overloadpacket in (torch.ops.aten.copy_, torch.ops.aten.clone, torch.ops.aten.cat):
+                self.copied += result.numel()
+            return result
+
+    def copied(blocks):
+        lifted = lift(golden_backbone, layers=(blocks - 1,), norm=False)
+        with torch.no_grad(), Copies() as copies:
+            lifted(volume)
+        return copies.copied
+
+    patch_tokens = 16 * 10 * 10 * 128
+    assert copied(4) - copied(1) < 3 * 2 * 1.15 * patch_tokens  # blocks in DW, DH and HW; the rest is global tokens

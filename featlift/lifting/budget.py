@@ -14,6 +14,9 @@ from featlift.errors import OptionError
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
+#: The words of those that have no error of their own for it: MPS, hosts, cuBLAS.
+_OUT_OF_MEMORY = "out of memory|not enough memory|can't allocate memory|ALLOC_FAILED"
+
 
 def parse_size(text: int | str) -> int | None:
     """Read bytes, ``"500MiB"`` or ``"8GB"``; ``"auto"`` is None.
@@ -49,7 +52,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of a device or of the host."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and re.search(_OUT_OF_MEMORY, str(error)) is not None
 
 
 def _host_limits(root: Path) -> Iterator[int]:

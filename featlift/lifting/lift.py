@@ -53,8 +53,8 @@ def lift(
         compile: compile the backbone's blocks with `torch.compile`, once for all shapes and for all who use it.
 
     Raises:
-        LiftingError: an unknown mode, route, plane or layer, a cycle in a mode that has none, or windows that do not
-            advance.
+        LiftingError: an unknown mode, route, plane or layer, a cycle in a mode that has none, windows that do not
+            advance, or no planes at a time.
         OptionError: a memory that is no size.
     """
     if mode not in get_args(Mode):
@@ -63,6 +63,8 @@ def lift(
         raise LiftingError(f"unknown token pooling {token_pooling!r}: choose depth or direct")
     if mode in ("2d", "3d") and (cycle is not None or token_pooling != "depth"):
         raise LiftingError(f"mode {mode} visits no planes: cycle and token pooling belong to pcg and pcm")
+    if plane_batch is not None and plane_batch < 1:
+        raise LiftingError(f"plane batch {plane_batch}: give at least 1, or None to go by memory")
     if mode == "3d":
         backbone.rope_3d(1, 1, 1)
     if mode in ("2d", "3d"):

@@ -158,14 +158,15 @@ class LiftedBackbone(nn.Module):
 
     def _held(self, run: Run, values: float, embeds: bool = False) -> float:
         """Bytes that one plane of so many values holds at most on its way through a run."""
-        steps = [self.backbone.embed_footprint] if embeds else []
-        peak = 0.0
-        for step in (*steps, *(self.backbone.footprints[block] for block in run.blocks)):
-            peak = max(peak, values * step.peak)
+        held = 0.0
+        if embeds:
+            stem = self.backbone.embed_footprint
+            held = values * stem.peak * torch.float32.itemsize  # the type of intensities
+            values *= stem.result
+        for step in (self.backbone.footprints[block] for block in run.blocks):
+            held = max(held, values * step.peak * self.backbone.dtype.itemsize)
             values *= step.result
-        if torch.is_grad_enabled():
-            peak *= 2  # going back, a block's steps are all there at once
-        return peak * self.backbone.dtype.itemsize
+        return 2 * held if torch.is_grad_enabled() else held  # on the way back all steps of a block are there at once
 
     def _pool(self, g: Tensor, planes: int) -> Tensor:
         """Bring the global tokens to the planes of the next block."""

@@ -25,9 +25,12 @@ check: .venv/test
 soak: .venv/test
 	$(BIN)/python -m pytest -m soak
 
+# Figures of docs/performance.md. SCAN=FILE for another scan, REFERENCE=DIR a checkout of HINTLab/PlaneCycle, DEVICE=cuda a GPU.
 bench: .venv/test
+	$(BIN)/python -m benchmarks.lifting $(if $(REFERENCE),--reference $(REFERENCE)) --device $(or $(DEVICE),cpu)
+	$(BIN)/python -m benchmarks.ceiling --device $(or $(DEVICE),cpu)
+	$(BIN)/python -m benchmarks.scaling --device $(or $(DEVICE),cpu) --pictures docs/pictures
 	$(BIN)/python -m benchmarks.extract $(SCAN)
-	$(if $(REFERENCE),$(BIN)/python -m benchmarks.lifting --reference $(REFERENCE) --bf16,@echo "give REFERENCE=DIR, a checkout of HINTLab/PlaneCycle, to compare lifting with it")
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -1,30 +1,35 @@
 """Lifting against the reference, a checkout of HINTLab/PlaneCycle, with the same seeded weights and the same volume.
 
-    python -m benchmarks.lifting --reference DIR [--model vits16] [--shapes 64x64x64 ...] [--modes pcg 2d] [--runs 5]
+    python -m benchmarks.lifting --reference DIR [--models vits16] [--shapes 64x64x64 ...] [--modes pcg 2d] [--runs 5]
 
-Outputs are compared before anything is timed. Times are medians of alternating runs in one process; memory is by how
-much the resident set grew at most during one pass (Linux), each side in a process of its own. `--bf16` adds featlift in
-bfloat16, which the reference does not offer. On a GPU (`--device cuda`) memory is the peak that torch allocated beyond
-weights and input.
+Outputs are compared before anything is timed. Times are medians of alternating runs in one process; memory is the most
+that one pass took beyond weights and input, each side in a process of its own. Sides: the reference as shipped
+(float32) and under bfloat16 autocast (`--autocast`), featlift in float32 and at `--precision auto`. Without --reference
+featlift is measured alone, which larger networks than the reference's need (`--models vit7b16`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from featlift import lift, load_backbone
+from benchmarks.measuring import (
+    Forward,
+    growth_of,
+    in_a_process,
+    lifted,
+    machine,
+    save,
+    seconds_of,
+    seeded_backbone,
+    volume_of,
+)
 from featlift.backbones.backbone import Backbone
 
 #: What the reference calls featlift's modes: its block type and pooling.
@@ -39,11 +44,10 @@ SIZES = {
     "vitb16": {"embed_dim": 768, "depth": 12, "num_heads": 12},
     "vitl16": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
 }
-
-
-def seeded_backbone(model: str) -> Backbone:
-    """Random weights with a LayerScale that lets every block matter, RoPE periods in float32 as the reference's."""
-    return load_backbone(model, "random:0", rope_periods="fp32", init_values=0.5)
+SHAPES = {
+    "cpu": ["64x64x64", "64x224x224", "32x448x448"],
+    "cuda": ["64x256x256", "160x256x256", "300x512x512", "800x512x512"],
+}
 
 
 def official_weights(backbone: Backbone) -> dict[str, Tensor]:
@@ -60,7 +64,7 @@ def official_weights(backbone: Backbone) -> dict[str, Tensor]:
     return state
 
 
-def reference_model(folder: str, model: str, mode: str, device: str) -> Callable[[Tensor], Tensor]:
+def reference_model(folder: str, model: str, mode: str, device: str, autocast: bool) -> Forward:
     """The reference as its README uses it, returning dense features (B, C, D, h, w)."""
     sys.path.insert(0, folder)
     from models.vision_transformer import DinoVisionTransformer  # type: ignore[import-not-found]
@@ -81,135 +85,93 @@ def reference_model(folder: str, model: str, mode: str, device: str) -> Callable
     if pooling is not None:
         net = PlaneCycleConverter(pool_method=pooling)(net)
     net = net.to(device).eval()
-    return lambda volume: net.get_intermediate_layers(volume, n=1, reshape=True)[0]
+
+    def forward(volume: Tensor) -> Tensor:
+        with torch.autocast(volume.device.type, torch.bfloat16, enabled=autocast):
+            features: Tensor = net.get_intermediate_layers(volume, n=1, reshape=True)[0]
+            return features
+
+    return forward
 
 
-def our_model(model: str, mode: str, device: str, dtype: torch.dtype = torch.float32) -> Callable[[Tensor], Tensor]:
-    """The same network lifted by featlift."""
-    lifted = lift(seeded_backbone(model).to(device=device, dtype=dtype), mode, normalise=False)  # type: ignore[arg-type]
-    return lambda volume: lifted(volume).dense
-
-
-def volume_of(shape: str, device: str) -> Tensor:
-    """A seeded volume (1, 3, D, H, W)."""
-    depth, height, width = map(int, shape.split("x"))
-    return torch.randn(1, 3, depth, height, width, generator=torch.Generator().manual_seed(0)).to(device)
-
-
-def seconds_of(forward: Callable[[Tensor], Tensor], volume: Tensor) -> float:
-    """Wall time of one pass."""
-    start = time.perf_counter()
-    forward(volume)
-    if volume.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def build(options: argparse.Namespace, side: str, model: str, mode: str) -> Forward:
+    """One side."""
+    if side.startswith("reference"):
+        return reference_model(options.reference, model, mode, options.device, side.endswith("autocast"))
+    how = {"memory": options.memory, "compile": options.compile}
+    return lifted(model, mode, options.device, "auto" if side.endswith("auto") else "fp32", **how)
 
 
 @torch.inference_mode()
-def compare(options: argparse.Namespace, mode: str, shape: str) -> dict[str, Any]:
-    """Outputs, then times, of both sides in one process."""
-    volume = volume_of(shape, options.device)
-    sides = {
-        "reference": reference_model(options.reference, options.model, mode, options.device),
-        "featlift": our_model(options.model, mode, options.device),
-    }
-    if options.bf16:
-        sides["featlift bf16"] = our_model(options.model, mode, options.device, torch.bfloat16)
-    want, *others = (forward(volume).float() for forward in sides.values())
-    difference = float((others[0] - want).abs().max())
-    cosine = float(torch.cosine_similarity(others[-1], want, dim=1).min())
-    del want, others
+def compare(options: argparse.Namespace, model: str, mode: str, shape: str) -> dict[str, Any]:
+    """Outputs, then times, of all sides in one process."""
+    volume = volume_of(shape, options.device, options.batch)
+    sides = {side: build(options, side, model, mode) for side in options.sides}
+    outputs = {side: forward(volume).float().cpu() for side, forward in sides.items()}
+    want = outputs[options.sides[0]]
+    difference = {side: float((got - want).abs().max()) for side, got in outputs.items()}
+    cosine = {side: float(torch.cosine_similarity(got, want, dim=1).min()) for side, got in outputs.items()}
+    del outputs, want
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(options.runs):
         for name, forward in sides.items():
             times[name].append(seconds_of(forward, volume))
-    return {
-        "difference": difference,
-        "cosine": cosine,
-        "seconds": {name: statistics.median(values) for name, values in times.items()},
-    }
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    return {"difference": difference, "cosine": cosine, "seconds": seconds}
 
 
 @torch.inference_mode()
-def memory(options: argparse.Namespace, mode: str, shape: str) -> float:
-    """Growth in MB of one pass of one side."""
-    volume = volume_of(shape, options.device)
-    if options.side == "reference":
-        forward = reference_model(options.reference, options.model, mode, options.device)
-    else:
-        dtype = torch.bfloat16 if options.side.endswith("bf16") else torch.float32
-        forward = our_model(options.model, mode, options.device, dtype)
-    if volume.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        forward(volume)
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    forward(volume_of("2x32x32", options.device))  # libraries take their own memory at the first pass
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
-    before = peak_resident()
-    forward(volume)
-    return peak_resident() - before
-
-
-def peak_resident() -> float:
-    """The most memory that was ever resident, in MB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-def in_a_process(*arguments: str) -> Any:
-    """Run this file again with other arguments, and take the JSON that it prints last."""
-    command = [sys.executable, "-m", "benchmarks.lifting", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+def memory(options: argparse.Namespace, side: str, model: str, mode: str, shape: str) -> float:
+    """MB of one pass of one side."""
+    return growth_of(build(options, side, model, mode), volume_of(shape, options.device, options.batch))
 
 
 def main() -> None:
     """Print the table, and with --json the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reference", required=True)
-    parser.add_argument("--model", default="vits16", choices=SIZES)
-    parser.add_argument("--shapes", nargs="+", default=["64x64x64", "64x224x224", "32x448x448"])
+    parser.add_argument("--reference", help="a checkout of HINTLab/PlaneCycle")
+    parser.add_argument("--models", nargs="+", default=["vits16"])
+    parser.add_argument("--shapes", nargs="+")
     parser.add_argument("--modes", nargs="+", default=["pcg", "2d"], choices=REFERENCE)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=1, help="volumes in one pass")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--memory", default="auto", help="what featlift may take for the planes at work")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--autocast", action="store_true", help="the reference under bfloat16 autocast too")
     parser.add_argument("--json")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--sides", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.side == "both":
-        print(json.dumps(compare(options, options.modes[0], options.shapes[0])))
+    if options.case:
+        case = (options.models[0], options.modes[0], options.shapes[0])
+        measured = compare(options, *case) if options.case == "time" else memory(options, options.sides[0], *case)
+        print(json.dumps(measured))
         return
-    if options.side:
-        print(json.dumps(memory(options, options.modes[0], options.shapes[0])))
-        return
-    print(f"{options.model}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| volume | mode | side | seconds | faster | MB | leaner | largest difference, lowest cosine |")
-    print("|---|---|---|---|---|---|---|---|")
+    references = ["reference", *(["reference autocast"] if options.autocast else [])] if options.reference else []
+    sides = options.sides or [*references, "featlift", "featlift auto"]
+    print(f"{machine(options.device)}\n")
+    print("| model | volume | mode | side | seconds | volumes a minute | faster | MB | leaner | difference | cosine |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     rows = []
-    common = ["--reference", options.reference, "--model", options.model, "--device", options.device]
-    common += ["--runs", str(options.runs), *(["--bf16"] if options.bf16 else [])]
-    for shape in options.shapes:
-        for mode in options.modes:
-            case = [*common, "--shapes", shape, "--modes", mode]
-            result = in_a_process(*case, "--side", "both")
-            megabytes = {side: in_a_process(*case, "--side", side) for side in result["seconds"]}
-            rows.append({"shape": shape, "mode": mode, "megabytes": megabytes, **result})
-            for side, seconds in result["seconds"].items():
-                faster = result["seconds"]["reference"] / seconds
-                leaner = megabytes["reference"] / max(megabytes[side], 0.1)
-                agreement = {
-                    "reference": "",
-                    "featlift": f"{result['difference']:.1e}",
-                    "featlift bf16": f"{result['cosine']:.5f}",
-                }[side]
-                figures = f"{seconds:.2f} | {faster:.2f} | {megabytes[side]:.0f} | {leaner:.1f} | {agreement}"
-                print(f"| {shape} | {mode} | {side} | {figures} |", flush=True)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=2)
+    common = ["--runs", str(options.runs), "--batch", str(options.batch), "--device", options.device]
+    common += ["--memory", options.memory, *(["--compile"] if options.compile else [])]
+    common += ["--reference", options.reference] if options.reference else []
+    for model in options.models:
+        for shape in options.shapes or SHAPES[torch.device(options.device).type]:
+            for mode in options.modes:
+                case = ["benchmarks.lifting", *common, "--models", model, "--shapes", shape, "--modes", mode]
+                result = in_a_process(*case, "--case", "time", "--sides", *sides)
+                megabytes = {side: in_a_process(*case, "--case", "memory", "--sides", side) for side in sides}
+                rows.append({"model": model, "shape": shape, "mode": mode, "megabytes": megabytes, **result})
+                for side, seconds in result["seconds"].items():
+                    faster = result["seconds"][sides[0]] / seconds
+                    leaner = megabytes[sides[0]] / max(megabytes[side], 0.1)
+                    a_minute = 60 * options.batch / seconds
+                    figures = f"{seconds:.3f} | {a_minute:.0f} | {faster:.2f} | {megabytes[side]:.0f} | {leaner:.1f}"
+                    agreement = f"{result['difference'][side]:.1e} | {result['cosine'][side]:.5f}"
+                    print(f"| {model} | {shape} | {mode} | {side} | {figures} | {agreement} |", flush=True)
+    save(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ class LiftingError(FeatliftError, ValueError):
     """A mode, cycle, layer or input shape that cannot be lifted."""
 
 
+class LiftingMemoryError(FeatliftError, MemoryError):
+    """A single plane of a volume that does not fit in memory."""
+
+
 class VolumeError(FeatliftError, ValueError):
     """A file that does not hold one usable 3D volume."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from featlift.backbones.catalogue import FAMILIES
+from featlift.backbones.footprint import Footprint
 from featlift.backbones.sampling import Sampling
 from featlift.errors import LiftingError, ModelError
 
@@ -56,16 +57,22 @@ class Backbone(nn.Module, ABC):
         name: timm's name of the model.
         family: the timm class it belongs to.
         layers: every output that can be asked for, shallow to deep.
-        num_blocks: how many blocks there are.
+        blocks: the network's own modules that features pass through in turn.
+        footprints: memory of every block, per value of the planes it is given.
+        embed_footprint: memory of `embed`, per value of its three-channel slices.
         token_names: names of the g global tokens.
+        rope_is_mixed: whether every block has a rotary embedding of its own.
         weights: where the weights came from and their sha256.
         arguments: the model arguments that differ from the name's own.
     """
 
     net: Any
     layers: tuple[Layer, ...]
-    num_blocks: int
+    blocks: list[nn.Module]
+    footprints: list[Footprint]
+    embed_footprint: Footprint
     token_names: tuple[str, ...] = ()
+    rope_is_mixed: bool = False
 
     def __init__(self, net: nn.Module, name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -76,6 +83,11 @@ class Backbone(nn.Module, ABC):
         self.std = std
         self.weights: dict[str, str] = {}
         self.arguments: dict[str, Any] = {}
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks there are."""
+        return len(self.blocks)
 
     @property
     def stride(self) -> int:
@@ -92,12 +104,35 @@ class Backbone(nn.Module, ABC):
         """Device of the weights."""
         return next(self.parameters()).device
 
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, for what is being trained: a frozen backbone stays as it is, positions and statistics alike.
+
+        Batch norms keep their statistics even then: planes run in batches of a size that is a matter of memory.
+        """
+        super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """Compile the blocks in place with `torch.compile`, for planes of any number and size.
+
+        Raises:
+            LiftingError: a backbone whose blocks are of many kinds, each to be compiled by itself.
+        """
+        raise LiftingError(f"{self.name} ({self.family}): only the blocks of transformers are compiled")
+
     @abstractmethod
     def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """Embed 2D slices ``(N, 3, H, W)``, already normalised, into planes ``(N, h, w, C)`` and tokens ``(N, g, C)``.
 
         Learned positions are added here, once, in the HW plane.
         """
+
+    def embed_intensities(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed 2D slices of intensities in [0, 1], ``(N, 1 or 3, H, W)``, of any floating type."""
+        return self.embed(self.normalise(slices).to(self.dtype))
 
     @abstractmethod
     def run_block(self, index: int, planes: Tensor, tokens: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -121,6 +156,10 @@ class Backbone(nn.Module, ABC):
     def changes_shape(self, index: int) -> bool:
         """Whether block `index` changes rows, columns or channels, and so can only run slice by slice in HW."""
         return False
+
+    def has_norm(self, layer: Layer) -> bool:
+        """Whether timm's own forward applies a final norm to `layer`."""
+        return True
 
     @abstractmethod
     def norm(self, layer: Layer, planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

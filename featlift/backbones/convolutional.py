@@ -7,13 +7,16 @@ blocks between them, counted by themselves, take the planes of the cycle in turn
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featlift.backbones.backbone import Backbone, Layer
+from featlift.backbones.footprint import footprint_of
 from featlift.backbones.sampling import Sampling, compose
+from featlift.backbones.stem import cuts_patches, grey_stem
 from featlift.errors import ModelError
 
 #: Children of a block beside its main path: they do not move its cells.
@@ -34,10 +37,9 @@ class ConvolutionalBackbone(Backbone):
         if self.family == "EfficientNet":
             net.bn2 = nn.Identity()
         self._stem, stages = _STAGES[self.family](net)
-        self._blocks = [block for stage in stages for block in stage]
-        self.num_blocks = len(self._blocks)
+        self.blocks = [block for stage in stages for block in stage]
         self.eval()  # or the probe would move the running means of the batch norms
-        self._changes_shape = self._probe_shapes()
+        self._changes_shape = self._probe()
         self.layers = self._find_layers([len(stage) for stage in stages])
 
     def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,21 +47,32 @@ class ConvolutionalBackbone(Backbone):
         features = slices.contiguous(memory_format=torch.channels_last)
         for module in self._stem:
             features = module(features)
-        planes = features.permute(0, 2, 3, 1)
-        return planes, planes.new_empty(len(planes), 0, planes.shape[-1])
+        return _planes_of(features)
+
+    def embed_intensities(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Backbone.embed_intensities`: ConvNeXt's stem takes grey slices in one convolution."""
+        foldable = self.family == "ConvNeXt" and cuts_patches(self._stem[0][0]) and self.dtype == torch.float32
+        if slices.shape[1] != 1 or torch.is_grad_enabled() or not foldable:
+            return super().embed_intensities(slices)
+        folded = grey_stem(self._stem[0][0], self.mean, self.std)
+        folded = {f"0.{name}": value for name, value in folded.items()}
+        return _planes_of(torch.func.functional_call(self._stem[0], folded, slices.float()))
 
     def run_block(self, index: int, planes: Tensor, tokens: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Backbone.run_block`. Channel-last planes are what convolutions call the channels_last format."""
-        planes = self._blocks[index](planes.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return planes, planes.new_empty(len(planes), 0, planes.shape[-1])
+        return _planes_of(self.blocks[index](planes.contiguous().permute(0, 3, 1, 2)))
 
     def changes_shape(self, index: int) -> bool:
         """See `Backbone.changes_shape`."""
         return self._changes_shape[index]
 
+    def has_norm(self, layer: Layer) -> bool:
+        """See `Backbone.has_norm`: only ConvNeXt has one, for its last stage."""
+        return self.family == "ConvNeXt" and layer == self.layers[-1]
+
     def norm(self, layer: Layer, planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Backbone.norm`: only ConvNeXt has one, for its last stage."""
-        if self.family != "ConvNeXt" or layer != self.layers[-1]:
+        """See `Backbone.norm`."""
+        if not self.has_norm(layer):
             return planes, tokens
         net = self.net
         # before the pooling (norm_pre) or, as published, after it (head.norm): whichever the model has
@@ -67,12 +80,16 @@ class ConvolutionalBackbone(Backbone):
         maps = planes.reshape(-1, *planes.shape[-3:]).permute(0, 3, 1, 2)
         return norm(maps).permute(0, 2, 3, 1).reshape(planes.shape), tokens
 
-    def _probe_shapes(self) -> list[bool]:
-        """Run a blank image through the network and see which blocks return another shape than they were given."""
-        changes = []
+    def _probe(self) -> list[bool]:
+        """Run a blank image through the network: the memory of each block, and whether it returns another shape."""
+        changes: list[bool] = []
+        self.footprints = []
+        planes = torch.zeros(1, 3, 128, 128, device=self.device, dtype=self.dtype)
+        self.embed_footprint = footprint_of(self.embed, planes)
         with torch.no_grad():
-            planes, tokens = self.embed(torch.zeros(1, 3, 128, 128, device=self.device, dtype=self.dtype))
+            planes, tokens = self.embed(planes)
             for index in range(self.num_blocks):
+                self.footprints.append(footprint_of(partial(self.run_block, index), planes, tokens, None))
                 before = planes.shape
                 planes, tokens = self.run_block(index, planes, tokens, None)
                 changes.append(planes.shape != before)
@@ -84,7 +101,7 @@ class ConvolutionalBackbone(Backbone):
         sampling = compose(Sampling(), _main_path(self._stem, self.family))
         after, ends = 0, {0: (0, sampling)}  # stage -> (blocks run by then, sampling)
         for stage, length in enumerate(stage_lengths, start=1):
-            sampling = compose(sampling, _main_path(self._blocks[after : after + length], self.family))
+            sampling = compose(sampling, _main_path(self.blocks[after : after + length], self.family))
             after += length
             ends[stage] = (after, sampling)
         layers = []
@@ -98,6 +115,12 @@ class ConvolutionalBackbone(Backbone):
                 )
             layers.append(Layer(index, info["module"], after, info["num_chs"], sampling))
         return tuple(layers)
+
+
+def _planes_of(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature maps ``(N, C, R, S)`` as planes, channel last, and no tokens."""
+    planes = features.permute(0, 2, 3, 1)
+    return planes, planes.new_empty(len(planes), 0, planes.shape[-1])
 
 
 def _main_path(blocks: list[Any], family: str) -> Iterator[nn.Module]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featlift.backbones.backbone import Backbone, Layer
+from featlift.backbones.footprint import Footprint, footprint_of
 from featlift.backbones.rope import has_dinov3_rope, rope_3d
 from featlift.backbones.sampling import patches
+from featlift.backbones.stem import cuts_patches, grey_stem
 from featlift.errors import ModelError
 
 
@@ -29,27 +32,57 @@ class TransformerBackbone(Backbone):
             if hasattr(net, head):
                 setattr(net, head, nn.Identity())
         net.attn_pool = None
-        self.num_blocks = len(net.blocks)
+        self.blocks = list(net.blocks)
         self.layers = tuple(
             Layer(i, f"blocks.{i}", i + 1, net.embed_dim, patches(patch[0])) for i in range(self.num_blocks)
         )
         named = [name for name in ("cls", "dist") if getattr(net, f"{name}_token", None) is not None]
         self.token_names = (*named, *(f"reg{i}" for i in range(net.num_prefix_tokens - len(named))))
+        self.rope_is_mixed = getattr(net, "rope_mixed", False)
+        self.eval()
+        width, values = net.embed_dim, 3 * patch[0] ** 2
+        self.embed_footprint = Footprint(3 + 4 * width / values, width / values)  # given, normalised, cast; sequences
+        small = partial(torch.zeros, device=self.device, dtype=self.dtype)
+        planes, tokens = small(1, 8, 8, width), small(1, len(self.token_names), width)
+        alike = footprint_of(lambda planes: self.run_block(0, planes, tokens, self.rope(0, 8, 8)), planes)
+        self.footprints = [alike] * self.num_blocks
 
     def embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """See `Backbone.embed`."""
+        return self._place(self.net.patch_embed(slices), slices)
+
+    def embed_intensities(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Backbone.embed_intensities`: grey slices take one convolution, in float32, where nothing is trained."""
+        patch_embed = self.net.patch_embed
+        if slices.shape[1] != 1 or torch.is_grad_enabled() or not cuts_patches(patch_embed.proj):
+            return super().embed_intensities(slices)
+        folded = grey_stem(patch_embed.proj, self.mean, self.std)
+        folded = {f"proj.{name}": value for name, value in folded.items()}
+        patches = torch.func.functional_call(patch_embed, folded, slices.float())
+        return self._place(patches.to(self.dtype), slices)
+
+    def _place(self, patches: Tensor, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """Give patches of slices their positions and global tokens."""
         net = self.net
-        height, width = (n // self.stride for n in slices.shape[-2:])
-        sequence = net._pos_embed(net.patch_embed(slices))
+        sequence = net._pos_embed(patches)
         sequence = net.norm_pre(sequence[0] if isinstance(sequence, tuple) else sequence)
-        return self._split(sequence, height, width)
+        return self._split(sequence, *(n // self.stride for n in slices.shape[-2:]))
 
     def run_block(self, index: int, planes: Tensor, tokens: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Backbone.run_block`."""
-        block = self.net.blocks[index]
-        sequence = torch.cat([tokens, planes.flatten(1, 2)], dim=1)
+        block = self.blocks[index]
+        count, rows, columns, channels = planes.shape
+        # planes are strided views of the volume: this copy, and the one back, are all the moving there is
+        sequence = planes.new_empty(count, tokens.shape[1] + rows * columns, channels)
+        self._split(sequence, rows, columns)[0].copy_(planes)
+        self._split(sequence, rows, columns)[1].copy_(tokens)
         sequence = block(sequence) if rope is None else block(sequence, rope=rope)
-        return self._split(sequence, *planes.shape[1:3])
+        return self._split(sequence, rows, columns)
+
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """See `Backbone.compile_blocks`. One graph serves every block, and a second one single planes."""
+        for block in self.blocks:
+            block.compile(backend=backend, dynamic=True)
 
     def rope(self, index: int, rows: int, columns: int) -> Tensor | None:
         """See `Backbone.rope`."""
@@ -57,7 +90,7 @@ class TransformerBackbone(Backbone):
         if rope is None:
             return None
         embedding: Tensor = rope.get_embed(shape=(rows, columns))
-        return embedding[index] if getattr(self.net, "rope_mixed", False) else embedding
+        return embedding[index] if self.rope_is_mixed else embedding
 
     def rope_3d(self, depth: int, height: int, width: int) -> Tensor:
         """See `Backbone.rope_3d`."""

@@ -54,6 +54,21 @@ def extract(
         str, typer.Option("--layers", help="Layers, as in 3,6,-1 or stride16.", rich_help_panel=_LIFTING)
     ] = "-1",
     norm: Annotated[bool, typer.Option(help="Apply the backbone's final norm.", rich_help_panel=_LIFTING)] = True,
+    depth_window: Annotated[
+        int | None, typer.Option(help="Run the depth in windows of N slices, blended.", rich_help_panel=_LIFTING)
+    ] = None,
+    depth_overlap: Annotated[
+        int | None, typer.Option(help="Slices that windows share. Default: a quarter.", rich_help_panel=_LIFTING)
+    ] = None,
+    memory: Annotated[
+        str, typer.Option(help="For the planes at work: auto, or a size such as 2GB.", rich_help_panel=_LIFTING)
+    ] = "auto",
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep features in host memory.", rich_help_panel=_LIFTING)
+    ] = False,
+    compile_blocks: Annotated[
+        bool, typer.Option("--compile", help="Compile transformer blocks: for long runs.", rich_help_panel=_LIFTING)
+    ] = False,
     glob: Annotated[
         list[str] | None,
         typer.Option(help="Only paths that match, as '*_T1.nii.gz'; repeatable.", rich_help_panel=_INPUTS),
@@ -167,6 +182,11 @@ def extract(
         "token_pooling": token_pooling,
         "layers": layers(layer),
         "norm": norm,
+        "depth_window": depth_window,
+        "depth_overlap": depth_overlap,
+        "memory": memory,
+        "offload": offload,
+        "compile": compile_blocks,
     }
     try:
         with remembered_interrupts() as check_interrupt:

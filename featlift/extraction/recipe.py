@@ -30,6 +30,8 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation) -> Recipe:
         "token_pooling": lifted.token_pooling if planewise and backbone.token_names else None,
         "layers": [layer.index for layer in lifted.layers],
         "norm": lifted.norm,
+        "depth_window": lifted.depth_window,
+        "depth_overlap": lifted.depth_overlap if lifted.depth_window is not None else None,
         "precision": precision,
         **preparation.as_recipe(),
         "dtype": "float16",

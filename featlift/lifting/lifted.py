@@ -7,20 +7,28 @@ the number of planes in the current orientation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from featlift.backbones.backbone import Backbone, Layer
 from featlift.errors import LiftingError
+from featlift.lifting.attention import best_attention
+from featlift.lifting.batches import PlaneBatches
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.planes import Cycle, Plane, from_planes, to_planes
-from featlift.lifting.runs import Assembly, Run, batches, plan_runs, planes_at_a_time
+from featlift.lifting.runs import Run, plan_runs
 from featlift.lifting.tokens import TokenPooling, pool_adaptive, pool_mean
+from featlift.lifting.windows import blend, depth_windows
 
 Mode = Literal["2d", "3d", "pcm", "pcg"]
+
+#: Rotary embedding of a plane for a block: one evaluation a pass for planes of one shape.
+Rope = Callable[[Plane, int, int, int], Tensor | None]
 
 
 class LiftedBackbone(nn.Module):
@@ -29,8 +37,10 @@ class LiftedBackbone(nn.Module):
     Attributes:
         backbone: the 2D network; its weights are used as they are.
         mode: ``pcg``, ``pcm`` (PlaneCycle), ``2d`` (slice by slice) or ``3d`` (flattened).
-        cycle: planes that the blocks take in turn; ``("HW",)`` in mode 2d.
+        cycle: planes that the blocks take in turn; ``("HW",)`` in mode 2d, the whole volume in mode 3d.
         layers: layers that are returned, shallow to deep.
+        depth_window: slices that hear of each other; None for all.
+        depth_overlap: slices that neighbouring windows share at least.
     """
 
     def __init__(
@@ -42,7 +52,9 @@ class LiftedBackbone(nn.Module):
         layers: tuple[Layer, ...],
         normalise: bool,
         norm: bool,
-        plane_batch: int | None,
+        depth_window: int | None,
+        depth_overlap: int,
+        batches: PlaneBatches,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -52,7 +64,9 @@ class LiftedBackbone(nn.Module):
         self.layers = layers
         self.normalise = normalise
         self.norm = norm
-        self.plane_batch = plane_batch
+        self.depth_window = depth_window
+        self.depth_overlap = depth_overlap
+        self._batches = batches
         self._runs = plan_runs(backbone, cycle, layers, self._tokens_stay)
 
     @property
@@ -69,106 +83,115 @@ class LiftedBackbone(nn.Module):
 
         Raises:
             LiftingError: another shape.
+            LiftingMemoryError: a single plane does not fit in memory.
         """
         self._check(volume)
+        windows = depth_windows(volume.shape[2], self.depth_window, self.depth_overlap)
         with torch.set_grad_enabled(self._tracks_gradients(volume)):
-            return self._flattened(volume) if self.mode == "3d" else self._planewise(volume)
+            if len(windows) == 1:
+                return self._lift(volume)
+            parts = (self._lift(volume[:, :, window]) for window in windows)
+            return blend(parts, windows, self.depth_overlap)
 
-    def _planewise(self, volume: Tensor) -> Features:
+    def _lift(self, volume: Tensor) -> Features:
         """Algorithm 1: run by run, bring the global tokens to the planes, run the blocks there, and come back."""
         features: dict[int, LayerFeatures] = {}
         leading, *runs = self._runs
         depth = volume.shape[2]
-        x, g = self._embed(volume, leading.blocks)
-        self._read(features, leading.blocks.stop, x, g, depth)
+        rope = cache(partial(self._rope, depth))
+        x, g = self._embed(volume, leading, rope)
+        self._read(features, leading.blocks.stop, x, g)
         for run in runs:
             planes = to_planes(x, run.plane)
             g = self._pool(g, planes.shape[1])
-            x, g = self._advance(run, planes, g)
-            if self.token_pooling == "depth":
+            planes, g = self._advance(run, planes, g, rope)
+            x = from_planes(planes, run.plane, depth)
+            if self.token_pooling == "depth" and run.plane != "DHW":
                 g = pool_adaptive(g, depth)
-            self._read(features, run.blocks.stop, x, g, depth)
+            self._read(features, run.blocks.stop, x, g)
         return Features(features)
 
-    def _flattened(self, volume: Tensor) -> Features:
-        """Every patch token of the volume in one sequence, with one set of global tokens (the paper's 3D baseline)."""
-        features: dict[int, LayerFeatures] = {}
-        x, g = self._embed(volume, range(0))
-        depth, height, width = x.shape[1:4]
-        rope = self.backbone.rope_3d(depth, height, width)
-        planes, tokens = x.flatten(1, 2), g[:, 0]
-        for block in range(self.layers[-1].after):
-            planes, tokens = self.backbone.run_block(block, planes, tokens, rope)
-            self._read(features, block + 1, planes.unflatten(1, (depth, height)), tokens[:, None], 1)
-        return Features(features)
+    def _embed(self, volume: Tensor, leading: Run, rope: Rope) -> tuple[Tensor, Tensor]:
+        """Embed a volume slice by slice and run the leading blocks on the slices while they are at hand."""
+        through_blocks = self._blocks(leading, rope)
 
-    def _embed(self, volume: Tensor, blocks: range) -> tuple[Tensor, Tensor]:
-        """Embed a volume slice by slice and run `blocks` on the slices while they are at hand."""
+        def embed(slices: Tensor) -> tuple[Tensor, Tensor]:
+            if self.normalise:
+                return through_blocks(*self.backbone.embed_intensities(slices))
+            return through_blocks(*self.backbone.embed(slices.expand(-1, 3, -1, -1).to(self.backbone.dtype)))
+
         slices = rearrange(volume, "b c d h w -> b d c h w")
+        held = self._held(leading, 3 * slices[0, 0, 0].numel(), embeds=True)
+        return self._batches.run(embed, (slices,), held, self.backbone.device)
 
-        def planes_and_tokens(batch: slice, plane: slice) -> tuple[Tensor, Tensor]:
-            images = slices[batch, plane].flatten(0, 1)
-            images = self.backbone.normalise(images) if self.normalise else images.expand(-1, 3, -1, -1)
-            return self.backbone.embed(images.to(self.backbone.dtype))
-
-        batch, depth, _, *image = slices.shape
-        return self._run(Run("HW", blocks), (batch, depth, *image), planes_and_tokens, None)
-
-    def _advance(self, run: Run, planes: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """Run blocks on planes ``(B, P, R, S, C)`` with their tokens ``(B, P, g, C)``; return the volume and tokens.
+    def _advance(self, run: Run, planes: Tensor, g: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+        """Run blocks on planes ``(B, P, R, S, C)`` with their tokens ``(B, P, g, C)``.
 
         Without gradients, blocks that keep the shape write each batch of planes back where it came from.
         """
-
-        def planes_and_tokens(batch: slice, plane: slice) -> tuple[Tensor, Tensor]:
-            return planes[batch, plane].flatten(0, 1), g[batch, plane].flatten(0, 1)
-
         in_place = not torch.is_grad_enabled() and not any(map(self.backbone.changes_shape, run.blocks))
-        x, g = self._run(run, planes.shape, planes_and_tokens, planes if in_place else None)
-        return from_planes(x, run.plane), g
+        held = self._held(run, planes[0, 0].numel())
+        target = planes if in_place else None
+        return self._batches.run(self._blocks(run, rope), (planes, g), held, self.backbone.device, target)
 
-    def _run(
-        self,
-        run: Run,
-        shape: tuple[int, ...],
-        planes_and_tokens: Callable[[slice, slice], tuple[Tensor, Tensor]],
-        target: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Take planes and tokens a batch at a time, run the blocks on them, and put the results together."""
-        volumes, count, *plane_shape = shape
-        size = self.plane_batch or planes_at_a_time(self.backbone.device, tuple(plane_shape))
+    def _blocks(self, run: Run, rope: Rope) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The blocks of a run in turn, for any batch of its planes; with gradients, each keeps its input only."""
+        run_block = self.backbone.run_block
         if torch.is_grad_enabled():
-            size = volumes * count  # everything is kept for the gradients anyway
-        x, g = Assembly((volumes, count), target), Assembly((volumes, count))
-        rope: dict[int, Tensor | None] = {}
-        for batch, plane in batches(volumes, count, size):
-            planes, tokens = planes_and_tokens(batch, plane)
+            run_block = partial(checkpoint, run_block, use_reentrant=False)
+
+        def blocks(planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
             for block in run.blocks:
-                if block not in rope:
-                    rope[block] = self.backbone.rope(block, *planes.shape[1:3])
-                planes, tokens = self.backbone.run_block(block, planes, tokens, rope[block])
-            x.put(batch, plane, planes)
-            g.put(batch, plane, tokens)
-        return x.whole(), g.whole()
+                _, rows, columns, _ = planes.shape
+                positions = rope(run.plane, block if self.backbone.rope_is_mixed else 0, rows, columns)
+                with best_attention(planes.device, planes.dtype, rows * columns):
+                    planes, tokens = run_block(block, planes, tokens, positions)
+            return planes, tokens
+
+        return blocks
+
+    def _rope(self, depth: int, plane: Plane, block: int, rows: int, columns: int) -> Tensor | None:
+        """Rotary embedding of a plane's patch tokens."""
+        if plane == "DHW":
+            return self.backbone.rope_3d(depth, rows // depth, columns)
+        return self.backbone.rope(block, rows, columns)
+
+    def _held(self, run: Run, values: float, embeds: bool = False) -> float:
+        """Bytes that one plane of so many values holds at most on its way through a run."""
+        held = 0.0
+        if embeds:
+            stem = self.backbone.embed_footprint
+            held = values * stem.peak * torch.float32.itemsize  # the type of intensities
+            values *= stem.result
+        for step in (self.backbone.footprints[block] for block in run.blocks):
+            held = max(held, values * step.peak * self.backbone.dtype.itemsize)
+            values *= step.result
+        return 2 * held if torch.is_grad_enabled() else held  # on the way back all steps of a block are there at once
 
     def _pool(self, g: Tensor, planes: int) -> Tensor:
         """Bring the global tokens to the planes of the next block."""
         return pool_mean(g, planes) if self.mode == "pcm" else pool_adaptive(g, planes)
 
-    def _read(self, features: dict[int, LayerFeatures], after: int, x: Tensor, g: Tensor, depth: int) -> None:
-        """Keep the features of the layer that is read here, if it was asked for."""
+    def _read(self, features: dict[int, LayerFeatures], after: int, x: Tensor, g: Tensor) -> None:
+        """Keep the features of the layer that is read here, if one was asked for."""
+        planes = to_planes(x, "DHW" if self.mode == "3d" else "HW")
         for layer in self.layers:
             if layer.after != after:
                 continue
-            tokens = pool_adaptive(g, depth)
-            dense, tokens = self.backbone.norm(layer, x, tokens) if self.norm else (x, tokens)
-            if dense is x and layer is not self.layers[-1]:
-                dense = x.clone()  # the next blocks write to x
-            features[layer.index] = LayerFeatures(rearrange(dense, "b d h w c -> b c d h w"), tokens)
+            tokens = pool_adaptive(g, planes.shape[1])
+            # the next blocks write to x; after the last layer the norm does
+            x_is_free = layer is self.layers[-1] and not torch.is_grad_enabled()
+            if self.norm and self.backbone.has_norm(layer):
+                step, held = partial(self.backbone.norm, layer), 2.0 * planes[0, 0].nbytes
+                target = planes if x_is_free else None
+                dense, tokens = self._batches.run(step, (planes, tokens), held, self.backbone.device, target)
+            else:
+                dense = planes if x_is_free else planes.clone()
+            features[layer.index] = LayerFeatures(rearrange(dense.view(x.shape), "b d h w c -> b c d h w"), tokens)
 
     def _tokens_stay(self, plane: Plane) -> bool:
         """Whether two blocks in a row on `plane` leave each plane's global tokens to itself."""
-        if not self.backbone.token_names or self.mode == "2d":
+        if not self.backbone.token_names or self.mode in ("2d", "3d"):
             return True
         return self.mode == "pcg" and (plane == "HW" or self.token_pooling == "direct")
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from einops import rearrange
 from torch import Tensor
 
 from featlift.errors import LiftingError
 
-Plane = Literal["HW", "DW", "DH"]
+#: The three planes of the paper, and the whole volume as one plane of D*H rows: its flattened 3D baseline.
+Plane = Literal["HW", "DW", "DH", "DHW"]
 Cycle = tuple[Plane, ...]
 
 #: The paper's order: half of the blocks stay in the plane the network was trained in.
@@ -21,6 +22,7 @@ _PLANES = {
     "HW": ("b d h w c", "b d h w c"),
     "DW": ("b d h w c", "b h d w c"),
     "DH": ("b d h w c", "b w d h c"),
+    "DHW": ("b d h w c", "b 1 (d h) w c"),
 }
 
 
@@ -30,10 +32,10 @@ def to_planes(x: Tensor, plane: Plane) -> Tensor:
     return rearrange(x, f"{volume} -> {planes}")
 
 
-def from_planes(x: Tensor, plane: Plane) -> Tensor:
-    """View planes ``(B, P, R, S, C)`` as the volume ``(B, D, H, W, C)`` again."""
+def from_planes(x: Tensor, plane: Plane, depth: int) -> Tensor:
+    """View planes ``(B, P, R, S, C)`` as the volume ``(B, D, H, W, C)`` of that depth again."""
     volume, planes = _PLANES[plane]
-    return rearrange(x, f"{planes} -> {volume}")
+    return rearrange(x, f"{planes} -> {volume}", d=depth)
 
 
 def parse_cycle(cycle: str | Sequence[str]) -> Cycle:
@@ -43,7 +45,7 @@ def parse_cycle(cycle: str | Sequence[str]) -> Cycle:
         LiftingError: a name that is no plane, or no plane at all.
     """
     names = [name.strip().upper() for name in (cycle.split(",") if isinstance(cycle, str) else cycle)]
-    unknown = [name for name in names if name not in get_args(Plane)]
+    unknown = [name for name in names if name not in ("HW", "DW", "DH")]
     if unknown or not names:
         raise LiftingError(
             f"cycle {','.join(names)!r}: {unknown[0] if unknown else 'nothing'!r} is no plane, "

@@ -1,13 +1,9 @@
-"""The order of work: which blocks run together on which planes, and how many planes at a time."""
+"""The order of work: which blocks run together, and on which planes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 from featlift.backbones.backbone import Backbone, Layer
 from featlift.lifting.planes import Cycle, Plane
@@ -52,54 +48,3 @@ def plan_runs(
         else:
             runs.append(Run(plane, range(block, block + 1)))
     return runs
-
-
-def batches(volumes: int, planes: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Cut B volumes of P planes into batches of at most `size` planes: whole volumes, or some planes of one."""
-    step = max(1, size // planes)
-    for b in range(0, volumes, step):
-        for p in range(0, planes, min(size, planes)):
-            yield slice(b, b + step), slice(p, p + min(size, planes))
-
-
-#: Values of the feature volume that run together. On a CPU small batches stay in the caches (measured best at about
-#: 2048 tokens of a ViT-S); an accelerator wants to be filled.
-_CPU_VALUES = 2048 * 384
-_ACCELERATOR_VALUES = 65536 * 768
-
-
-def planes_at_a_time(device: torch.device, plane_shape: tuple[int, ...]) -> int:
-    """How many planes of this shape make a batch on this device."""
-    values = _CPU_VALUES if device.type == "cpu" else _ACCELERATOR_VALUES
-    return max(1, values // math.prod(plane_shape))
-
-
-class Assembly:
-    """Results of batches put together again: in place, into new memory, or, with gradients, by joining.
-
-    Args:
-        lead: (B, P), the number of volumes and of planes.
-        target: ``(B, P, ...)`` to write into, or None.
-    """
-
-    def __init__(self, lead: tuple[int, ...], target: Tensor | None = None) -> None:
-        self._lead = lead
-        self._target = target
-        self._parts: list[Tensor] = []
-
-    def put(self, batch: slice, plane: slice, values: Tensor) -> None:
-        """Take the results ``(N, ...)`` for planes ``[batch, plane]``; batches come in order."""
-        if torch.is_grad_enabled():
-            self._parts.append(values)
-            return
-        if self._target is None:
-            self._target = values.new_empty(*self._lead, *values.shape[1:])
-        place = self._target[batch, plane]
-        place.copy_(values.view(place.shape))
-
-    def whole(self) -> Tensor:
-        """Everything, ``(B, P, ...)``."""
-        if self._target is not None:
-            return self._target
-        parts = torch.cat(self._parts)
-        return parts.view(*self._lead, *parts.shape[1:])

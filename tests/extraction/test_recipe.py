@@ -25,6 +25,8 @@ CHANGES = {
     "token_pooling": {"token_pooling": "direct"},
     "layers": {"layers": (0, 1)},
     "norm": {"norm": False},
+    "depth_window": {"depth_window": 64},
+    "depth_overlap": {"depth_window": 64, "depth_overlap": 8},
     "precision": {"dtype": torch.bfloat16},
     "orient": {"prepare": {"orient": "native"}},
     "intensity": {"prepare": {"intensity": "minmax"}},
@@ -41,7 +43,8 @@ def test_what_changes_a_feature_changes_its_field(field):
 
 
 def test_what_does_not_change_a_feature_is_not_in_it():
-    assert recipe() == recipe(plane_batch=1)
+    assert recipe() == recipe(plane_batch=1) == recipe(memory="1GB", offload=True)
+    assert recipe()["depth_window"] is recipe()["depth_overlap"] is None
     assert recipe(layers=(-1,)) == recipe(layers=(1,))
     assert recipe(cycle="HW,DW,DH,HW") == recipe()
     assert recipe(mode="2d")["cycle"] is None

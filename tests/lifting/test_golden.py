@@ -83,6 +83,17 @@ def test_bfloat16_keeps_the_direction_of_every_patch_token(golden, shape):
     assert cosine.min() >= 0.999
 
 
+@pytest.mark.parametrize(("dtype", "lowest"), [(torch.bfloat16, 0.9999), (torch.float16, 0.99999)])
+def test_half_precision_through_twelve_blocks(dtype, lowest):
+    """A ViT-S whose LayerScale lets every block add its error to the next."""
+    exact, rounded = (load_backbone("vits16", "random:0", init_values=0.5) for _ in range(2))
+    volume = torch.rand(1, 1, 6, 48, 64)
+    want, got = lift(exact)(volume), lift(rounded.to(dtype))(volume)
+    assert got.dense.dtype == dtype
+    assert torch.cosine_similarity(got.dense.float(), want.dense, dim=1).min() >= lowest
+    assert torch.cosine_similarity(got.tokens.float(), want.tokens, dim=-1).min() >= lowest
+
+
 def test_the_routes_differ_where_pooling_does_not_compose(golden):
     """Guards the golden data itself: a test that compared one route with itself would pass here."""
     difference = np.abs(golden["nondiv/PCg/cls"] - golden["nondiv/PCg_direct/cls"]).max()

@@ -50,6 +50,7 @@ def test_cycle_in_words(golden_backbone):
         ({"layers": ("stride8",)}, "stride16"),
         ({"layers": ("last",)}, "layers 0 to 5"),
         ({"layers": ()}, "at least one"),
+        ({"plane_batch": 0}, "at least 1"),
     ],
 )
 def test_refuses(golden_backbone, how, says):

@@ -139,7 +139,7 @@ def test_planes_are_views_and_come_back():
         planes = to_planes(x, plane)
         assert planes.shape == shape
         assert planes.data_ptr() == x.data_ptr()
-        assert torch.equal(from_planes(planes, plane), x)
+        assert torch.equal(from_planes(planes, plane, depth=3), x)
     d, h, w = 1, 2, 3
     assert torch.equal(to_planes(x, "DW")[0, h, d, w], x[0, d, h, w])
     assert torch.equal(to_planes(x, "DH")[0, w, d, h], x[0, d, h, w])

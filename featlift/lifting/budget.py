@@ -1,0 +1,95 @@
+"""How much memory is free, here and now, and how much of it a user allows."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from featlift.errors import OptionError
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+#: The words of those that have no error of their own for it: MPS, hosts, cuBLAS.
+_OUT_OF_MEMORY = "out of memory|not enough memory|can't allocate memory|ALLOC_FAILED"
+
+
+def parse_size(text: int | str) -> int | None:
+    """Read bytes, ``"500MiB"`` or ``"8GB"``; ``"auto"`` is None.
+
+    Raises:
+        OptionError: no size, or none above zero.
+    """
+    if text == "auto":
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]?)B?|([KMGT])IB)", str(text).strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise OptionError(f"memory {text!r}: give auto or a size such as 500MiB or 8GB")
+    return int(float(found[1]) * (_BINARY_UNITS[found[3]] if found[3] else _UNITS[found[2]]))
+
+
+def free_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
+    """Bytes that can still be taken on a device; None where nothing tells.
+
+    On CUDA what the driver has free and what torch keeps for itself; elsewhere what the machine, the control groups
+    (versions 1 and 2) and Slurm's limit for this node leave, whichever is least.
+
+    Args:
+        device: where.
+        root: what ``/proc`` and ``/sys`` lie under.
+    """
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + kept)
+    return min(_host_limits(root), default=None)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of a device or of the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and re.search(_OUT_OF_MEMORY, str(error)) is not None
+
+
+def _host_limits(root: Path) -> Iterator[int]:
+    """What each of those who limit a process would still give it."""
+    if (available := _field(root / "proc/meminfo", "MemAvailable:")) is not None:
+        yield available * 1024
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            yield from _group_limits(root / "sys/fs/cgroup" / controllers, path, version=1 if controllers else 2)
+    megabytes = os.environ.get("SLURM_MEM_PER_NODE", "")
+    if megabytes.isdecimal() and int(megabytes) and (resident := _field(root / "proc/self/status", "VmRSS:")):
+        yield int(megabytes) * 2**20 - resident * 1024
+
+
+def _group_limits(mount: Path, path: str, version: int) -> Iterator[int]:
+    """What a control group and every one around it leave; inside a container the own group is the mount itself."""
+    limit, usage, reclaimable = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }[version]
+    inner = mount / path.strip("/")
+    for group in (inner, *inner.parents):
+        if (most := _text(group / limit).strip()).isdecimal() and (used := _text(group / usage).strip()).isdecimal():
+            yield int(most) - int(used) + (_field(group / "memory.stat", reclaimable) or 0)
+        if group == mount:
+            return
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:  # another system, or another version of control groups
+        return ""
+
+
+def _field(file: Path, name: str) -> int | None:
+    """The number behind `name` in a file of lines such as ``MemAvailable:   1234 kB``."""
+    words = (line.split() for line in _text(file).splitlines())
+    return next((int(word[1]) for word in words if word[:1] == [name]), None)

@@ -180,6 +180,9 @@ def test_a_manifest_names_cases_channels_and_labels(featlift, tmp_path, options)
     assert "nothing to do" in done.stdout
     assert read_index(store.path)["grade"].to_pylist() == [7, 7]
     assert store.path.joinpath("volumes/p1/zarr.json").stat().st_mtime_ns == before
+    write_manifest(tmp_path / "cohort.csv", [{**row, "t1": row["t2"], "t2": row["t1"]} for row in rows])
+    done = featlift(*command, "--intensity", "minmax;window:-500,500;percentile:1,99")
+    assert "2 in the store are made again" in done.stderr  # channels that changed places
     write_manifest(tmp_path / "cohort.csv", [{**row, "modality": "MR"} for row in rows])
     done = featlift(*command, "--intensity", "minmax;window:-500,500;percentile:1,99")
     assert done.returncode == 2

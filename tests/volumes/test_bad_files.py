@@ -18,8 +18,11 @@ import pytest
 import SimpleITK as sitk
 
 from featlift.errors import FeatliftError, InputError, VolumeError
-from featlift.volumes import read
-from tests.volumes.files import FORMATS, noise, save
+from featlift.volumes import Preparation, prepare, read
+from tests.volumes.files import ARRAYS, DETACHED, FORMATS, noise, save
+
+EVERY = [*FORMATS, *DETACHED, *ARRAYS]
+ONE_FILE = [name for name in [*FORMATS, *ARRAYS] if not name.endswith((".hdr", ".zarr"))]
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +69,11 @@ def with_field(content: bytes, name: str, value: str) -> bytes:
     return "\n".join(lines).encode() + content[payload_start(content) :]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [name for name in ONE_FILE if "tif" not in name])  # those are in test_tiff.py
 @pytest.mark.parametrize("tenths", range(10))
-def test_truncated(tmp_path, good, name, tenths):
-    content = good[name]
+def test_truncated(tmp_path, name, tenths):
+    path = save(tmp_path / name, noise())
+    content = path.read_bytes()
     refused(write(tmp_path, name, content[: len(content) * tenths // 10]), "")
 
 
@@ -106,11 +110,11 @@ def test_damage_behind_the_voxels_is_noticed_too(tmp_path, good):
         ("a.nii.gz", b"not a scan\n" * 99, "not gzipped"),
         ("a.nii.gz", gzip.compress(b"not a scan\n" * 99), "not a NIfTI file"),
         ("a.nrrd", b"not a scan\n" * 99, "not a NRRD file"),
-        ("a.mha", b"not a scan\n" * 99, "not a MHA file"),
+        ("a.mha", b"not a scan\n" * 99, "not a MetaImage"),
         ("a.nrrd", b"NRRD0004\n" + b"type: short\n" * 99_999, "header does not end"),
         ("a.nrrd", b"NRRD0004\n\n", "no field 'sizes'"),
-        ("a.dcm", b"DICM", "not one of the formats"),
         ("a", b"", "not one of the formats"),
+        ("a.txt", b"not a scan", "not one of the formats"),
     ],
 )
 def test_not_a_scan(tmp_path, name, content, trouble):
@@ -121,13 +125,14 @@ def test_the_name_is_of_another_format(tmp_path, good):
     refused(write(tmp_path, "a.nii.gz", good["1.nii"]), "not gzipped")
     refused(write(tmp_path, "a.nii", good["raw.nrrd"]), "not a NIfTI file")
     refused(write(tmp_path, "a.nrrd", good["raw.mha"]), "not a NRRD file")
-    refused(write(tmp_path, "a.mha", good["1.nii"]), "not a MHA file")
+    refused(write(tmp_path, "a.mha", good["1.nii"]), "not a MetaImage")
 
 
 def test_half_of_a_pair(tmp_path, good):
     refused(write(tmp_path, "1.nii", replaced(good["1.nii"], 344, "4s", b"ni1\0")), "one piece")
-    refused(write(tmp_path, "a.mha", with_field(good["raw.mha"], "ElementDataFile ", "a.raw")), "data inside")
-    refused(write(tmp_path, "a.nrrd", with_field(good["raw.nrrd"], "kinds", "\ndata file: a.raw")), "another file")
+    for name, field, value in [("a.mha", "ElementDataFile ", "a.raw"), ("a.nrrd", "kinds", "\ndata file: a.raw")]:
+        content = with_field(good[f"raw{name[1:]}"], field, value)
+        refused(write(tmp_path, name, content), "voxels are in 'a.raw', and there is no such file beside it")
 
 
 SHAPES = {  # in NIfTI's order, the fastest axis first
@@ -135,7 +140,8 @@ SHAPES = {  # in NIfTI's order, the fastest axis first
     (0, 5, 6): "without voxels",
     (20, 30): "single image",
     (20, 30, 1): "single image",
-    (4, 5, 6, 7): "4 dimensions",
+    (4, 5, 6, 7): "7 frames: choose with --frame N",
+    (2, 3, 4, 5, 6): "5 dimensions (6 x 5 x 4 x 3 x 2): split it into 3D volumes",
     (30_000, 30_000, 30_000): "27,000,000,000,000 voxels",
     (1000, 1000, 1000): "truncated",  # few enough, but more than the file can hold
 }
@@ -190,12 +196,21 @@ def little_memory(path: Path, trouble: str) -> None:
         tracemalloc.stop()
 
 
-def test_max_voxels(tmp_path):
-    for name in FORMATS:
-        path = save(tmp_path / name, noise())
-        assert read(path, max_voxels=noise().size).array.size == noise().size
-        with pytest.raises(VolumeError, match="1,001 voxels, more than the 1,000 allowed"):
-            read(path, max_voxels=1000)
+@pytest.mark.parametrize("name", EVERY)
+def test_max_voxels(tmp_path, name):
+    path = save(tmp_path / name, noise())
+    assert read(path, max_voxels=noise().size).array.size == noise().size
+    with pytest.raises(VolumeError, match="1,001 voxels, more than the 1,000 allowed"):
+        read(path, max_voxels=1000)
+
+
+@pytest.mark.parametrize("name", ["1.nii.gz", "c.npy", "zipped.npz", "raw.h5", "raw.tif", "3.zarr"])
+def test_of_several_frames_all_count(tmp_path, name):
+    """They are decoded together."""
+    path = save(tmp_path / name, np.stack([noise(), noise()]))
+    assert read(path, frame=1, max_voxels=2002).array.size == 1001
+    with pytest.raises(VolumeError, match="2,002 voxels, more than the 2,001 allowed"):
+        read(path, frame=1, max_voxels=2001)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
@@ -234,14 +249,14 @@ def test_an_affine_that_cannot_be_inverted(tmp_path, good, value):
 @pytest.mark.parametrize(
     ("name", "field", "value", "trouble"),
     [
-        ("raw.mha", "DimSize ", "two 3 4", "damaged MHA header"),
+        ("raw.mha", "DimSize ", "two 3 4", "damaged MetaImage header"),
         ("raw.mha", "DimSize ", "", "no field 'DimSize'"),
         ("raw.mha", "DimSize ", "7 11", "single image"),
         ("raw.mha", "ElementType ", "", "no field 'ElementType'"),
         ("raw.mha", "ElementType ", "MET_STRING", "MET_STRING"),
-        ("raw.mha", "TransformMatrix ", "1 0 0 1", "damaged MHA header"),
-        ("raw.mha", "Offset ", "1 2", "damaged MHA header"),
-        ("raw.mha", "ElementSpacing ", "one 1 1", "damaged MHA header"),
+        ("raw.mha", "TransformMatrix ", "1 0 0 1", "damaged MetaImage header"),
+        ("raw.mha", "Offset ", "1 2", "damaged MetaImage header"),
+        ("raw.mha", "ElementSpacing ", "one 1 1", "damaged MetaImage header"),
         ("raw.mha", "BinaryData ", "False", "text"),
         ("zlib.mha", "CompressedData ", "False", "truncated"),
         ("raw.mha", "CompressedData ", "True", "damaged compressed data"),
@@ -292,14 +307,27 @@ def test_missing(tmp_path):
 def test_no_file(tmp_path):
     (tmp_path / "folder.nii").mkdir()
     refused(tmp_path / "folder.nii", "not a file")
-    (tmp_path / "endless.nii").symlink_to("/dev/zero")
-    refused(tmp_path / "endless.nii", "not a file")
+    (tmp_path / "loop.nii").symlink_to(tmp_path / "loop.nii")
+    refused(tmp_path / "loop.nii", "cannot be read (Too many levels of symbolic links)")
     with pytest.raises(VolumeError, match="cannot be read"):
         read(tmp_path / ("x" * 300 + ".nii"))
 
 
+@pytest.mark.parametrize("suffix", sorted({name[name.index(".") :] for name in EVERY} - {".zarr"}))
+def test_what_is_not_a_file_is_not_opened(tmp_path, suffix):
+    """It may have no end, or wait for one who writes."""
+    (tmp_path / f"endless{suffix}").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"folder{suffix}").mkdir()
+    for name in ("endless", "pipe", "folder"):
+        refused(tmp_path / f"{name}{suffix}", "not a file: give the scans of a folder one by one")
+        for path in (tmp_path / f"{name}{suffix}", f"{tmp_path / name}{suffix}::key"):
+            with pytest.raises(VolumeError, match="not a file"):
+                read(path, frame=0)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", EVERY)
 def test_permission_denied(tmp_path, name):
     path = save(tmp_path / name, noise())
     path.chmod(0)
@@ -320,13 +348,26 @@ def test_bad_files_print_nothing(tmp_path, good):
         "i.nii": replaced(good["1.nii"], 76, "<4f", 0.5, -1, 1, 1),
         "j.nii": replaced(good["1.nii"], 252, "<h", 999),
         "k.nii": replaced(good["1.nii"], 344, "4s", b"n+9\0"),
+        "l.tif": b"II*\0" + bytes(99),
+        "m.h5": b"\x89HDF\r\n\x1a\n" + bytes(99),
+        "n.npz": b"PK\x03\x04" + bytes(99),
+        "o.hdr": b"\x5c\x01\0\0" + bytes(344),
+        "o.img": bytes(99),
+        "p.npy": b"\x93NUMPY\x01\0",
     }
     for name, content in bad.items():
         write(tmp_path, name, content)
+    for name in ("raw.tif", "zlib.tiff", "gzip.hdf5", "analyze.hdr"):
+        path = save(tmp_path / name, noise())
+        bad[name] = path.read_bytes()
+        write(tmp_path, name, bad[name][: len(bad[name]) * 2 // 3])
+    (save(tmp_path / "3.zarr", noise()) / "c/0/0/0").write_bytes(b"damaged")
+    (save(tmp_path / "2.zarr", noise()) / "stray.txt").write_bytes(b"no part of it")
+    bad |= {"3.zarr": b"", "2.zarr": b""}
     code = """if True:
         import sys
         from featlift.errors import FeatliftError
-        from featlift.volumes import read
+        from featlift.volumes import Preparation, prepare, read
         for path in sys.argv[1:]:
             try:
                 read(path)
@@ -336,6 +377,34 @@ def test_bad_files_print_nothing(tmp_path, good):
     command = [sys.executable, "-c", code, *[str(tmp_path / name) for name in bad]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "trouble"),
+    [
+        (7, "every voxel is 7: there is nothing to see"),
+        (np.nan, "1,001 voxels are NaN or infinite: give --nan-to VALUE"),
+    ],
+)
+@pytest.mark.parametrize("name", ["1.nii.gz", "raw.mha", "c.npy", "gzip.hdf5", "raw.tif", "3.zarr"])
+def test_a_file_of_one_value(tmp_path, name, value, trouble):
+    """It is read, and refused when it is prepared: with `nan_to` it may be good."""
+    volume = read(save(tmp_path / name, np.full(noise().shape, value, "float32")))
+    with pytest.raises(VolumeError, match=trouble):
+        prepare(volume)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["1.nii.gz", "gzip.nrrd", "raw.mha", "c.npy", "gzip.hdf5", "raw.tif", "3.zarr"])
+def test_a_few_voxels_that_are_no_numbers(tmp_path, name, bad):
+    array = noise(dtype="float32")
+    array[2, 3, 4:6] = bad
+    volume = read(save(tmp_path / name, array))
+    np.testing.assert_array_equal(volume.array, array)
+    with pytest.raises(VolumeError, match="2 voxels are NaN or infinite"):
+        prepare(volume)
+    native = Preparation(orient="native", nan_to=-1, intensity="none")
+    np.testing.assert_array_equal(prepare(volume, native).scan[0], np.where(np.isfinite(array), array, -1))
 
 
 @pytest.mark.parametrize("name", FORMATS)

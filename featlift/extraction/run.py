@@ -159,7 +159,8 @@ def is_current(store: Path, scan: Scan) -> bool:
     source = attributes["source"]
     try:
         now = signature(scan.sources)
-        if (now["bytes"], now["mtime_ns"]) == (source["bytes"], source["mtime_ns"]):
+        in_order = len({each.path for each in scan.sources}) == 1  # of several files, two could have changed places
+        if in_order and (now["bytes"], now["mtime_ns"]) == (source["bytes"], source["mtime_ns"]):
             return True
         return bool(now["bytes"] == source["bytes"] and identity(scan.sources)["sha256"] == source["sha256"])
     except (OSError, FeatliftError):

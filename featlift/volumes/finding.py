@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -70,8 +71,11 @@ def _unique(scans: Iterable[Scan]) -> list[Scan]:
 
 
 def _place(scan: Scan) -> tuple[object, ...]:
-    sources = [replace(source, path=source.path.resolve()) for source in scan.sources]
-    return (*sources, scan.centre)
+    return (*(replace(source, path=_real(source)) for source in scan.sources), scan.centre)
+
+
+def _real(source: Source) -> Path:
+    return Path(os.path.realpath(source.path))  # not Path's, which raises for a link to itself
 
 
 def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], list[str]]:
@@ -82,8 +86,8 @@ def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], li
         masks = _masks_in(folder, pattern)
         if folder.is_file() and len(scans) == len(masks) == 1:  # whatever they are called
             return [replace(scans[0], mask=next(iter(masks.values())))], []
-        files = {mask.path.resolve() for mask in masks.values()}  # their folder may be below that of the scans
-        scans = [scan for scan in scans if scan.sources[0].path.resolve() not in files]
+        files = {_real(mask) for mask in masks.values()}  # their folder may be below that of the scans
+        scans = [scan for scan in scans if _real(scan.sources[0]) not in files]
     elif pattern:
         masks = _by_shared_part([scan for scan in scans if matches(scan.name, pattern)], pattern)
         scans = [scan for scan in scans if not matches(scan.name, pattern)]

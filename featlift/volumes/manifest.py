@@ -24,8 +24,10 @@ def read_manifest(path: Path, selection: Selection) -> Iterator[Scan]:
     Columns named by `selection.channels` hold the images that are the channels of one volume, such as ``t1,t2,flair``;
     without them the column ``path`` holds the scan.
 
+    A scan that is missing or no volume is a scan all the same, which cannot be read: one row does not stop the others.
+
     Raises:
-        InputError: it cannot be read, or lacks a column, an id or a path.
+        InputError: it cannot be read, or lacks a column, an id, a path or a mask that it names.
     """
     images = [name for name in selection.channels if not name.isdecimal()] or [_PATH]
     rows = _rows(path, {_ID, _MASK, *images})
@@ -33,15 +35,15 @@ def read_manifest(path: Path, selection: Selection) -> Iterator[Scan]:
         if name not in rows[0][1]:
             raise InputError(f"{path.name}: no column {name!r}; it has {', '.join(rows[0][1])}")
     for number, row in rows:
-        if any(not row[name] for name in images):
+        if not all(row[name] and row[name].isprintable() for name in images):
             raise InputError(f"{path.name}, line {number}: no {' or '.join(images)}")
         name, _, key = row[images[0]].partition("::")
         name = Path(name).name if Path(name).is_absolute() else name  # where it lies here is nobody else's business
         if not selection.takes(name):
             continue
         labels = {key: value for key, value in row.items() if key not in (_ID, _MASK, _PATH, *images)}
-        mask = _source(path, row[_MASK], number) if row.get(_MASK) else None
-        sources = tuple(_source(path, row[image], number, selection) for image in images)
+        mask = _mask(path, row[_MASK], number) if row.get(_MASK) else None
+        sources = tuple(with_key(_source(path.parent / row[image]), selection.key) for image in images)
         scan = Scan(_id(path, row, name, key, number), name, sources, labels, mask)
         yield from with_frames(scan, selection.frame) if len(sources) == 1 else [scan]
 
@@ -72,11 +74,15 @@ def _id(manifest: Path, row: dict[str, Any], name: str, key: str, number: int) -
     return case_id
 
 
-def _source(manifest: Path, text: str, number: int, selection: Selection | None = None) -> Source:
+def _source(path: Path) -> Source:
     try:
-        source = source_of(manifest.parent / text)
-    except FeatliftError as error:
-        raise InputError(f"{manifest.name}, line {number}: {error}") from error
+        return source_of(path)
+    except FeatliftError:
+        return Source(path)  # reading it will say what is wrong: one row does not stop the others
+
+
+def _mask(manifest: Path, text: str, number: int) -> Source:
+    source = _source(manifest.parent / text)
     if not os.path.exists(source.path):  # not Path's, which raises for names that are too long
         raise InputError(f"{manifest.name}, line {number}: no such file: {text}")
-    return with_key(source, selection.key) if selection else source
+    return source

@@ -19,11 +19,14 @@ from featlift.volumes.volume import Affine, Volume
 
 Mask = TypeVar("Mask")
 
+_LARGEST_LABEL = 1 << 24  # up to which float32 holds every whole number
+
 
 def pair(ids: Iterable[str], masks: Mapping[str, Mask]) -> dict[str, Mask]:
-    """Give each case the mask of its id, or of the longest id that its own begins with.
+    """Give each case the mask of its id, or of the longest id that its own begins with and no case has.
 
-    So ``lung1_image`` and ``ct__1a2b3c4d`` find the masks ``lung1`` and ``ct``.
+    So ``lung1_image`` and ``ct__1a2b3c4d`` find the masks ``lung1`` and ``ct``; of the cases ``p1`` and ``p1_later``
+    only the first finds the mask ``p1``.
 
     Args:
         ids: case ids.
@@ -32,10 +35,12 @@ def pair(ids: Iterable[str], masks: Mapping[str, Mask]) -> dict[str, Mask]:
     Returns:
         The mask of every case that has one.
     """
-    pairs = {}
-    for case_id in ids:
-        names = [case_id] if case_id in masks else [name for name in masks if _begins_with(case_id, name)]
-        if names:
+    cases = dict.fromkeys(ids)
+    pairs = {case_id: masks[case_id] for case_id in cases if case_id in masks}
+    others = [name for name in masks if name not in cases]
+    for case_id in cases:
+        names = [name for name in others if _begins_with(case_id, name)]
+        if names and case_id not in pairs:
             pairs[case_id] = masks[max(names, key=len)]  # p1_2 rather than p1
     return pairs
 
@@ -58,9 +63,11 @@ def pair_scans(scans: Sequence[Scan], masks: Mapping[str, Source]) -> dict[str, 
         InputError: a scan could have several, or one could be of scans in different folders.
     """
     pairs = pair([scan.id for scan in scans], masks)
+    paired = set(pairs.values())
+    others = {name: mask for name, mask in masks.items() if mask not in paired}
     owners: dict[Source, Scan] = {}
     for scan in scans:
-        found = [] if scan.id in pairs else list(dict.fromkeys(pair(_without_a_folder(scan.id), masks).values()))
+        found = [] if scan.id in pairs else list(dict.fromkeys(pair(_without_a_folder(scan.id), others).values()))
         if len(found) > 1:
             raise InputError(f"{scan.name} could have the mask {found[0].path} or {found[1].path}: name it as the scan")
         for mask in found:
@@ -83,7 +90,7 @@ def shared_part(name: str, pattern: str) -> str:
     and for ``labelsTr/*``, which has a folder itself, ``h_1`` of ``labelsTr/h_1.nii.gz``.
     """
     folder, _, file = ("", "", name) if "/" in pattern else name.rpartition("/")
-    stars = "(.*)".join(map(re.escape, _stem(pattern).split("*")))
+    stars = re.escape(_stem(pattern)).replace(r"\*", "(.*)").replace(r"\?", ".")
     found = re.fullmatch(stars, _stem(file))
     return "/".join(part for part in (folder, *(found.groups() if found else [_stem(file)])) if part)
 
@@ -108,8 +115,10 @@ def labels_on(mask: Volume, shape: Shape, affine: Affine | None) -> NDArray[np.i
     Raises:
         VolumeError: the mask holds other values, or does not overlap the grid.
     """
-    if (mask.array != np.round(mask.array)).any() or not mask.array.any():
-        raise VolumeError("not a mask: " + ("it is empty" if not mask.array.any() else "it holds fractions"))
+    if not mask.array.any():
+        raise VolumeError("not a mask: it is empty")
+    if not ((mask.array == np.round(mask.array)) & (np.abs(mask.array) < _LARGEST_LABEL)).all():
+        raise VolumeError("not a mask: it holds fractions, or numbers too large for labels")
     if affine is None or mask.affine is None:
         if mask.array.shape != shape:
             raise VolumeError(

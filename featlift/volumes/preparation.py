@@ -73,7 +73,7 @@ class Preparation:
             raise OptionError(f"roi-mm {self.roi_mm}: give millimetres for all axes at once, or for D,H,W")
         if self.crop and self.roi_mm:
             raise OptionError("crop and roi-mm: a region of interest is a crop already, give one of them")
-        if self.depth_stride < 1:
+        if not isinstance(self.depth_stride, int) or self.depth_stride < 1:
             raise OptionError(f"depth-stride {self.depth_stride}: give 1 for every slice, 2 for every second one, ...")
 
     def as_recipe(self) -> dict[str, Any]:

@@ -162,10 +162,8 @@ def _format_of(path: Path) -> Format:
     """How a file is read, before it is opened: what is not a file may have no end."""
     is_file = S_ISREG(path.stat().st_mode)
     suffix = suffix_of(path)
-    if is_file and path.suffix.lower() == ".zip":
-        from featlift.volumes.dicom import dicom_in_zip
-
-        dicom_in_zip(path)  # raises what is wrong with it
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        source_of(path)  # raises why there is no DICOM series in it
     if suffix is None:
         raise VolumeError(f"not one of the formats read here ({', '.join(FORMATS)}, DICOM)")
     if suffix != ".zarr" and not is_file:

@@ -141,6 +141,10 @@ def one_series(root: Path) -> Source:
     if root.is_dir():
         members = [name for name in _walk(root) if suffix_of(Path(name)) is None and _is_dicom(root / name)]
         found = list(_in_dicom(root, "", members, selection, skipped))
+    elif root.suffix.lower() == ".zip":
+        from featlift.volumes.dicom import dicom_in_zip
+
+        found = list(_in_dicom(root, "", dicom_in_zip(root), selection, skipped))
     else:
         found = list(_in_file(root, root.name, selection, skipped))
     if len(found) != 1:

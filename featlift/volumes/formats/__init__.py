@@ -12,6 +12,7 @@ from featlift.volumes.formats.nifti import image_of, open_header, open_nifti
 from featlift.volumes.formats.nrrd import files_of_nrrd, open_nrrd
 from featlift.volumes.formats.numpy_files import open_npy, open_npz
 from featlift.volumes.formats.tiff import open_tiff
+from featlift.volumes.formats.voxels import beside
 from featlift.volumes.formats.zarr_arrays import open_zarr
 from featlift.volumes.image import Image
 
@@ -36,7 +37,7 @@ class Format:
 
 
 def _with_image(path: Path) -> list[Path]:
-    return [path, image_of(path)]
+    return [path, beside(path, image_of(path).name)]
 
 
 def _below(path: Path) -> list[Path]:

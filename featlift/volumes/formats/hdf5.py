@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ def open_hdf5(path: Path, key: str | None = None) -> Image:
             raise VolumeError(f"the voxels of {name} are in other files: copy them into this one")
         frames, shape = array_shape(dataset.shape)
         numbers(dataset.dtype)
-        _check_filters(dataset)
+        _check_chunks(dataset, _filters(dataset))
 
     def load(frame: int) -> NDArray[np.float32]:
         with _file(path) as file:
@@ -49,14 +50,40 @@ def _shapes(file: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check_filters(dataset: Any) -> None:
+def _filters(dataset: Any) -> list[int]:
+    """What the chunks went through, in order."""
     from h5py import h5z
 
     properties = dataset.id.get_create_plist()
-    for number in range(properties.get_nfilters()):
-        code, _, _, name = properties.get_filter(number)
+    filters = [properties.get_filter(number) for number in range(properties.get_nfilters())]
+    for code, _, _, name in filters:
         if not h5z.filter_avail(code):
             raise VolumeError(f"compressed with {name.decode() or f'filter {code}'}, unknown here: save it with gzip")
+    return [code for code, *_ in filters]
+
+
+def _check_chunks(dataset: Any, filters: list[int]) -> None:
+    """Refuse chunks of a wrong size or place.
+
+    HDF5 fills short ones up with memory as it finds it, or reads beyond their end, and finds no misplaced ones.
+    """
+    from h5py.h5z import FILTER_FLETCHER32, FILTER_SHUFFLE
+
+    if dataset.chunks is None:
+        return
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    chunks: list[Any] = []
+    dataset.id.chunk_iter(chunks.append)
+    for chunk in chunks:
+        if any(
+            at >= n or at % step for at, n, step in zip(chunk.chunk_offset, dataset.shape, dataset.chunks, strict=True)
+        ):
+            raise VolumeError("damaged: a chunk lies outside of its grid; copy it again")
+        applied = [code for number, code in enumerate(filters) if not chunk.filter_mask >> number & 1]
+        checksum = 4 * applied.count(FILTER_FLETCHER32)
+        is_packed = not {FILTER_FLETCHER32, FILTER_SHUFFLE}.issuperset(applied)
+        if chunk.size < checksum or (not is_packed and chunk.size != size + checksum):
+            raise VolumeError(f"damaged: a chunk of {chunk.size:,} bytes where {size:,} belong; copy it again")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ _ARRAYS = {f"{split}_{what}" for split in SPLITS for what in ("images", "labels"
 def is_medmnist(path: Path) -> bool:
     """Whether a .npz file is laid out as MedMNIST's are."""
     try:
-        return npz_shapes(path).keys() >= _ARRAYS
+        return path.is_file() and npz_shapes(path).keys() >= _ARRAYS  # a pipe would never end
     except (VolumeError, OSError):
         return False  # reading it will say what is wrong
 

@@ -51,6 +51,8 @@ def open_metaimage(path: Path, key: str | None = None) -> Image:
         sizes = tuple(int(size) for size in fields["DimSize"].split())
         frames_and_shape(sizes[::-1])  # before the affine, which has no meaning for a single image
         affine = _affine(fields, len(sizes))
+        if len(sizes) != int(fields["NDims"]):
+            raise ValueError(f"{len(sizes)} sizes of {fields['NDims']} axes")
         dtype, codec = _encoding(fields)
     voxels = _data_file(path, fields)
     return image_of_voxels(
@@ -76,7 +78,7 @@ def _data_file(path: Path, fields: dict[str, str]) -> Path:
 def _fields(file: BinaryIO) -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in header_lines(file):
-        field = re.fullmatch(r"(\w+)\s*[=:]\s*(.*)", line)
+        field = re.fullmatch(r"(\w+)\s*[=:]\s*([\t -\xff]*)", line)  # without control characters
         if not field:
             raise VolumeError(f"not a MetaImage (a line of its header is {line[:40]!r})")
         fields[field[1]] = field[2]
@@ -93,7 +95,7 @@ def _encoding(fields: dict[str, str]) -> tuple[np.dtype[np.generic], Codec]:
     if not _is_true(fields.get("BinaryData", "True")) or int(fields.get("HeaderSize", 0)):
         raise VolumeError("data that is text, or not right behind the header: save it as binary data")
     if fields["ElementType"] not in _TYPES:
-        raise VolumeError(f"voxels of type {fields['ElementType'][:40]}: convert them to numbers")
+        raise VolumeError(f"voxels of type {fields['ElementType'][:40]!r}: convert them to numbers")
     msb = fields.get("ElementByteOrderMSB", fields.get("BinaryDataByteOrderMSB", "False"))
     dtype = np.dtype((">" if _is_true(msb) else "<") + _TYPES[fields["ElementType"]])
     return dtype, "zlib" if _is_true(fields.get("CompressedData", "False")) else "raw"

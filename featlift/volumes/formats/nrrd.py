@@ -39,6 +39,7 @@ _TYPES = {
 }
 _ENDIAN = {"little": "<", "big": ">"}
 _CODECS: dict[str, Codec] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
+_DIRECTION = r"none|\([^()]*\)"
 _PLACES = ("domain", "space", "time", "none", "???")  # kinds of axes along which voxels lie
 _TO_LPS = {
     "left-posterior-superior": (1, 1, 1),
@@ -48,6 +49,14 @@ _TO_LPS = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
+_OTHER_SPACES = ("", "scanner-xyz", "3d-right-handed", "3d-left-handed")
+_FIELDS = (
+    "content", "number", "type", "block size", "dimension", "space", "space dimension", "sizes", "spacings",
+    "thicknesses", "axis mins", "axis maxs", "centers", "centerings", "labels", "units", "kinds", "min", "max",
+    "old min", "old max", "endian", "encoding", "line skip", "byte skip", "sample units", "space units",
+    "space origin", "space directions", "measurement frame", "data file",
+)  # fmt: skip
+_SPELLINGS = {spelling: name for name in _FIELDS for spelling in (name, name.replace(" ", ""))}
 
 
 def open_nrrd(path: Path, key: str | None = None) -> Image:
@@ -72,7 +81,7 @@ def files_of_nrrd(path: Path) -> list[Path]:
 
 
 def _data_file(path: Path, fields: dict[str, str]) -> Path:
-    name = fields.get("data file", fields.get("datafile"))
+    name = fields.get("data file")
     if name is None:
         return path
     if name.startswith("LIST") or "%" in name:
@@ -87,18 +96,21 @@ def _fields(file: BinaryIO) -> dict[str, str]:
     fields = {}
     for line in takewhile(bool, islice(header_lines(file), 1, None)):  # from the line after NRRD000X to an empty one
         name, _, value = line.partition(":")
-        if not value.startswith("="):  # key:=value, which is the user's
-            fields[name.lower()] = value.strip()
+        if line.startswith("#") or value.startswith("="):  # a comment; key:=value, which is the user's
+            continue
+        if name.lower() not in _SPELLINGS or not re.fullmatch(r"[\t -\xff]*", value):  # without control characters
+            raise VolumeError(f"damaged NRRD header: {line[:40]!r} is no field of NRRD")
+        fields[_SPELLINGS[name.lower()]] = value.strip()
     return fields
 
 
 def _encoding(fields: dict[str, str]) -> tuple[np.dtype[Any], Codec]:
     code = next((code for code, names in _TYPES.items() if fields["type"].lower() in names), None)
     if code is None:
-        raise VolumeError(f"voxels of type {fields['type']!r}: convert them to numbers")
+        raise VolumeError(f"voxels of type {fields['type'][:40]!r}: convert them to numbers")
     encoding = fields["encoding"].lower()
     if encoding not in _CODECS or fields.get("byte skip", "0") != "0" or fields.get("line skip", "0") != "0":
-        raise VolumeError(f"data encoded as {encoding!r} or not right behind the header: save it as raw or gzip")
+        raise VolumeError(f"data encoded as {encoding[:40]!r} or not right behind the header: save it as raw or gzip")
     return np.dtype((_ENDIAN[fields["endian"].lower()] if code[1] != "1" else "") + code), _CODECS[encoding]
 
 
@@ -108,7 +120,11 @@ def _axes(fields: dict[str, str]) -> tuple[tuple[int, ...], list[list[float]]]:
     A last axis that is not in space counts frames.
     """
     sizes = [int(size) for size in fields["sizes"].split()]
-    directions = re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
+    if len(sizes) != int(fields["dimension"]):
+        raise ValueError(f"{len(sizes)} sizes of {fields['dimension']} axes")
+    directions = re.findall(_DIRECTION, fields.get("space directions", ""))
+    if re.sub(_DIRECTION, "", fields.get("space directions", "")).strip():
+        raise ValueError(f"space directions {fields['space directions']}")
     if not directions:
         kinds = fields.get("kinds", "").lower().split()
         _refuse_values([size for size, kind in zip(sizes, kinds[:-1], strict=False) if kind not in _PLACES])
@@ -126,13 +142,19 @@ def _refuse_values(sizes: list[int]) -> None:
 
 
 def _affine(fields: dict[str, str], directions: list[list[float]]) -> Affine | None:
-    to_lps = _TO_LPS.get(fields.get("space", "").lower().removesuffix("-time"))
+    space = fields.get("space", "").lower().removesuffix("-time")
+    to_lps = _TO_LPS.get(space.removesuffix("t"))  # LPST: with time
+    if to_lps is None and space not in _OTHER_SPACES:
+        raise ValueError(f"space {space}")
     if to_lps is None or not directions or "space origin" not in fields:
         return None
+    origin = _vector(fields["space origin"])
+    if {len(vector) for vector in (origin, *directions)} not in ({3}, {4}):  # the fourth is time
+        raise ValueError("vectors that are not of one space")
     unit = MILLIMETRES.get(fields.get("space units", "").split(" ")[0].strip('"'), 1.0)
     affine = np.eye(4)
     affine[:3, :3] = np.array([direction[:3] for direction in directions[2::-1]]).T
-    affine[:3, 3] = _vector(fields["space origin"])[:3]
+    affine[:3, 3] = origin[:3]
     affine[:3] *= unit * np.array(to_lps)[:, None]
     return affine
 

@@ -92,7 +92,7 @@ def _open(archive: ZipFile, name: str) -> IO[bytes]:
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     start = file.read(8)
-    if start[:6] != npy.magic(1, 0)[:6]:
+    if start not in (npy.magic(1, 0), npy.magic(2, 0), npy.magic(3, 0)):
         raise VolumeError(f"not a NumPy array ({first_bytes(start)})")
     with parsing("NumPy"):
         read_header = npy.read_array_header_1_0 if start[6] == 1 else npy.read_array_header_2_0

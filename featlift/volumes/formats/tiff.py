@@ -22,6 +22,8 @@ def open_tiff(path: Path, key: str | None = None) -> Image:
     with _only_series(path) as series:
         if "S" in series.axes:
             raise VolumeError("colour pages: convert it to one value a voxel")
+        if not {"Y", "X"} <= set(series.axes):
+            raise VolumeError(f"its axes are {series.axes!r}, not rows and columns: save it as a stack of slices")
         order = _slices_last(series.axes)
         frames, shape = frames_and_shape(tuple(series.shape[axis] for axis in order))
         numbers(np.dtype(series.dtype))
@@ -48,25 +50,32 @@ def _only_series(path: Path) -> Iterator[Any]:
             if len(file.series) > 1:
                 raise VolumeError(f"{len(file.series)} images one by one: save its slices as one stack")
             series = file.series[0]
-            if errors:
-                raise VolumeError(f"damaged TIFF ({one_line(errors[0])}): copy it again")
+            if series.is_multifile:
+                raise VolumeError("its slices are in several files: save them as one stack")
+            if any(page is None or 0 in (*page.dataoffsets, *page.databytecounts) for page in series):
+                raise VolumeError("damaged TIFF (voxels without a place in the file): copy it again")  # read as zeros
+            _refuse(errors)
             yield series
+            _refuse(errors)
     except (VolumeError, FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # tifffile and its codecs raise many kinds on damaged files
-        if "imagecodecs" in str(error):
-            raise VolumeError(f"compressed in a way not read here ({one_line(error)}): save it with deflate") from error
         raise VolumeError(f"not a readable TIFF ({one_line(error)}): copy it again") from error
+
+
+def _refuse(errors: list[str]) -> None:
+    if errors:
+        raise VolumeError(f"damaged TIFF ({one_line(errors[0])}): copy it again")
 
 
 @contextmanager
 def _errors_logged() -> Iterator[list[str]]:
-    """What tifffile logs as an error: of a damaged file it gives the pages that it finds and raises nothing."""
+    """What tifffile logs of trouble: of a damaged file it gives the pages that it finds and raises nothing."""
     errors: list[str] = []
     thread = threading.get_ident()
 
     def note(record: logging.LogRecord) -> bool:
-        if record.thread == thread and record.levelno >= logging.ERROR:
+        if record.thread == thread and record.levelno >= logging.WARNING:
             errors.append(record.getMessage())
         return False  # and nobody is told otherwise
 

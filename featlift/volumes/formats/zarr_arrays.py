@@ -44,9 +44,8 @@ def open_zarr(path: Path, key: str | None = None) -> Image:
         affine = None
         if isinstance(array, zarr.Group):
             group = array
-            arrays = {name: node.shape for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
-            name = chosen(key or next(iter(_levels(group)), None), arrays, "--key NAME")
-            array, affine = group[name], _affine_of(group, name)
+            name = chosen(key or next(iter(_levels(group)), None), _shapes(path), "--key NAME")
+            array, affine = zarr.open(path / name, mode="r"), _affine_of(group, name)
         elif key:
             raise VolumeError(f"no array {key!r} in it: it is an array itself")
         assert isinstance(array, zarr.Array)
@@ -63,6 +62,18 @@ def open_zarr(path: Path, key: str | None = None) -> Image:
             raise VolumeError(f"damaged Zarr chunk ({one_line(error)}): copy it again") from error
 
     return Image(shape, load, affine, frames)
+
+
+def _shapes(root: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all arrays below a group, as each says itself.
+
+    Not through the group, which leaves out damaged ones and prints so, as it does of every stray file.
+    """
+    import zarr
+
+    folders = sorted({file.parent for name in ("zarr.json", ".zarray") for file in root.rglob(name)} - {root})
+    nodes = {folder.relative_to(root).as_posix(): zarr.open(folder, mode="r") for folder in folders}
+    return {name: node.shape for name, node in nodes.items() if isinstance(node, zarr.Array)}
 
 
 def _affine_of(root: Any, name: str) -> Affine | None:
@@ -85,11 +96,14 @@ def _levels(group: Any) -> dict[str, Affine]:
     space = [number for number, axis in enumerate(axes) if axis.get("type") == "space"]
     if [axes[number]["name"] for number in space] != ["z", "y", "x"] or space[0] != len(axes) - 3:
         raise VolumeError(f"its axes are {', '.join(axis['name'] for axis in axes)}: the last three must be z, y, x")
+    levels = images[0]["datasets"]
+    if len({level["path"] for level in levels}) < len(levels):
+        raise VolumeError("levels of one path, so its metadata are damaged: copy it again")
     return {
         level["path"]: _affine(
             axes[-3:], [_last_three(each) for each in [*level["coordinateTransformations"], *common]]
         )
-        for level in images[0]["datasets"]
+        for level in levels
     }
 
 

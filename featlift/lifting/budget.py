@@ -63,9 +63,17 @@ def _host_limits(root: Path) -> Iterator[int]:
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "memory"):
             yield from _group_limits(root / "sys/fs/cgroup" / controllers, path, version=1 if controllers else 2)
-    megabytes = os.environ.get("SLURM_MEM_PER_NODE", "")
-    if megabytes.isdecimal() and int(megabytes) and (resident := _field(root / "proc/self/status", "VmRSS:")):
-        yield int(megabytes) * 2**20 - resident * 1024
+    if (megabytes := _slurm_megabytes()) and (resident := _field(root / "proc/self/status", "VmRSS:")):
+        yield megabytes * 2**20 - resident * 1024
+
+
+def _slurm_megabytes() -> int:
+    """What Slurm gives this job on this node, by node or by processor; 0 for no limit."""
+    node, processor, processors = (
+        int(text) if (text := os.environ.get(f"SLURM_{name}", "")).isdecimal() else 0
+        for name in ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE")
+    )
+    return node or processor * processors
 
 
 def _group_limits(mount: Path, path: str, version: int) -> Iterator[int]:

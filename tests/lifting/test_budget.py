@@ -63,7 +63,8 @@ V1 = {
     ids=["nothing known", "machine", "cgroup 2", "cgroup 1", "inner group"],
 )
 def test_the_least_that_anyone_leaves(tmp_path, monkeypatch, files, free):
-    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU"):
+        monkeypatch.delenv(name, raising=False)
     assert free_bytes(CPU, system(tmp_path, files)) == free
 
 
@@ -73,6 +74,9 @@ def test_slurm_counts_what_is_resident(tmp_path, monkeypatch):
     assert free_bytes(CPU, root) == 2000 * 2**20 - 500000 * 1024
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")  # Slurm's word for all of the node
     assert free_bytes(CPU, root) == 8000000 * 1024
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1000")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "3")
+    assert free_bytes(CPU, root) == 3000 * 2**20 - 500000 * 1024
 
 
 def test_this_machine_has_some():

@@ -50,6 +50,8 @@ def featdice(
         raise OptionError("two stores of one name, and results are called after stores: rename one")
     name = protocol or _default_protocol(opened)
     how = Protocol(name, centre, threshold, nearest, layer)  # type: ignore[arg-type]
+    if name == "centre" and not all(store.recipe.get("roi_mm") for store in opened):
+        typer.echo("featlift: not regions around lesions (extract --roi): their centres are those of scans", err=True)
     results = []
     for store in opened:
         result = _result(store, masks, mask_pattern, how, save_maps, seed, resamples)

@@ -2,9 +2,10 @@
 
 from featlift.evaluation.bootstrap import Interval, interval_of_mean
 from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.featdice import CaseScores, Protocol, featdice, score_case
+from featlift.evaluation.featdice import CaseScores, featdice, score_case
 from featlift.evaluation.lesions import lesion_at
-from featlift.evaluation.results import Result, read_result, table, write_result
+from featlift.evaluation.protocol import Protocol
+from featlift.evaluation.results import Result, read_result, write_result
 from featlift.evaluation.scores import Score, auroc, best_dice, dice
 from featlift.evaluation.segmentation import (
     Segmentation,
@@ -12,6 +13,7 @@ from featlift.evaluation.segmentation import (
     segment_by_centre,
     segment_by_prototypes,
 )
+from featlift.evaluation.table import table
 
 __all__ = [
     "CaseScores",

@@ -6,23 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, StoreError, VolumeError
-from featlift.evaluation.cells import CellGrid, Nearest
+from featlift.evaluation.cells import CellGrid
 from featlift.evaluation.lesions import lesion_at
 from featlift.evaluation.maps import write_maps
+from featlift.evaluation.protocol import Protocol
 from featlift.evaluation.scores import Score, auroc, best_dice, dice
-from featlift.evaluation.segmentation import (
-    THRESHOLD,
-    Centre,
-    Segmentation,
-    segment_by_centre,
-    segment_by_prototypes,
-)
+from featlift.evaluation.segmentation import Segmentation, segment_by_centre, segment_by_prototypes
 from featlift.store.case import Case, CaseLayer
 from featlift.store.reading import Store, open_store
 from featlift.volumes.masks import labels_on
@@ -30,57 +24,6 @@ from featlift.volumes.reading import read
 from featlift.volumes.volume import Volume
 
 _MOST_LABELS = 256  # a scan taken for a mask has more values
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How features are turned into a segmentation.
-
-    Attributes:
-        name: ``centre``, see `segment_by_centre`, or ``prototype``, see `segment_by_prototypes`.
-        centre: of ``centre``: the middle of the ``grid``, or of the ``lesion``.
-        threshold: of ``centre``.
-        nearest: of ``prototype``: the voxel whose label a cell takes, see `CellGrid.labels_on_cells`.
-        layer: absolute index; None takes the deepest.
-    """
-
-    name: Literal["centre", "prototype"] = "prototype"
-    centre: Centre = "grid"
-    threshold: float = THRESHOLD
-    nearest: Nearest = "corner"
-    layer: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.name not in ("centre", "prototype"):
-            raise OptionError(f"protocol {self.name!r}: choose centre or prototype")
-        if self.centre not in get_args(Centre):
-            raise OptionError(f"centre {self.centre!r}: choose grid or lesion")
-        if self.nearest not in get_args(Nearest):
-            raise OptionError(f"nearest {self.nearest!r}: choose corner or centre")
-        if not 0 <= self.threshold < 1:
-            raise OptionError(f"threshold {self.threshold}: give a number from 0 to below 1, the range of the maps")
-        if self.name == "prototype" and (self.centre != "grid" or self.threshold != THRESHOLD):
-            raise OptionError("centre and threshold belong to the protocol centre, not to prototype")
-        if self.name == "centre" and self.nearest != "corner":
-            raise OptionError("nearest belongs to the protocol prototype, not to centre")
-
-    def as_json(self) -> dict[str, Any]:
-        """What of it decides the scores."""
-        if self.name == "centre":
-            return {"name": self.name, "centre": self.centre, "threshold": self.threshold, "layer": self.layer}
-        return {"name": self.name, "nearest": self.nearest, "layer": self.layer}
-
-    @property
-    def label(self) -> str:
-        """Its name and what of it is not the default, for names of files."""
-        parts = [
-            self.name,
-            "" if self.centre == "grid" else self.centre,
-            "" if self.threshold == THRESHOLD else f"above{self.threshold:g}",
-            "" if self.nearest == "corner" else f"nearest-{self.nearest}",
-            "" if self.layer is None else f"layer{self.layer}",
-        ]
-        return "-".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -184,6 +127,8 @@ def grid_of(case: Case, layer: CaseLayer) -> CellGrid:
 
 def _labels(case: Case, mask: Volume, protocol: Protocol) -> NDArray[np.int32]:
     """The labels of a mask on the grid of the case's scan: for ``centre``, 1 in the lesion of its region."""
+    if mask.source is not None and mask.source["sha256"] == case.attributes["source"].get("sha256"):
+        raise VolumeError("its mask is the scan itself: --mask-pattern says which files are masks")
     if protocol.name == "centre" and (centre := case.attributes["selection"]["centre"]) is not None:
         mask = lesion_at(mask, centre)
     depth, height, width = case.scan.shape[-3:]

@@ -14,14 +14,14 @@ from typing import Any
 import featlift
 from featlift.errors import InputError, StoreError
 from featlift.evaluation.bootstrap import RESAMPLES, Interval, interval_of_mean
-from featlift.evaluation.featdice import CaseScores, Protocol
+from featlift.evaluation.featdice import CaseScores
+from featlift.evaluation.protocol import Protocol
 from featlift.evaluation.scores import Score
 from featlift.store.durable import as_output_error, staging_name
 from featlift.store.layout import Recipe, sha256_of
 
 FORMAT = 1
 MEASURES = {"dice": "Dice", "best_dice": "best-threshold Dice", "auroc": "AUROC"}
-_MOST_COLUMNS = 8  # of labels, in a table for people
 
 
 @dataclass(frozen=True)
@@ -172,27 +172,3 @@ def read_result(path: str | Path) -> Result:
         bootstrap["seed"],
         bootstrap["resamples"],
     )
-
-
-def table(results: Sequence[Result]) -> str:
-    """A table for people: a row for each store, means with their 95 % intervals, then the mean Dice of each label."""
-    labels = sorted({label for result in results for label in result.labels})
-    labels = labels if 1 < len(labels) <= _MOST_COLUMNS else []
-    rows = [["store", "model", "mode", "cases", *MEASURES.values(), *(f"Dice of {label}" for label in labels)]]
-    for result in results:
-        dices = [_text(result.dice_of_labels.get(label), with_interval=False) for label in labels]
-        recipe = [str(result.recipe["model"]), str(result.recipe["mode"])]
-        means = [_text(result.means[name]) for name in MEASURES]
-        rows.append([result.store, *recipe, str(len(result.scored)), *means, *dices])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def _text(interval: Interval | None, with_interval: bool = True) -> str:
-    if interval is None or not interval.cases:
-        return "-"
-    if interval.low is None or not with_interval:
-        return f"{interval.mean:.3f}"
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

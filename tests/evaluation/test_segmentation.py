@@ -21,7 +21,8 @@ def reference():
 
 @pytest.mark.parametrize("case", "abc")
 def test_the_centre_is_that_of_the_lidc_script(reference, case):
-    features, mask, expected, score = (reference[f"centre/{case}/{name}"] for name in ("features", "mask", "map", "dice"))
+    names = ("features", "mask", "map", "dice")
+    features, mask, expected, score = (reference[f"centre/{case}/{name}"] for name in names)
     segmentation = segment_by_centre(features, mask)
     np.testing.assert_allclose(segmentation.map_of(1), expected, atol=1e-5)
     assert dice(segmentation.prediction == 1, mask > 0) == pytest.approx(float(score), abs=1e-5)
@@ -30,7 +31,8 @@ def test_the_centre_is_that_of_the_lidc_script(reference, case):
 @pytest.mark.parametrize("case", "abc")
 def test_the_prototypes_are_those_of_the_whole_heart_notebook(reference, case):
     """In `c` the last class has no cell."""
-    features, labels, prediction = (reference[f"prototype/{case}/{name}"] for name in ("features", "labels", "prediction"))
+    names = ("features", "labels", "prediction")
+    features, labels, prediction = (reference[f"prototype/{case}/{name}"] for name in names)
     segmentation = segment_by_prototypes(features, labels.astype(np.int32))
     np.testing.assert_array_equal(segmentation.prediction, prediction)
     classes = range(1, labels.max() + 1)
@@ -126,7 +128,8 @@ def test_a_vits_cells_are_a_grid_of_equal_extent(patch):
     cells, voxels = (5, 4, 3), (5, 4 * patch, 3 * patch)
     placed = CellGrid(cells, voxels, (1, patch, patch), (0, (patch - 1) / 2, (patch - 1) / 2))
     values = RNG.normal(size=cells).astype(np.float32)
-    np.testing.assert_allclose(placed.upsample(values), CellGrid.of_equal_extent(cells, voxels).upsample(values), atol=1e-6)
+    shared = CellGrid.of_equal_extent(cells, voxels)
+    np.testing.assert_allclose(placed.upsample(values), shared.upsample(values), atol=1e-6)
 
 
 def test_cells_that_are_not_centred_on_their_block_and_a_scan_that_ends_within_one():

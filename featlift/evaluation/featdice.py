@@ -129,7 +129,8 @@ def _labels(case: Case, mask: Volume, protocol: Protocol) -> NDArray[np.int32]:
     """The labels of a mask on the grid of the case's scan: for ``centre``, 1 in the lesion of its region."""
     if mask.source is not None and mask.source["sha256"] == case.attributes["source"].get("sha256"):
         raise VolumeError("its mask is the scan itself: --mask-pattern says which files are masks")
-    if protocol.name == "centre" and (centre := case.attributes["selection"]["centre"]) is not None:
+    centre = case.attributes["selection"]["centre"]
+    if protocol.name == "centre" and centre is not None:
         mask = lesion_at(mask, centre)
     depth, height, width = case.scan.shape[-3:]
     labels = labels_on(mask, (depth, height, width), case.scan_affine)

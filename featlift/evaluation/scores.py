@@ -1,7 +1,7 @@
 """Scores of a map or a prediction against a mask. Exact, ties included, and by sorting only.
 
-scikit-learn gives the same numbers (the tests compare) in about fifty times the time on ten million voxels, a fraction
-of one CT: its curves are made for samples that have a weight each.
+scikit-learn gives the same numbers (the tests compare) in ten times the time: its curves are made for samples that have
+a weight each.
 """
 
 from __future__ import annotations

@@ -109,6 +109,24 @@ def test_maps_lie_over_the_scan_in_other_programs(featlift, patients):
     np.testing.assert_array_equal(np.sort(np.ravel_multi_index(at.T, SHAPE)), np.flatnonzero(lesions(LESIONS[2:])))
 
 
+def test_scans_of_unknown_geometry_meet_their_masks_by_index(featlift, tmp_path):
+    mask = lesions(LESIONS[1:])
+    for folder, array in (("scans", 10 + 90.0 * mask), ("labels", 2 * mask)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "p.npy", array.astype(np.float32))
+    assert featlift("extract", "scans", *options(tmp_path)).returncode == 0
+    assert featlift("featdice", "features.zarr", "--masks", "labels", "--save-maps", "maps").returncode == 0
+    row = rows(tmp_path / "results/features-featdice-prototype.csv")["p"]
+    assert float(row["dice"]) == float(row["dice_2"]) == 1
+    saved = package.read(tmp_path / "maps/features-prototype/p__prediction.nii.gz")
+    assert saved.affine is None
+    np.testing.assert_array_equal(saved.array, 2 * mask)
+    assert featlift("extract", "scans", "-o", "small.zarr", "--size", "20", *options(tmp_path)).returncode == 0
+    done = featlift("featdice", "small.zarr", "--masks", "labels")
+    assert done.returncode == 1
+    assert "one of them does not say where it lies" in done.stderr
+
+
 def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path):
     """A scan that ends within a patch: every number again, by torch, from the cells that are scan."""
     write_scan(tmp_path / "scans/a.nii.gz", shape=(40, 34, 6))

@@ -292,3 +292,14 @@ def test_a_point_of_a_list_means_the_lesion_at_it_or_nearest(tmp_path):
             assert found.sum() == 125
             middle = nib.affines.apply_affine(mask.affine, np.argwhere(found).mean(axis=0))
             np.testing.assert_allclose(middle, nib.affines.apply_affine(to_lps, (i, j, k)), atol=1e-3)
+
+
+def test_a_region_around_a_hollow_lesion_means_that_lesion(tmp_path):
+    """Its box has its centre beside it, nearer to another lesion."""
+    hollow = np.zeros(SHAPE, np.uint8)
+    hollow[4:20, 4:20, 4] = hollow[4:20, 4, 4:10] = 1
+    small = np.zeros(SHAPE, np.uint8)
+    small[11:13, 11:13, 7] = 1
+    mask = package.read(write_on_another_grid(tmp_path / "m.nii.gz", hollow + small))
+    centres = package.volumes.regions.centres_of_lesions(mask)
+    assert sorted(int(lesion_at(mask, centre).array.sum()) for centre in centres) == [small.sum(), hollow.sum()]

@@ -95,6 +95,11 @@ def test_a_class_that_is_lost_on_the_cells_never_wins():
     assert (segmentation.prediction == 1).all()
 
 
+def test_where_labels_tie_the_lower_one_wins():
+    """As torch's argmax has it: features that are all alike say background."""
+    assert not segment_by_prototypes(np.ones((4, 6, 9, 8), np.float32), blob()).prediction.any()
+
+
 def test_features_without_a_direction_are_like_nothing():
     features = np.zeros((3, 2, 2, 2), np.float32)
     features[:, 0] = 1

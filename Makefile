@@ -11,7 +11,10 @@ demo: .venv/demo
 	$(BIN)/featlift extract demo/scans -o demo/brain-pcg.zarr --model efficientnet-lite0 --mode pcg --size 256 --layers stride16
 	$(BIN)/featlift info demo/brain-pcg.zarr
 	@echo
-	@echo "The features of a real brain, slice by slice (demo/brain-2d.zarr) and lifted to 3D (demo/brain-pcg.zarr)."
+	$(BIN)/featlift featdice demo/brain-2d.zarr demo/brain-pcg.zarr --masks demo/labels -o demo/results
+	@echo
+	@echo "The features of a real brain, slice by slice (demo/brain-2d.zarr) and lifted to 3D (demo/brain-pcg.zarr),"
+	@echo "and how well they alone tell grey matter (1) from white (2): FeatDice, see docs/reference/featdice.md."
 	@echo "Where to look next: docs/getting-started.md reads them in Python and extracts your own scans."
 
 test: check

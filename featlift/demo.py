@@ -1,4 +1,4 @@
-"""Lay out the demo's scans: a real brain from the PyPI package nilearn. `make demo` does the rest."""
+"""Lay out the demo's scan and its labels: a real brain from the PyPI package nilearn. `make demo` does the rest."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from pathlib import Path
 
 from featlift.errors import InputError
 
-_FILES = {
-    "scans/brain.nii.gz": "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
-    "masks/grey_matter.nii.gz": "mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
-    "masks/white_matter.nii.gz": "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
-}
+_FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 
 def copy_brain(folder: Path) -> None:
-    """Copy the MNI152 T1 template and its tissue maps (1 mm) into `folder`.
+    """Copy the MNI152 T1 template (1 mm) into `folder`, with its tissues as labels: 1 grey matter, 2 white matter.
 
     Raises:
         InputError: nilearn is not installed.
@@ -25,9 +21,21 @@ def copy_brain(folder: Path) -> None:
     spec = find_spec("nilearn")  # found without importing it and what it needs
     if spec is None or spec.origin is None:
         raise InputError("the demo's brain comes in the package nilearn: run `pip install 'featlift[demo]'`")
-    for name, original in _FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(spec.origin).parent / "datasets" / "data" / original, folder / name)
+    data = Path(spec.origin).parent / "datasets" / "data"
+    for name in ("scans", "labels"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    shutil.copy(data / _FILE.format("t1"), folder / "scans" / "brain.nii.gz")
+    _write_labels(data, folder / "labels" / "brain.nii.gz")
+
+
+def _write_labels(data: Path, path: Path) -> None:
+    """Each voxel is the tissue that makes up more than half of it."""
+    import nibabel as nib
+    import numpy as np
+
+    grey, white = (nib.Nifti1Image.from_filename(data / _FILE.format(tissue)) for tissue in ("gm", "wm"))
+    halves = [np.asarray(tissue.dataobj) > 127 for tissue in (grey, white)]  # fractions are stored as 0 to 255
+    nib.save(nib.Nifti1Image(np.select(halves, (1, 2)).astype(np.uint8), grey.affine), path)
 
 
 if __name__ == "__main__":

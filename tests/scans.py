@@ -31,10 +31,10 @@ def write_scan(path: Path, seed: int = 0, shape: tuple[int, int, int] = (40, 36,
     return write_nifti(path, (200 * smooth).astype(np.int16))
 
 
-def patch_mean_options(folder: Path, patch: int = 2) -> list[str]:
+def patch_mean_options(folder: Path, patch: int = 2, constant: float = 0) -> list[str]:
     """Options of `featlift extract` for a ViT whose only feature, on every patch, is its mean intensity in [0, 1].
 
-    Its one block passes everything through.
+    Its one block passes everything through. A second feature is constant: with it, intensities differ in direction.
     """
     arguments = {"img_size": 32, "patch_size": patch, "embed_dim": 8, "depth": 1, "num_heads": 1}
     net = import_timm().create_model(PATCH_MEAN_MODEL, num_classes=0, **arguments)
@@ -42,6 +42,7 @@ def patch_mean_options(folder: Path, patch: int = 2) -> list[str]:
     std, mean = (torch.tensor(net.pretrained_cfg[name]) for name in ("std", "mean"))
     state["patch_embed.proj.weight"][0] = (std / (3 * patch**2)).view(3, 1, 1)  # undoes the normalisation
     state["patch_embed.proj.bias"][0] = mean.mean()
+    state["patch_embed.proj.bias"][1] = constant
     weights = folder / "patch_mean.safetensors"
     save_file(state, weights)
     options = [option for key, value in arguments.items() for option in ("--model-arg", f"{key}={value}")]

@@ -9,6 +9,7 @@ import typer
 
 import featlift
 from featlift.cli.extract import extract
+from featlift.cli.featdice import featdice
 from featlift.cli.index import index
 from featlift.cli.info import info
 from featlift.cli.models import models
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, info, verify, index, models):
+for command in (extract, featdice, info, verify, index, models):
     app.command()(command)
 
 

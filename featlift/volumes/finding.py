@@ -10,13 +10,14 @@ from pathlib import Path
 
 from featlift.errors import InputError, OptionError
 from featlift.volumes.formats import FORMATS
-from featlift.volumes.masks import pair, pair_scans, shared_part
+from featlift.volumes.masks import pair_scans, shared_part
 from featlift.volumes.roi import regions_of_interest
 from featlift.volumes.scan import Found, Scan, Selection, case_id_of, matches
 from featlift.volumes.source import Skipped, Source
 from featlift.volumes.walking import scans_in
 
 _LONGEST_ID = 200  # bytes; a staged folder adds host, process and a random part, and file systems stop at 255
+_PART = re.compile(r"(__(roi|frame)\d+)+$")
 _LIKE_A_MASK = re.compile(r"(^|[/_.-])(labels?(tr|ts)?|masks?|segs?|segmentations?|rois?|gt)([/_.-]|$)", re.IGNORECASE)
 
 
@@ -106,17 +107,41 @@ def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], li
 
 
 def find_masks(ids: Iterable[str], masks: str | Path, pattern: str | None = None) -> dict[str, Path]:
-    """The mask of each case that has one.
+    """The mask of each case that has one. Regions and frames of a scan (``__roi1``, ``__frame0``) have the scan's.
 
     Args:
         ids: case ids, such as the keys of a store.
-        masks: a folder of masks, named as the cases.
-        pattern: files of it that are masks, such as ``*_label.nrrd``; ``*`` is the case's name.
+        masks: a folder of masks, named as the cases; a CSV with ``id,path``, or a manifest with a column ``mask``; or
+            the mask of the only scan.
+        pattern: files of the folder that are masks, such as ``*_label.nrrd``; ``*`` is the case's name.
+
+    Returns:
+        By id, a path for `featlift.read`: ``file.h5::name`` for an array of a file that holds several.
 
     Raises:
-        InputError: there is no such folder, it holds none, or a case could have several.
+        InputError: there is no such folder or file, it holds none, or a case could have several.
     """
-    return {case_id: source.path for case_id, source in pair(ids, _masks_in(masks, pattern)).items()}
+    whole = {case_id: _PART.sub("", case_id) for case_id in ids}
+    found = _listed(Path(masks)) if str(masks).lower().endswith(".csv") else _masks_in(masks, pattern)
+    scans = [Scan(scan_id, scan_id.replace("__", "/"), ()) for scan_id in sorted(set(whole.values()))]
+    if Path(masks).is_file() and len(scans) == len(found) == 1:  # whatever they are called
+        pairs = dict.fromkeys(whole.values(), next(iter(found.values())))
+    else:
+        pairs = pair_scans(scans, found)
+    sources = {case_id: found.get(case_id) or pairs.get(scan_id) for case_id, scan_id in whole.items()}
+    return {
+        case_id: Path(f"{source.path}::{source.key}") if source.key else source.path
+        for case_id, source in sources.items()
+        if source
+    }
+
+
+def _listed(path: Path) -> dict[str, Source]:
+    """Masks by id, of a CSV of masks or of the manifest that the scans came from."""
+    scans = find_scans([path], Selection(glob=["*"])).scans  # chosen by name: they may be called as masks are
+    if any(scan.mask for scan in scans):
+        return {scan.id: scan.mask for scan in scans if scan.mask}
+    return {scan.id: scan.sources[0] for scan in scans}
 
 
 def _masks_in(folder: str | Path, pattern: str | None) -> dict[str, Source]:

@@ -204,10 +204,10 @@ def test_help_needs_no_torch():
     code = (
         "import sys\nfrom featlift.cli.main import main\nsys.argv = ['featlift', *{arguments}]\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "heavy = {{'torch', 'timm', 'zarr', 'numpy', 'nibabel', 'SimpleITK', 'pyarrow'}} & set(sys.modules)\n"
+        "heavy = {{'torch', 'timm', 'zarr', 'numpy', 'nibabel', 'SimpleITK', 'pyarrow', 'scipy'}} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    for arguments in (["--help"], ["extract", "--help"], ["--version"], ["info", "--help"]):
+    for arguments in (["--help"], ["extract", "--help"], ["featdice", "--help"], ["--version"], ["info", "--help"]):
         done = subprocess.run(
             [sys.executable, "-c", code.format(arguments=arguments)], capture_output=True, text=True, check=False
         )

@@ -66,11 +66,15 @@ def test_the_demo_runs(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "where to look next" in done.stdout.lower()
     from featlift import open_store
+    from featlift.evaluation import read_result
 
     for mode in ("2d", "pcg"):
         case = open_store(ROOT / "demo" / f"brain-{mode}.zarr")["brain"]
         assert min(case.dense.shape[2:]) >= 14  # cells a side
         assert case.affine is not None
+        result = read_result(ROOT / "demo" / "results" / f"brain-{mode}-featdice-prototype.json")
+        assert result.labels == [1, 2]
+        assert 0.5 < result.means["dice"].mean < result.means["best_dice"].mean + 0.05 < 1
 
 
 def test_links_lead_somewhere():

@@ -1,0 +1,115 @@
+"""`featlift featdice`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featlift.errors import OptionError
+
+if TYPE_CHECKING:
+    from featlift.evaluation import Protocol, Result
+    from featlift.store import Store
+
+_LISTED = 5
+
+
+def featdice(
+    stores: Annotated[list[Path], typer.Argument(help="The store; several are compared in one table.")],
+    masks: Annotated[
+        Path, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")
+    ],
+    mask_pattern: Annotated[
+        str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="centre or prototype. Default: centre for a store of regions (extract --roi).")
+    ] = None,
+    centre: Annotated[str, typer.Option(help="Of centre: the middle of the grid, or of the lesion.")] = "grid",
+    threshold: Annotated[float, typer.Option(help="Of centre: above it is lesion.")] = 0.9,
+    nearest: Annotated[
+        str, typer.Option(help="Of prototype: the voxel that names a cell, at the corner of its block or its centre.")
+    ] = "corner",
+    layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
+    save_maps: Annotated[Path | None, typer.Option(help="Folder for maps and predictions as NIfTI.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 10_000,
+) -> None:
+    """Measure how well frozen features alone delineate what masks say: Dice without training.
+
+    Writes a result file (JSON, and a CSV with a row for each case) for each store.
+    """
+    from featlift.evaluation import Protocol, table, write_result
+    from featlift.store import open_store
+
+    opened = [open_store(store) for store in stores]
+    if len({store.path.resolve().name for store in opened}) < len(opened):
+        raise OptionError("two stores of one name, and results are called after stores: rename one")
+    name = protocol or _default_protocol(opened)
+    how = Protocol(name, centre, threshold, nearest, layer)  # type: ignore[arg-type]
+    if name == "centre" and not all(store.recipe.get("roi_mm") for store in opened):
+        typer.echo("featlift: not regions around lesions (extract --roi): their centres are those of scans", err=True)
+    results = []
+    for store in opened:
+        result = _result(store, masks, mask_pattern, how, save_maps, seed, resamples)
+        results.append(result)
+        if result.scored:
+            typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
+    typer.echo(f"FeatDice, protocol {name}; 95 % intervals by bootstrap over cases")
+    typer.echo(table(results))
+    _tell_of_failures(results)
+
+
+def _default_protocol(stores: list[Store]) -> str:
+    found = {"centre" if store.recipe.get("roi_mm") else "prototype" for store in stores}
+    if len(found) > 1:
+        raise OptionError("some of the stores are of regions and some are not: give --protocol centre or prototype")
+    return found.pop()
+
+
+def _result(
+    store: Store,
+    masks: Path,
+    pattern: str | None,
+    protocol: Protocol,
+    save_maps: Path | None,
+    seed: int,
+    resamples: int,
+) -> Result:
+    from tqdm import tqdm
+
+    from featlift.evaluation import Result, featdice
+    from featlift.volumes import find_masks
+
+    pairs = find_masks(store, masks, pattern)
+    without = [case_id for case_id in store if case_id not in pairs]
+    if not pairs:
+        raise OptionError(f"--masks {masks}: none for any of the {len(store)} cases of {store.path}, {_some(without)}")
+    if without:
+        typer.echo(
+            f"featlift: {store.path}: {len(without)} of {len(store)} cases have no mask: {_some(without)}", err=True
+        )
+    name = store.path.resolve().name
+    maps = None if save_maps is None else save_maps / f"{name.removesuffix('.zarr')}-{protocol.label}"
+    scores = featdice(store, pairs, protocol, maps)
+    cases = list(tqdm(scores, total=len(pairs), unit="case", disable=None, desc=name))
+    return Result(name, store.recipe, protocol, cases, without, seed, resamples)
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
+
+
+def _tell_of_failures(results: list[Result]) -> None:
+    """As `extract` does: a table at the end, exit code 1."""
+    failed = [(result.store, case.id, case.failure) for result in results for case in result.cases if case.failure]
+    if not failed:
+        return
+    stores, cases = (max(map(len, column)) for column in list(zip(*failed, strict=True))[:2])
+    typer.echo(f"\n{'store':<{stores}}  {'case':<{cases}}  reason", err=True)
+    for store, case_id, reason in failed:
+        typer.echo(f"{store:<{stores}}  {case_id:<{cases}}  {reason}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,39 @@
+"""What features are worth: FeatDice and its scores, on stores and masks."""
+
+from featlift.evaluation.bootstrap import Interval, interval_of_mean
+from featlift.evaluation.cells import CellGrid
+from featlift.evaluation.featdice import CaseScores, featdice, score_case
+from featlift.evaluation.lesions import lesion_at
+from featlift.evaluation.protocol import Protocol
+from featlift.evaluation.results import Result, read_result, write_result
+from featlift.evaluation.scores import Score, auroc, best_dice, dice
+from featlift.evaluation.segmentation import (
+    Segmentation,
+    cosine_similarity,
+    segment_by_centre,
+    segment_by_prototypes,
+)
+from featlift.evaluation.table import table
+
+__all__ = [
+    "CaseScores",
+    "CellGrid",
+    "Interval",
+    "Protocol",
+    "Result",
+    "Score",
+    "Segmentation",
+    "auroc",
+    "best_dice",
+    "cosine_similarity",
+    "dice",
+    "featdice",
+    "interval_of_mean",
+    "lesion_at",
+    "read_result",
+    "score_case",
+    "segment_by_centre",
+    "segment_by_prototypes",
+    "table",
+    "write_result",
+]

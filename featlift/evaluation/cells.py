@@ -1,0 +1,79 @@
+"""Feature cells among the voxels of their scan: maps up to the voxels, labels down to the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.volumes.grid import Shape
+
+Nearest = Literal["corner", "centre"]
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """Cell ``i`` of an axis is centred on voxel ``offset + stride * i`` of the scan.
+
+    Attributes:
+        cells: (d, h, w), how many cells are scan; padded ones do not count.
+        voxels: (D, H, W) of the scan.
+        stride: voxels from one cell to the next along d, h and w.
+        offset: (d, h, w) in voxels of the centre of the first cell.
+    """
+
+    cells: Shape
+    voxels: Shape
+    stride: tuple[float, float, float]
+    offset: tuple[float, float, float]
+
+    @classmethod
+    def of_equal_extent(cls, cells: Sequence[int], voxels: Sequence[int]) -> CellGrid:
+        """Cells that share the voxels out evenly, as torch's ``interpolate`` has it with ``align_corners=False``."""
+        (d, h, w), (depth, height, width) = cells, voxels
+        strides = (depth / d, height / h, width / w)
+        offsets = ((strides[0] - 1) / 2, (strides[1] - 1) / 2, (strides[2] - 1) / 2)
+        return cls((d, h, w), (depth, height, width), strides, offsets)
+
+    def upsample(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Trilinear interpolation of a map ``(d, h, w)`` at every voxel, ``(D, H, W)``.
+
+        Beyond the outermost cells theirs are repeated. On grids of equal extent this is torch's trilinear
+        ``interpolate`` with ``align_corners=False``.
+        """
+        for axis, (cells, voxels, stride, offset) in enumerate(self._axes()):
+            # a cell's weight falls linearly from 1 at its centre to 0 at its neighbours': a hat
+            at = np.clip((np.arange(voxels) - offset) / stride, 0, cells - 1)
+            hats = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(cells))).astype(np.float32)
+            values = np.moveaxis(np.moveaxis(values, axis, -1) @ hats.T, -1, axis)
+        return np.ascontiguousarray(values)
+
+    def labels_on_cells(self, labels: NDArray[np.int32], nearest: Nearest = "corner") -> NDArray[np.int32]:
+        """Labels ``(D, H, W)`` by nearest neighbour at the cells, ``(d, h, w)``.
+
+        Args:
+            labels: on the voxels.
+            nearest: a cell takes the label at the ``corner`` of the block of voxels that it stands for, its first one,
+                as torch's ``interpolate(mode="nearest")`` and the released notebook have it, or at its ``centre``, as
+                torch's ``nearest-exact``.
+        """
+        voxels = []
+        for cells, size, stride, offset in self._axes():
+            shift = -(stride - 1) / 2 if nearest == "corner" else 0.5
+            at = np.floor(offset + shift + stride * np.arange(cells) + 1e-6)  # 2.9999999 is voxel 3
+            voxels.append(np.clip(at, 0, size - 1).astype(int))
+        return labels[np.ix_(*voxels)]
+
+    def cell_at(self, voxel: Sequence[int]) -> Shape:
+        """(d, h, w) of the cell whose centre is nearest to a voxel; of two, the later one."""
+        d, h, w = (
+            int(np.clip(np.floor((index - offset) / stride + 0.5), 0, cells - 1))
+            for index, (cells, _, stride, offset) in zip(voxel, self._axes(), strict=True)
+        )
+        return d, h, w
+
+    def _axes(self) -> list[tuple[int, int, float, float]]:
+        return list(zip(self.cells, self.voxels, self.stride, self.offset, strict=True))

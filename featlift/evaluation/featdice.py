@@ -1,0 +1,155 @@
+"""FeatDice of a store: one case after the other, features and mask to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.evaluation.cells import CellGrid
+from featlift.evaluation.lesions import lesion_at
+from featlift.evaluation.maps import write_maps
+from featlift.evaluation.protocol import Protocol
+from featlift.evaluation.scores import Score, auroc, best_dice, dice
+from featlift.evaluation.segmentation import Segmentation, segment_by_centre, segment_by_prototypes
+from featlift.store.case import Case, CaseLayer
+from featlift.store.reading import Store, open_store
+from featlift.volumes.masks import labels_on
+from featlift.volumes.reading import read
+from featlift.volumes.volume import Volume
+
+_MOST_LABELS = 256  # a scan taken for a mask has more values
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """The scores of one case.
+
+    Attributes:
+        id: case id.
+        labels: the scores of each label that its mask holds, background aside.
+        mask_sha256: of the mask's file.
+        failure: why it has no scores; empty if it has.
+    """
+
+    id: str
+    labels: dict[int, Score] = field(default_factory=dict)
+    mask_sha256: str | None = None
+    failure: str = ""
+
+    def mean(self, measure: str) -> float | None:
+        """The mean of ``dice``, ``best_dice`` or ``auroc`` over the labels that have it; None if none has."""
+        values = [value for score in self.labels.values() if (value := getattr(score, measure)) is not None]
+        return float(np.mean(values)) if values else None
+
+
+def featdice(
+    store: Store | str | Path,
+    masks: Mapping[str, str | Path],
+    protocol: Protocol | None = None,
+    save_maps: str | Path | None = None,
+) -> Iterator[CaseScores]:
+    """FeatDice of every case that has a mask.
+
+    Args:
+        store: a store, or its path.
+        masks: the path of the mask of each case to score, by its id; see `featlift.find_masks`.
+        protocol: how; `Protocol()` is ``prototype``.
+        save_maps: a folder for the maps and predictions as NIfTI, on the grid of the case's stored scan.
+
+    Yields:
+        The scores of each case in turn, or why there are none: a mask that is damaged, empty, or of another place.
+
+    Raises:
+        OptionError: no masks, a mask of a case that is not in the store, or a layer that it does not hold.
+    """
+    store = store if isinstance(store, Store) else open_store(store)
+    protocol = protocol or Protocol()
+    if not masks:
+        raise OptionError(f"no masks for {store.path}: nothing to compare with")
+    if unknown := sorted(set(masks) - set(store)):
+        raise OptionError(f"masks for {unknown[0]}, which is no case of {store.path}")
+    held = store.recipe["layers"]
+    if protocol.layer is not None and protocol.layer not in held:
+        raise OptionError(f"layer {protocol.layer}: {store.path} holds {', '.join(map(str, held))}")
+    return _scores(store, masks, protocol, None if save_maps is None else Path(save_maps))
+
+
+def _scores(
+    store: Store, masks: Mapping[str, str | Path], protocol: Protocol, folder: Path | None
+) -> Iterator[CaseScores]:
+    read_mask = lru_cache(maxsize=1)(read)  # regions of one scan follow each other and share a mask
+    for case_id in sorted(masks):
+        try:
+            yield score_case(store[case_id], read_mask(masks[case_id]), protocol, folder)
+        except (VolumeError, StoreError, FileNotFoundError) as error:
+            yield CaseScores(case_id, failure=str(error))
+
+
+def score_case(case: Case, mask: Volume, protocol: Protocol, save_maps: Path | None = None) -> CaseScores:
+    """FeatDice of one case.
+
+    Args:
+        case: of a store, or made by `featlift.extract`.
+        mask: of the patient, on any grid.
+        protocol: how.
+        save_maps: a folder for its maps and its prediction.
+
+    Raises:
+        VolumeError: the mask is empty, holds no labels, or does not overlap the case.
+        StoreError: the features are damaged.
+        OutputError: the maps cannot be written.
+    """
+    layer = case if protocol.layer is None else case.layers[protocol.layer]
+    grid = grid_of(case, layer)
+    labels = _labels(case, mask, protocol)
+    features = _features(layer, grid)
+    if protocol.name == "centre":
+        segmentation = segment_by_centre(features, labels, grid, centre=protocol.centre, threshold=protocol.threshold)
+    else:
+        segmentation = segment_by_prototypes(features, labels, grid, nearest=protocol.nearest)
+    scores = {label: _score(segmentation, label, labels == label) for label in np.unique(labels[labels != 0]).tolist()}
+    if save_maps is not None:
+        write_maps(save_maps, case, segmentation)
+    return CaseScores(case.id, scores, None if mask.source is None else mask.source["sha256"])
+
+
+def grid_of(case: Case, layer: CaseLayer) -> CellGrid:
+    """Where the cells of a layer that are scan lie among the voxels of the case's scan."""
+    depth, height, width = case.scan.shape[-3:]
+    return CellGrid(layer.valid_cells, (depth, height, width), layer.stride, layer.offset)
+
+
+def _labels(case: Case, mask: Volume, protocol: Protocol) -> NDArray[np.int32]:
+    """The labels of a mask on the grid of the case's scan: for ``centre``, 1 in the lesion of its region."""
+    if mask.source is not None and mask.source["sha256"] == case.attributes["source"].get("sha256"):
+        raise VolumeError("its mask is the scan itself: --mask-pattern says which files are masks")
+    centre = case.attributes["selection"]["centre"]
+    if protocol.name == "centre" and centre is not None:
+        mask = lesion_at(mask, centre)
+    depth, height, width = case.scan.shape[-3:]
+    labels = labels_on(mask, (depth, height, width), case.scan_affine)
+    if labels.min() < 0 or len(np.unique(labels)) > _MOST_LABELS:
+        raise VolumeError("not a mask: its values are those of a scan; --mask-pattern says which files are masks")
+    return (labels != 0).astype(np.int32) if protocol.name == "centre" else labels
+
+
+def _features(layer: CaseLayer, grid: CellGrid) -> NDArray[np.float32]:
+    d, h, w = grid.cells
+    try:
+        return np.asarray(layer.dense[:, :d, :h, :w], dtype=np.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError("its features are damaged; `featlift verify` says where") from error
+
+
+def _score(segmentation: Segmentation, label: int, mask: NDArray[np.bool_]) -> Score:
+    if label not in segmentation.similarity:  # its map would say the same everywhere
+        return Score(0.0, 0.0, None, 0.5)
+    values = segmentation.map_of(label)
+    best, threshold = best_dice(values, mask)
+    return Score(dice(segmentation.prediction == label, mask), best, threshold, auroc(values, mask))

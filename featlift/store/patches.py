@@ -123,7 +123,7 @@ def _labels_on_scan(store: Path, case_id: str, mask: Path) -> NDArray[np.int16]:
 
 def _under(cells: Box, layer: CaseLayer) -> Box:
     """The voxels that cells stand for."""
-    first = np.round(np.array(layer.offset) - (np.array(layer.stride) - 1) / 2).astype(int)
+    first = np.floor(np.array(layer.offset) - (np.array(layer.stride) - 1) / 2).astype(int)  # as FeatDice does
     start = np.array(cells.start) * layer.stride + first
     shape = np.array(cells.shape) * layer.stride
     return Box((int(start[0]), int(start[1]), int(start[2])), (int(shape[0]), int(shape[1]), int(shape[2])))

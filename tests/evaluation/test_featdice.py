@@ -238,15 +238,15 @@ def test_masks_from_a_list(featlift, patients):
 
 
 def test_parts_of_a_scan_have_its_mask(tmp_path):
-    for name in ("lung", "p1__roi2", "dyn"):
+    for name in ("lung", "p1__roi2", "dyn", "cine"):
         write_nifti(tmp_path / f"labelsTr/{name}.nii.gz", np.ones((2, 2, 2), np.uint8))
-    ids = ["lung_image__roi12", "imagesTr__dyn__frame3", "dyn__frame0__roi1", "p1__roi1", "p1__roi2", "lungs"]
+    ids = ["lung_image__roi12", "imagesTr__cine__frame3", "dyn__frame0__roi1", "p1__roi1", "p1__roi2", "lungs"]
     found = find_masks(ids, tmp_path / "labelsTr")
     assert {case_id: path.name for case_id, path in found.items()} == {
         "lung_image__roi12": "lung.nii.gz",
         "dyn__frame0__roi1": "dyn.nii.gz",
         "p1__roi2": "p1__roi2.nii.gz",
-        "imagesTr__dyn__frame3": "dyn.nii.gz",
+        "imagesTr__cine__frame3": "cine.nii.gz",
     }
     one = find_masks(["scan__roi1", "scan__roi2"], tmp_path / "labelsTr/dyn.nii.gz")
     assert {path.name for path in one.values()} == {"dyn.nii.gz"}

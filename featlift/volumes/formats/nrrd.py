@@ -6,7 +6,7 @@ Not through ITK, which does not notice damage to gzipped data and makes up a geo
 from __future__ import annotations
 
 import re
-from itertools import islice, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +39,7 @@ _TYPES = {
 }
 _ENDIAN = {"little": "<", "big": ">"}
 _CODECS: dict[str, Codec] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
+_CONTROL_CHARACTER = r"[\0-\x08\x0a-\x1f]"  # a tab is text
 _DIRECTION = r"none|\([^()]*\)"
 _PLACES = ("domain", "space", "time", "none", "???")  # kinds of axes along which voxels lie
 _TO_LPS = {
@@ -91,16 +92,17 @@ def _data_file(path: Path, fields: dict[str, str]) -> Path:
 
 def _fields(file: BinaryIO) -> dict[str, str]:
     start = file.read(8)
-    if not start.startswith(b"NRRD"):
+    lines = header_lines(file)
+    if not re.fullmatch(rb"NRRD000[1-5]", start) or next(lines, ""):
         raise VolumeError(f"not a NRRD file ({first_bytes(start)})")
-    fields = {}
-    for line in takewhile(bool, islice(header_lines(file), 1, None)):  # from the line after NRRD000X to an empty one
+    fields: dict[str, str] = {}
+    for line in takewhile(bool, lines):  # up to an empty one
         name, _, value = line.partition(":")
         if line.startswith("#") or value.startswith("="):  # a comment; key:=value, which is the user's
             continue
-        if name.lower() not in _SPELLINGS or not re.fullmatch(r"[\t -\xff]*", value):  # without control characters
-            raise VolumeError(f"damaged NRRD header: {line[:40]!r} is no field of NRRD")
-        fields[_SPELLINGS[name.lower()]] = value.strip()
+        field, value = _SPELLINGS.get(name.lower()), value.strip()
+        if field is None or fields.setdefault(field, value) != value or re.search(_CONTROL_CHARACTER, value):
+            raise VolumeError(f"damaged NRRD header: {line[:40]!r} is no field of NRRD, or contradicts another")
     return fields
 
 
@@ -124,7 +126,7 @@ def _axes(fields: dict[str, str]) -> tuple[tuple[int, ...], list[list[float]]]:
         raise ValueError(f"{len(sizes)} sizes of {fields['dimension']} axes")
     directions = re.findall(_DIRECTION, fields.get("space directions", ""))
     if re.sub(_DIRECTION, "", fields.get("space directions", "")).strip():
-        raise ValueError(f"space directions {fields['space directions']}")
+        raise ValueError(f"space directions {fields['space directions']!r}")
     if not directions:
         kinds = fields.get("kinds", "").lower().split()
         _refuse_values([size for size, kind in zip(sizes, kinds[:-1], strict=False) if kind not in _PLACES])
@@ -145,7 +147,7 @@ def _affine(fields: dict[str, str], directions: list[list[float]]) -> Affine | N
     space = fields.get("space", "").lower().removesuffix("-time")
     to_lps = _TO_LPS.get(space.removesuffix("t"))  # LPST: with time
     if to_lps is None and space not in _OTHER_SPACES:
-        raise ValueError(f"space {space}")
+        raise ValueError(f"space {space!r}")
     if to_lps is None or not directions or "space origin" not in fields:
         return None
     origin = _vector(fields["space origin"])

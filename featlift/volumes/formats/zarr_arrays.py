@@ -16,6 +16,7 @@ from featlift.volumes.image import Image
 from featlift.volumes.volume import Affine
 
 _MILLIMETRES = {"meter": 1000.0, "centimeter": 10.0, "millimeter": 1.0, "micrometer": 1e-3, "nanometer": 1e-6}
+_BLOSC_HEADER = 16  # bytes, the last four of them the length of the chunk
 _LPS = {"x": 0, "y": 1, "z": 2}
 #: The axis of the patient that OME-Zarr's anatomical orientations (RFC-4) follow, and whether along LPS or against it.
 _ORIENTATIONS = {
@@ -41,11 +42,12 @@ def open_zarr(path: Path, key: str | None = None) -> Image:
             array = zarr.open(path, mode="r")
         except FileNotFoundError as error:  # zarr's own, of a folder without metadata
             raise VolumeError("no Zarr array or group: no zarr.json, .zarray or .zgroup in it") from error
-        affine = None
+        folder, affine = path, None
         if isinstance(array, zarr.Group):
             group = array
             name = chosen(key or next(iter(_levels(group)), None), _shapes(path), "--key NAME")
-            array, affine = zarr.open(path / name, mode="r"), _affine_of(group, name)
+            folder, affine = path / name, _affine_of(group, name)
+            array = zarr.open(folder, mode="r")
         elif key:
             raise VolumeError(f"no array {key!r} in it: it is an array itself")
         assert isinstance(array, zarr.Array)
@@ -54,6 +56,8 @@ def open_zarr(path: Path, key: str | None = None) -> Image:
         numbers(voxels.dtype)
 
     def load(frame: int) -> NDArray[np.float32]:
+        if "Blosc" in str(voxels.compressors) and voxels.shards is None:
+            _check_blosc(folder)
         try:
             return np.asarray(voxels[index_of_frame(frame, voxels.shape)]).astype(np.float32)
         except (OSError, MemoryError):
@@ -74,6 +78,16 @@ def _shapes(root: Path) -> dict[str, tuple[int, ...]]:
     folders = sorted({file.parent for name in ("zarr.json", ".zarray") for file in root.rglob(name)} - {root})
     nodes = {folder.relative_to(root).as_posix(): zarr.open(folder, mode="r") for folder in folders}
     return {name: node.shape for name, node in nodes.items() if isinstance(node, zarr.Array)}
+
+
+def _check_blosc(folder: Path) -> None:
+    """Refuse chunks that are shorter than they say: numcodecs reads beyond their end and crashes (its issue 228)."""
+    for file in folder.rglob("*"):
+        if file.is_file() and file.name != "zarr.json" and not file.name.startswith("."):
+            with file.open("rb") as chunk:
+                start = chunk.read(_BLOSC_HEADER)
+            if len(start) < _BLOSC_HEADER or int.from_bytes(start[12:], "little") > file.stat().st_size:
+                raise VolumeError(f"damaged Zarr chunk ({file.relative_to(folder).as_posix()}): copy it again")
 
 
 def _affine_of(root: Any, name: str) -> Affine | None:

@@ -50,7 +50,7 @@ _TO_LPS = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
-_OTHER_SPACES = ("", "scanner-xyz", "3d-right-handed", "3d-left-handed")
+_OTHER_SPACES = ("scanner-xyz", "3d-right-handed", "3d-left-handed")
 _FIELDS = (
     "content", "number", "type", "block size", "dimension", "space", "space dimension", "sizes", "spacings",
     "thicknesses", "axis mins", "axis maxs", "centers", "centerings", "labels", "units", "kinds", "min", "max",
@@ -144,7 +144,7 @@ def _refuse_values(sizes: list[int]) -> None:
 
 
 def _affine(fields: dict[str, str], directions: list[list[float]]) -> Affine | None:
-    space = fields.get("space", "").lower().removesuffix("-time")
+    space = fields.get("space", _OTHER_SPACES[0]).lower().removesuffix("-time")
     to_lps = _TO_LPS.get(space.removesuffix("t"))  # LPST: with time
     if to_lps is None and space not in _OTHER_SPACES:
         raise ValueError(f"space {space!r}")

@@ -56,7 +56,7 @@ def open_zarr(path: Path, key: str | None = None) -> Image:
         numbers(voxels.dtype)
 
     def load(frame: int) -> NDArray[np.float32]:
-        if "Blosc" in str(voxels.compressors) and voxels.shards is None:
+        if voxels.shards is None and any(type(codec).__name__.startswith("Blosc") for codec in voxels.compressors):
             _check_blosc(folder)
         try:
             return np.asarray(voxels[index_of_frame(frame, voxels.shape)]).astype(np.float32)
@@ -124,7 +124,8 @@ def _levels(group: Any) -> dict[str, Affine]:
 def _last_three(transform: dict[str, Any]) -> tuple[str, NDArray[np.float64]]:
     kind = transform["type"]
     if kind not in ("identity", "scale", "translation"):
-        raise VolumeError(f"a coordinate transformation of type {kind!r}: OME-Zarr 0.5 has scale and translation")
+        shown = str(kind)[:40]
+        raise VolumeError(f"a coordinate transformation of type {shown!r}: OME-Zarr 0.5 has scale and translation")
     return kind, np.array(transform[kind][-3:] if kind != "identity" else (), dtype=np.float64)
 
 

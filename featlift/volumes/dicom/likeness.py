@@ -25,6 +25,13 @@ def check_alike(slices: Sequence[Slice]) -> None:
     _check("orientations", slices, lambda one: one.orientation.ravel(), _SAME_COSINE, _plane)
     _check("image sizes", slices, lambda one: np.array(one.shape), 0, lambda one: "{} x {}".format(*one.shape))
     _check(
+        "scales of values",  # one that lost its RescaleSlope would differ from its neighbours by 1024 HU
+        slices,
+        lambda one: np.array([one.is_scaled]),
+        0,
+        lambda one: "with RescaleSlope" if one.is_scaled else "without",
+    )
+    _check(
         "pixel spacings",
         slices,
         lambda one: np.array(one.spacing),

@@ -35,6 +35,7 @@ class Slice:
         shape: rows and columns.
         slope: of the line from stored values to values with a unit (PS3.3 C.11.1.1.2, C.7.6.16.2.9), ...
         intercept: ... and what it adds.
+        is_scaled: whether the file says so; otherwise they are 1 and 0.
         phase: the `VALUE_TAGS` and `ORDER_TAGS` that it has.
     """
 
@@ -49,6 +50,7 @@ class Slice:
     shape: tuple[int, int]
     slope: float
     intercept: float
+    is_scaled: bool
     phase: dict[str, Value]
 
 
@@ -100,6 +102,7 @@ def _slices_of(header: Dataset, member: str, name: str) -> Iterator[Slice]:
             shape=shape,
             slope=slope,
             intercept=intercept,
+            is_scaled="RescaleSlope" in frame or "RescaleIntercept" in frame,
             phase=phase,
         )
 

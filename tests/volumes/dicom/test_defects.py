@@ -236,3 +236,10 @@ def test_an_image_whose_header_is_cut_off_is_not_lost_from_its_series(tmp_path: 
 
 def test_all_images_at_one_position(tmp_path: Path) -> None:
     assert refusal(tmp_path, slices(heights=[0, 0, 0])) == "all 3 images lie at one position: it is no volume"
+
+
+def test_a_slice_that_lost_its_scale_is_refused(tmp_path):
+    """Found by mutation: one of many frames would have been 1024 HU off."""
+    written = slices()
+    del written[2].RescaleSlope, written[2].RescaleIntercept
+    assert "mixed scales of values: 5 with RescaleSlope, 1 without" in refusal(tmp_path / "ct", written)

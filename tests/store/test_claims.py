@@ -31,9 +31,10 @@ def files(store):
 
 def claim_from_elsewhere(store, case_id="a", silent_for=0.0):
     """A claim as another machine leaves it."""
+    others = set(files(store))
     with Claims(store) as claims:
         claims.take(case_id)
-        (place,) = files(store)
+        (place,) = set(files(store)) - others
         content = {**json.loads(place.read_text()), "host": "elsewhere", "job": "another"}
     place.write_text(json.dumps(content))
     os.utime(place, (time.time() - silent_for,) * 2)

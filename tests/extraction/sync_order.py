@@ -1,6 +1,6 @@
 """Run `featlift` and check, at each rename that gives something its final name, that all of it is on the disk.
 
-    python sync_order.py extract ... -o STORE
+    python sync_order.py extract ... -o STORE [then merge ...]
 
 Audit events tell of every rename, and a wrapper of `os.fsync` remembers what a file or folder held when it was synced.
 When something appears under its final name, every file must be as it was when it was last synced, and every folder must
@@ -50,11 +50,12 @@ def audit(event, values):
 
 os.fsync = sync
 sys.addaudithook(audit)
-sys.argv = ["featlift", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as stop:
-    assert not stop.code, stop.code
+for command in " ".join(sys.argv[1:]).split(" then "):
+    sys.argv = ["featlift", *command.split()]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, stop.code
 problems += [f"the name of {path} is not on the disk" for path, is_synced in appeared if not is_synced]
 if problems:
     sys.exit("\n".join(problems))

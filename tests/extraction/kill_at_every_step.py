@@ -52,7 +52,7 @@ def run(arguments, kill_at=None):
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    sys.argv = ["featlift", *arguments, "-o", str(STORE), "--limit", "1"]
+    sys.argv = ["featlift", *arguments, "-o", str(STORE), "--limit", "1", "--workers", "0"]
     try:
         main()
     except SystemExit as stop:

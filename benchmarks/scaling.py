@@ -24,7 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
     "cpu": {
         "depths": [64, 128, 256, 512, 1024], "of": 64, "window": 128,
         "sizes": [64, 128, 192, 256], "at": 32,
-        "budgets": ["8MB", "16MB", "32MB", "64MB", "auto"], "shape": "64x224x224",
+        "budgets": ["20MB", "40MB", "80MB", "160MB", "auto"], "shape": "64x224x224",
     },
     "cuda": {
         "depths": [100, 200, 400, 800], "of": 512, "window": 128,

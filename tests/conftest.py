@@ -67,8 +67,12 @@ class Done:
 
 @pytest.fixture
 def featlift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """Run the command line in a temporary folder: the real entry point, without the wait for a new interpreter."""
+    """Run the command line in a temporary folder: the real entry point, without the wait for a new interpreter.
+
+    Nor for reading processes, unless a test gives ``--workers``.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEATLIFT_WORKERS", "0")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def run(*arguments: object) -> Done:

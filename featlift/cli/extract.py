@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,13 +12,14 @@ from featlift.cli.interrupts import remembered_interrupts
 from featlift.cli.options import frame_of, human_bytes, layers, model_args, numbers, words
 
 if TYPE_CHECKING:
-    from featlift.extraction import Extraction, Run
+    from featlift.extraction import Job, Run
     from featlift.volumes import Found
 
 _MODEL = "Backbone"
 _LIFTING = "Lifting"
 _INPUTS = "Which scans"
 _VOLUMES = "What of them"
+_RUNNING = "The run"
 _LISTED = 10
 
 
@@ -135,6 +136,18 @@ def extract(
     nan_to: Annotated[
         float | None, typer.Option(help="Replace NaN and infinities by this value.", rich_help_panel=_VOLUMES)
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            envvar="FEATLIFT_WORKERS",
+            help="Processes that read ahead. Default: by device and cores.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    prefetch: Annotated[
+        str, typer.Option(help="What waits for lifting: auto, or a size such as 4GB.", rich_help_panel=_RUNNING)
+    ] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Erase the store if its recipe is another.")] = False,
 ) -> None:
     """Lift scans into a Zarr store of features.
@@ -188,14 +201,17 @@ def extract(
         "offload": offload,
         "compile": compile_blocks,
     }
+    if (weights or "").startswith("random:"):
+        typer.echo("featlift: random weights: these features mean nothing", err=True)
     try:
         with remembered_interrupts() as check_interrupt:
-            from featlift.extraction import Extraction
+            from featlift.extraction import Job
+            from featlift.lifting.budget import parse_size
             from featlift.store.durable import check_writable
 
             check_writable(output)
-            extraction = Extraction(_lifted(output, network), preparation, reading)
-            _extract(output, extraction, found, overwrite, check_interrupt)
+            job = Job(output, found, network, preparation, reading, workers, parse_size(prefetch, "--prefetch"))
+            _extract(job, overwrite, check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -211,45 +227,28 @@ def _tell_of(found: Found) -> None:
         typer.echo(f"featlift: {notice}", err=True)
 
 
-def _lifted(output: Path, network: dict[str, Any]) -> Any:
-    """Load the backbone and lift it; ``--precision auto`` follows a store that exists."""
-    from featlift.extraction import lifted_backbone
-    from featlift.store.reading import check_store, is_vacant
-
-    if network["precision"] == "auto" and not is_vacant(output):
-        network = {**network, "precision": check_store(output)["recipe"].get("precision", "auto")}
-    if (network["weights"] or "").startswith("random:"):
-        typer.echo("featlift: random weights: these features mean nothing", err=True)
-    return lifted_backbone(**network)
-
-
-def _extract(
-    output: Path, extraction: Extraction, found: Found, overwrite: bool, check_interrupt: Callable[[], None]
-) -> None:
+def _extract(job: Job, overwrite: bool, check_interrupt: Callable[[], None]) -> None:
     from tqdm import tqdm
 
-    from featlift.extraction import Run, make_recipe
-    from featlift.store.erasing import erase_other
-
-    if overwrite and (erased := erase_other(output, make_recipe(extraction.lifted, extraction.preparation))):
+    extraction = job.extraction()
+    if overwrite and (erased := job.erase_other(extraction)):
         typer.echo(
-            f"{output}: erased {erased.volumes} volumes ({human_bytes(erased.bytes)}), another recipe: "
+            f"{job.output}: erased {erased.volumes} volumes ({human_bytes(erased.bytes)}), another recipe: "
             f"{'; '.join(erased.differences)}",
             err=True,
         )
-    with Run(output, extraction, found) as run:
+    with job.run(extraction) as run:
         if run.replaced:
             typer.echo(
                 f"featlift: {len(run.replaced)} in the store are made again, their source is another or they are "
                 f"damaged: {', '.join(run.replaced[:5])}{' ...' if len(run.replaced) > 5 else ''}",
                 err=True,
             )
-        names = iter([*(scan.id for scan in run.todo[1:]), "done"])
-        with tqdm(total=len(run.todo), unit="volume", disable=None, desc=run.todo[0].id if run.todo else None) as bar:
+        with tqdm(total=len(run.todo), unit="volume", disable=None) as bar:
             for outcome in run.extract():
                 bar.update()
                 check_interrupt()
-                bar.set_description(next(names))
+                bar.set_description(outcome.id)
                 if outcome.status == "failed" and not bar.disable:
                     bar.write(f"failed  {outcome.id}: {outcome.reason}")
     _report(run)
@@ -262,6 +261,8 @@ def _report(run: Run) -> None:
     skipped = [f"{run.count('skipped')} complete before"] if run.count("skipped") else []
     parts = [f"{run.count('done')} extracted", *skipped, f"{run.count('failed')} failed"]
     typer.echo(f"{run.output}: {', '.join(parts)} in {run.seconds:.1f} s")
+    if run.bottleneck:
+        typer.echo(run.bottleneck)
     failed = [outcome for outcome in run.outcomes if outcome.status == "failed"]
     if failed:
         width = max(len(outcome.id) for outcome in failed)

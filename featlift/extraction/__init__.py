@@ -1,8 +1,11 @@
 """Streams volumes through lifting into the store."""
 
 from featlift.extraction.extraction import Extraction, extract
+from featlift.extraction.job import Job
 from featlift.extraction.network import lifted_backbone
+from featlift.extraction.outcome import Outcome
+from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.recipe import make_recipe
-from featlift.extraction.run import Outcome, Run
+from featlift.extraction.run import Run
 
-__all__ = ["Extraction", "Outcome", "Run", "extract", "lifted_backbone", "make_recipe"]
+__all__ = ["Extraction", "Job", "Outcome", "Pipeline", "Run", "extract", "lifted_backbone", "make_recipe"]

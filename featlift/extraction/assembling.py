@@ -11,24 +11,35 @@ from numpy.typing import NDArray
 from featlift.backbones.backbone import Layer
 from featlift.lifting import Features, LayerFeatures, LiftedBackbone
 from featlift.store import CaseData, LayerData
-from featlift.volumes import Prepared, Scan, Volume
+from featlift.volumes import Prepared, Scan
 from featlift.volumes.grid import Shape, cells_within
+from featlift.volumes.loading import Loaded
 from featlift.volumes.volume import scaled, spacing_of
 
 
 def assemble(
-    scan: Scan, volume: Volume, prepared: Prepared, lifted: LiftedBackbone, features: Features, padding: tuple[int, int]
+    loaded: Loaded, lifted: LiftedBackbone, features: Features, number: int, padding: tuple[int, int]
 ) -> CaseData:
-    """Everything that is stored of one volume, padded cells left out of every mean."""
-    layers = [_layer(layer, features.layers[layer.index], prepared, norm=lifted.norm) for layer in lifted.layers]
-    deepest = features.layers[layers[-1].index]
+    """Everything that is stored of one volume, padded cells left out of every mean.
+
+    Args:
+        loaded: the volume.
+        lifted: the network that saw it.
+        features: of the volumes that were lifted with it.
+        number: its place among them.
+        padding: voxels added at the end of height and width.
+    """
+    scan, prepared = loaded.scan, loaded.prepared
+    of_layers = {index: _one_of(layer, number) for index, layer in features.layers.items()}
+    layers = [_layer(layer, of_layers[layer.index], prepared, norm=lifted.norm) for layer in lifted.layers]
+    deepest = of_layers[layers[-1].index]
     embedding, parts = _embedding(layers[-1], deepest, lifted.backbone.token_names)
     affine = prepared.affine
     attributes: dict[str, Any] = {
-        "source": {"name": scan.name, **(volume.source or {})},
+        "source": {"name": scan.name, **(loaded.source or {})},
         "selection": selection_of(scan),
-        "notes": volume.notes,
-        "modality": volume.modality,
+        "notes": loaded.notes,
+        "modality": loaded.modality,
         "shape_read": list(prepared.shape_read),
         "shape": list(prepared.shape),
         "affine": None if affine is None else affine.tolist(),
@@ -46,6 +57,10 @@ def selection_of(scan: Scan) -> dict[str, Any]:
     """What of its files a scan is: arrays and frames, and the region's centre."""
     parts = [{"key": source.key, "frame": source.frame} for source in scan.sources]
     return {"parts": parts, "centre": None if scan.centre is None else list(scan.centre)}
+
+
+def _one_of(layer: LayerFeatures, number: int) -> LayerFeatures:
+    return LayerFeatures(layer.dense[number : number + 1], layer.tokens[number : number + 1])
 
 
 def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool) -> LayerData:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from featlift.extraction.assembling import assemble
@@ -15,10 +14,10 @@ from featlift.extraction.network import lifted_backbone
 from featlift.lifting import LiftedBackbone
 from featlift.store import Case, CaseData, case_in_memory
 from featlift.store.layout import Recipe
-from featlift.volumes import Preparation, Reading, Scan, Volume, prepare
-from featlift.volumes.channels import read_scan
+from featlift.volumes import Preparation, Reading, Scan, Volume
 from featlift.volumes.grid import pad, padding_to
-from featlift.volumes.reading import read_source, source_of
+from featlift.volumes.loading import Loaded, load, prepared_for_lifting
+from featlift.volumes.reading import source_of
 from featlift.volumes.scan import case_id_of
 
 
@@ -47,20 +46,20 @@ def extract(
         VolumeError: a volume that cannot be read or prepared.
         ModelError: no such model.
     """
-    if isinstance(volume, Volume):
-        scan = Scan("volume", "volume", (), centre=centre)
-    else:
-        source = source_of(volume)
-        volume = read_source(source)
-        scan = Scan(case_id_of(source.path.name), source.path.name, (source,), centre=centre)
-    lifted = lifted_backbone(model, **options) if isinstance(model, str) else model
     if not isinstance(preparation, Preparation):
         preparation = Preparation.from_recipe(preparation) if preparation else Preparation()
-    return case_in_memory(Extraction(lifted, preparation).of_volume(scan, volume, {}))
+    if isinstance(volume, Volume):
+        loaded = prepared_for_lifting(Scan("volume", "volume", (), centre=centre), volume, preparation)
+    else:
+        source = source_of(volume)
+        scan = Scan(case_id_of(source.path.name), source.path.name, (source,), centre=centre)
+        loaded = load(scan, preparation)
+    lifted = lifted_backbone(model, **options) if isinstance(model, str) else model
+    return case_in_memory(Extraction(lifted, preparation).lift([loaded])[0])
 
 
 class Extraction:
-    """Takes scans through reading, preparation and lifting.
+    """How scans become features.
 
     Args:
         lifted: the network.
@@ -73,28 +72,14 @@ class Extraction:
         self.preparation = preparation
         self.reading = reading or Reading()
 
-    def of_scan(self, scan: Scan, seconds: dict[str, float]) -> CaseData:
-        """Read, prepare and lift a scan; `seconds` is told of each stage, also of one that fails."""
-        with timed(seconds, "read"):
-            volume = read_scan(scan, self.reading)
-        return self.of_volume(scan, volume, seconds)
+    def lift(self, loaded: Sequence[Loaded]) -> list[CaseData]:
+        """Lift volumes that were loaded, in one pass: all of one shape.
 
-    def of_volume(self, scan: Scan, volume: Volume, seconds: dict[str, float]) -> CaseData:
-        """Prepare and lift a volume that was read; `seconds` as above."""
-        with timed(seconds, "prepare"):
-            prepared = prepare(volume, self.preparation, scan.centre)
-            padding = padding_to(prepared.shape, self.lifted.stride)
-            padded = torch.from_numpy(pad(prepared.scan, padding))
-        with timed(seconds, "lift"), torch.inference_mode():
-            features = self.lifted(padded[None].to(self.lifted.backbone.device))
-            return assemble(scan, volume, prepared, self.lifted, features, padding)
-
-
-@contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Note how long a stage took."""
-    start = perf_counter()
-    try:
-        yield
-    finally:
-        seconds[stage] = perf_counter() - start
+        Raises:
+            LiftingMemoryError: they do not fit the device.
+        """
+        padding = padding_to(loaded[0].prepared.shape, self.lifted.stride)
+        padded = torch.from_numpy(np.stack([pad(each.prepared.scan, padding) for each in loaded]))
+        with torch.inference_mode():
+            features = self.lifted(padded.to(self.lifted.backbone.device))
+            return [assemble(each, self.lifted, features, number, padding) for number, each in enumerate(loaded)]

@@ -14,7 +14,7 @@ import featlift
 from featlift.volumes import Skipped
 
 if TYPE_CHECKING:
-    from featlift.extraction.run import Outcome
+    from featlift.extraction.outcome import Outcome
 
 _PACKAGES = ("torch", "timm", "zarr", "numpy", "nibabel")
 
@@ -27,6 +27,7 @@ def run_record(
     seconds: float,
     volumes: Mapping[str, int],
     outcomes: Sequence[Outcome],
+    waited: Mapping[str, float],
     no_scans: Sequence[Skipped],
 ) -> dict[str, Any]:
     """A run as JSON values.
@@ -39,6 +40,7 @@ def run_record(
         seconds: its wall time.
         volumes: how many were done, skipped and failed.
         outcomes: of those that were not complete before.
+        waited: seconds that lifting waited for other stages, which work at the same time.
         no_scans: what the inputs hold besides.
     """
     stages: Counter[str] = Counter()
@@ -60,6 +62,7 @@ def run_record(
         "threads": torch.get_num_threads(),
         "volumes": dict(volumes),
         "seconds_by_stage": {stage: round(total, 3) for stage, total in stages.items()},
+        "seconds_waited_for": {stage: round(total, 3) for stage, total in waited.items()},
         "no_scans": {each.name: each.reason for each in no_scans},
         "failures": {outcome.id: outcome.reason for outcome in outcomes if outcome.status == "failed"},
     }

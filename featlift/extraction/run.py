@@ -1,48 +1,30 @@
-"""One run: scans in, volumes of a store out, one after the other, with a record of it."""
+"""One run: scans in, volumes of a store out, with a record of it."""
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from featlift.errors import FeatliftError, OutputError
+from featlift.errors import FeatliftError
 from featlift.extraction.assembling import selection_of
-from featlift.extraction.extraction import Extraction, timed
+from featlift.extraction.bottleneck import bottleneck
+from featlift.extraction.extraction import Extraction
+from featlift.extraction.outcome import Outcome
+from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.recipe import make_recipe
 from featlift.extraction.record import run_record
-from featlift.store import StoreWriter, index_is_current, rebuild_index
+from featlift.store import CaseData, StoreWriter, index_is_current, rebuild_index
 from featlift.store.index import check_label_names
 from featlift.store.layout import METADATA, VOLUMES, attributes_of
 from featlift.store.reading import complete_cases, damaged_cases, is_vacant
 from featlift.store.verification import damage_of
 from featlift.volumes import Found, Scan
 from featlift.volumes.reading import identity, signature
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one scan.
-
-    Attributes:
-        id: case id.
-        status: ``done``, ``failed`` with a reason, or ``skipped`` because another process was faster.
-        reason: why it failed.
-        seconds: wall time by stage: read, prepare, lift, write.
-    """
-
-    id: str
-    status: Literal["done", "failed", "skipped"]
-    reason: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Run:
@@ -52,29 +34,34 @@ class Run:
         output: the store, made if it is missing.
         extraction: network and preparation, which make the recipe.
         found: the scans.
+        workers: processes that read ahead, see `Readers`; 0 reads in this one.
+        prefetch: bytes of prepared volumes that may wait for lifting.
 
     Attributes:
         todo: scans that the store does not hold, complete and from an unchanged source.
         replaced: ids of `todo` under which it holds a volume: of another source, or damaged.
-        outcomes: so far.
 
     Raises:
         StoreError: something else is there, or a store of another recipe.
         OutputError: the place cannot be written.
     """
 
-    def __init__(self, output: Path, extraction: Extraction, found: Found) -> None:
+    def __init__(
+        self, output: Path, extraction: Extraction, found: Found, workers: int = 0, prefetch: int | None = None
+    ) -> None:
         self.output = output
         self.extraction = extraction
         self.found = found
-        self.outcomes: list[Outcome] = []
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
         self._is_new = is_vacant(output)
         self._writer = StoreWriter(output, make_recipe(extraction.lifted, extraction.preparation))
-        damaged = damaged_cases(output)
+        self._damaged = set(damaged_cases(output))
         held = set(complete_cases(output))
-        self.todo = [scan for scan in found.scans if scan.id in damaged or not is_current(output, scan)]
+        self.todo = [scan for scan in found.scans if not self._is_done(scan)]
         self.replaced = [scan.id for scan in self.todo if scan.id in held]
+        self._scans = {scan.id: scan for scan in self.todo}
+        self._pipeline = Pipeline(extraction, self._publish, workers, prefetch)
+        self._working: Generator[Outcome, None, None] | None = None
         self._started, self._clock = datetime.now(UTC), perf_counter()
 
     @property
@@ -82,48 +69,56 @@ class Run:
         """Wall time since the start."""
         return perf_counter() - self._clock
 
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Of the scans that are through."""
+        return self._pipeline.outcomes
+
+    @property
+    def bottleneck(self) -> str:
+        """Which stage the others waited for, and what would help, in a sentence."""
+        return bottleneck(self._pipeline, self.extraction.lifted.backbone.device)
+
     def count(self, status: str) -> int:
         """How many scans are ``done``, ``failed`` or ``skipped``: complete before, or made by another process."""
         complete = len(self.found.scans) - len(self.todo) if status == "skipped" else 0
         return complete + sum(outcome.status == status for outcome in self.outcomes)
 
-    def extract(self) -> Iterator[Outcome]:
-        """Extract each scan in turn. A scan that fails is reported and the next one follows.
+    def extract(self) -> Generator[Outcome, None, None]:
+        """Extract the scans. One that fails is reported, and the others go on.
 
         One that another process has finished meanwhile is left as it is.
 
         Raises:
             OutputError: the store cannot be written; going on would only repeat it.
         """
-        damaged = damaged_cases(self.output)
-        for scan in self.todo:
-            is_done = scan.id not in damaged and is_current(self.output, scan)
-            outcome = Outcome(scan.id, "skipped") if is_done else self._extract(scan)
-            self.outcomes.append(outcome)
-            yield outcome
+        working = self._working = self._pipeline.run(self._not_done_meanwhile())
+        return working
 
-    def _extract(self, scan: Scan) -> Outcome:
-        seconds: dict[str, float] = {}
-        try:
-            case = self.extraction.of_scan(scan, seconds)
-            with timed(seconds, "write"):
-                self._writer.publish(case)
-        except OutputError:
-            raise
-        except FeatliftError as error:
-            return Outcome(scan.id, "failed", str(error), seconds)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            return Outcome(scan.id, "failed", f"out of memory: {str(error).strip() or 'host'}", seconds)
-        except (OSError, RuntimeError) as error:
-            if re.search("not enough memory|can't allocate memory", str(error)):  # torch's own words on a CPU
-                return Outcome(scan.id, "failed", "out of memory on the host: try --size or --spacing", seconds)
-            return Outcome(scan.id, "failed", f"{type(error).__name__}: {error}", seconds)
-        return Outcome(scan.id, "done", seconds=seconds)
+    def _not_done_meanwhile(self) -> Iterator[Scan]:
+        for scan in self.todo:
+            if self._is_done(scan):
+                self.outcomes.append(Outcome(scan.id, "skipped"))
+            else:
+                yield scan
+
+    def _is_done(self, scan: Scan) -> bool:
+        return scan.id not in self._damaged and is_current(self.output, scan)
+
+    def _publish(self, case: CaseData) -> bool:
+        """Write a volume, unless another process has written it since its scan was looked for."""
+        scan = self._scans[case.id]
+        if self._is_done(scan):
+            return False
+        self._writer.publish(case)
+        return True
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._working is not None:
+            self._working.close()  # interrupted: the volume that is being written still is
         if self._is_new and not self.count("done"):
             self._writer.remove_if_empty()
             return
@@ -144,6 +139,7 @@ class Run:
             seconds=self.seconds,
             volumes={status: self.count(status) for status in ("done", "skipped", "failed")},
             outcomes=self.outcomes,
+            waited=self._pipeline.waited,
             no_scans=self.found.skipped,
         )
 

@@ -52,6 +52,7 @@ def run(arguments, at_step=None):
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
+    os.environ["FEATLIFT_WORKERS"] = "0"  # a reading process would have to be killed too
     sys.argv = ["featlift", *arguments, "-o", str(STORE)]
     try:
         main()

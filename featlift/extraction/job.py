@@ -1,0 +1,62 @@
+"""What a run was asked for, in a form that other processes can be given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from featlift.backbones.precision import resolve_device
+from featlift.extraction.extraction import Extraction
+from featlift.extraction.network import lifted_backbone
+from featlift.extraction.readers import default_workers
+from featlift.extraction.recipe import make_recipe
+from featlift.extraction.run import Run
+from featlift.store.erasing import Erased, erase_other
+from featlift.store.reading import check_store, is_vacant
+from featlift.volumes import Found, Preparation, Reading
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cohort to extract.
+
+    Attributes:
+        output: the store.
+        found: the scans.
+        network: arguments of `lifted_backbone`.
+        preparation: what happens to a volume before lifting.
+        reading: how far reading may go.
+        workers: reading processes; None goes by the device.
+        prefetch: bytes of prepared volumes that may wait; None goes by the memory.
+    """
+
+    output: Path
+    found: Found
+    network: dict[str, Any]
+    preparation: Preparation
+    reading: Reading
+    workers: int | None = None
+    prefetch: int | None = None
+
+    def on(self, device: str) -> Job:
+        """The same on another device."""
+        return replace(self, network={**self.network, "device": device})
+
+    def extraction(self) -> Extraction:
+        """Load the network and lift it; precision ``auto`` follows a store that exists."""
+        network = self.network
+        if network.get("precision", "auto") == "auto" and not is_vacant(self.output):
+            network = {**network, "precision": check_store(self.output)["recipe"].get("precision", "auto")}
+        return Extraction(lifted_backbone(**network), self.preparation, self.reading)
+
+    def run(self, extraction: Extraction) -> Run:
+        """The run, ready to extract; raises what `Run` does."""
+        workers = self.workers
+        if workers is None:
+            workers = default_workers(resolve_device(self.network.get("device", "auto")))
+        return Run(self.output, extraction, self.found, workers, self.prefetch)
+
+    def erase_other(self, extraction: Extraction) -> Erased | None:
+        """Erase a store of another recipe, see `featlift.store.erasing`."""
+        return erase_other(self.output, make_recipe(extraction.lifted, extraction.preparation))

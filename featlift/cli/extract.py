@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -148,6 +149,12 @@ def extract(
     prefetch: Annotated[
         str, typer.Option(help="What waits for lifting: auto, or a size such as 4GB.", rich_help_panel=_RUNNING)
     ] = "auto",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Only part I/N of the scans, 1/N to N/N. Default: by the Slurm array.", rich_help_panel=_RUNNING
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Erase the store if its recipe is another.")] = False,
 ) -> None:
     """Lift scans into a Zarr store of features.
@@ -205,13 +212,14 @@ def extract(
         typer.echo("featlift: random weights: these features mean nothing", err=True)
     try:
         with remembered_interrupts() as check_interrupt:
-            from featlift.extraction import Job
+            from featlift.extraction import Job, Shard
             from featlift.lifting.budget import parse_size
             from featlift.store.durable import check_writable
 
             check_writable(output)
-            job = Job(output, found, network, preparation, reading, workers, parse_size(prefetch, "--prefetch"))
-            _extract(job, overwrite, check_interrupt)
+            part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)
+            job = Job(output, found, network, preparation, reading, workers, parse_size(prefetch, "--prefetch"), part)
+            _extract(job, overwrite, by_slurm=not shard, check_interrupt=check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -227,7 +235,7 @@ def _tell_of(found: Found) -> None:
         typer.echo(f"featlift: {notice}", err=True)
 
 
-def _extract(job: Job, overwrite: bool, check_interrupt: Callable[[], None]) -> None:
+def _extract(job: Job, overwrite: bool, by_slurm: bool, check_interrupt: Callable[[], None]) -> None:
     from tqdm import tqdm
 
     extraction = job.extraction()
@@ -238,6 +246,13 @@ def _extract(job: Job, overwrite: bool, check_interrupt: Callable[[], None]) -> 
             err=True,
         )
     with job.run(extraction) as run:
+        if job.shard and job.shard.of > 1:
+            mine, others = len(run.scans), len(run.found.scans) - len(run.scans)
+            typer.echo(
+                f"featlift: shard {job.shard.number} of {job.shard.of}: {mine:,} of {mine + others:,} scans, {others:,} "
+                f"left to the other shards{' (by the Slurm array, --shard 1/1 takes all)' if by_slurm else ''}",
+                err=True,
+            )
         if run.replaced:
             typer.echo(
                 f"featlift: {len(run.replaced)} in the store are made again, their source is another or they are "
@@ -259,7 +274,8 @@ def _report(run: Run) -> None:
         typer.echo(f"{run.output}: all {run.count('skipped')} volumes are complete, nothing to do")
         return
     skipped = [f"{run.count('skipped')} complete before"] if run.count("skipped") else []
-    parts = [f"{run.count('done')} extracted", *skipped, f"{run.count('failed')} failed"]
+    elsewhere = [f"{len(run.elsewhere)} in the hands of another job"] if run.elsewhere else []
+    parts = [f"{run.count('done')} extracted", *skipped, *elsewhere, f"{run.count('failed')} failed"]
     typer.echo(f"{run.output}: {', '.join(parts)} in {run.seconds:.1f} s")
     if run.bottleneck:
         typer.echo(run.bottleneck)

@@ -7,5 +7,6 @@ from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.recipe import make_recipe
 from featlift.extraction.run import Run
+from featlift.extraction.shards import Shard
 
-__all__ = ["Extraction", "Job", "Outcome", "Pipeline", "Run", "extract", "lifted_backbone", "make_recipe"]
+__all__ = ["Extraction", "Job", "Outcome", "Pipeline", "Run", "Shard", "extract", "lifted_backbone", "make_recipe"]

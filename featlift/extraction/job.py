@@ -12,6 +12,7 @@ from featlift.extraction.network import lifted_backbone
 from featlift.extraction.readers import default_workers
 from featlift.extraction.recipe import make_recipe
 from featlift.extraction.run import Run
+from featlift.extraction.shards import Shard
 from featlift.store.erasing import Erased, erase_other
 from featlift.store.reading import check_store, is_vacant
 from featlift.volumes import Found, Preparation, Reading
@@ -29,6 +30,7 @@ class Job:
         reading: how far reading may go.
         workers: reading processes; None goes by the device.
         prefetch: bytes of prepared volumes that may wait; None goes by the memory.
+        shard: the part of the scans to take; None takes all.
     """
 
     output: Path
@@ -38,6 +40,7 @@ class Job:
     reading: Reading
     workers: int | None = None
     prefetch: int | None = None
+    shard: Shard | None = None
 
     def on(self, device: str) -> Job:
         """The same on another device."""
@@ -55,7 +58,7 @@ class Job:
         workers = self.workers
         if workers is None:
             workers = default_workers(resolve_device(self.network.get("device", "auto")))
-        return Run(self.output, extraction, self.found, workers, self.prefetch)
+        return Run(self.output, extraction, self.found, workers, self.prefetch, self.shard)
 
     def erase_other(self, extraction: Extraction) -> Erased | None:
         """Erase a store of another recipe, see `featlift.store.erasing`."""

@@ -31,7 +31,8 @@ def cohort(tmp_path):
 def start(folder, command):
     return subprocess.Popen(
         [sys.executable, "-m", "featlift.cli.main", *command],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
 
 

@@ -249,8 +249,8 @@ def _extract(job: Job, overwrite: bool, by_slurm: bool, check_interrupt: Callabl
         if job.shard and job.shard.of > 1:
             mine, others = len(run.scans), len(run.found.scans) - len(run.scans)
             typer.echo(
-                f"featlift: shard {job.shard.number} of {job.shard.of}: {mine:,} of {mine + others:,} scans, {others:,} "
-                f"left to the other shards{' (by the Slurm array, --shard 1/1 takes all)' if by_slurm else ''}",
+                f"featlift: shard {job.shard.number} of {job.shard.of}: {mine:,} of {mine + others:,} scans, "
+                f"{others:,} left to the other shards{' (by the Slurm array, --shard 1/1 takes all)' if by_slurm else ''}",
                 err=True,
             )
         if run.replaced:

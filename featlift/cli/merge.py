@@ -28,6 +28,8 @@ def merge(
         for item in damage:
             typer.echo(f"damaged  {case_id}  {item.key}: {item.what}")
     if damaged:
-        typer.echo(f"{output}: {total - damaged} volumes, {damaged} damaged ones left out; extract them again, then merge again")
+        typer.echo(
+            f"{output}: {total - damaged} volumes, {damaged} damaged ones left out: extract them and merge again"
+        )
         raise typer.Exit(1)
     typer.echo(f"{output}: {total} volumes of {len(stores)} stores")

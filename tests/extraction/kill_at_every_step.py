@@ -34,7 +34,7 @@ def contents(store):
 
 
 def run(arguments, at_step=None):
-    """Run featlift in a child process; return its exit status. `at_step(n)` is called before its n-th file operation."""
+    """Run featlift in a child process; return its exit status. `at_step(n)` comes before its n-th file operation."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

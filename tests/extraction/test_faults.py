@@ -97,6 +97,7 @@ def test_everything_is_on_the_disk_before_it_is_published(tmp_path, command):
     assert published[:5] == ["store.zarr", "a", "b", "c", "d"]
     assert published[-1] == "index.parquet"
     (tmp_path / "store.zarr/volumes/b/scan/zarr.json").unlink()
-    published = run("sync_order.py", tmp_path, *command, *"-o store.zarr then merge store.zarr -o merged.zarr".split())
+    merge = ["then", "merge", "store.zarr", "-o", "merged.zarr"]
+    published = run("sync_order.py", tmp_path, *command, "-o", "store.zarr", *merge)
     assert published[0] == "b"
     assert published[3:8] == ["merged.zarr", "a", "b", "c", "d"]

@@ -1,6 +1,8 @@
-"""Eight processes at once want the claim of a job that was killed. Prints how many got it, a line for each round.
+"""Eight processes at once want the claim of a job that was killed, round after round.
 
     python compete_for_claims.py STORE ROUNDS
+
+Prints for each round how many got it.
 """
 
 import multiprocessing

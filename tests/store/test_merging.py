@@ -110,7 +110,7 @@ def test_other_recipes_are_refused(parts, featlift, extract):
     for arguments in (["one.zarr", "other.zarr", "-o", "all.zarr"], ["other.zarr", "-o", "one.zarr"]):
         done = featlift("merge", *arguments)
         assert done.returncode == 2
-        assert 'intensity (' in done.stderr
+        assert "intensity (" in done.stderr
         assert 'other.zarr "minmax"' in done.stderr
         assert "mode" not in done.stderr
         assert done.stderr.count("\n") == 1

@@ -247,10 +247,11 @@ def _extract(job: Job, overwrite: bool, by_slurm: bool, check_interrupt: Callabl
         )
     with job.run(extraction) as run:
         if job.shard and job.shard.of > 1:
-            mine, others = len(run.scans), len(run.found.scans) - len(run.scans)
+            mine, everything = len(run.scans), len(run.found.scans)
             typer.echo(
-                f"featlift: shard {job.shard.number} of {job.shard.of}: {mine:,} of {mine + others:,} scans, "
-                f"{others:,} left to the other shards{' (by the Slurm array, --shard 1/1 takes all)' if by_slurm else ''}",
+                f"featlift: shard {job.shard.number} of {job.shard.of}: {mine:,} of {everything:,} scans, "
+                f"{everything - mine:,} left to the other shards"
+                f"{' (by the Slurm array, --shard 1/1 takes all)' if by_slurm else ''}",
                 err=True,
             )
         if run.replaced:

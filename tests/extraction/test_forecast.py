@@ -34,24 +34,28 @@ def foretold(done):
 
 
 CASES = {
+    "vit, two layers, int8": [*VIT, "--layers", "0,-1", "--save-dtype", "int8"],
+    "3d, float32, reduced": [*VIT, "--mode", "3d", "--save-dtype", "float32", "--reduce", "random:16"],
+    "fewer slices, another grid, cls": [*VIT, "--depth-stride", "2", "--spacing", "2,1,0.8", "--embedding", "cls-mean"],
+    "cnn, two strides, three windows": [*LITE0, "1,2", "--intensity", "ct:-500,500+-300,300+0,200"],
+}
+MORE = {
     "vit, pcg": VIT,
-    "two layers, int8": [*VIT, "--layers", "0,-1", "--save-dtype", "int8"],
-    "3d, float32": [*VIT, "--mode", "3d", "--save-dtype", "float32"],
-    "reduced": [*VIT, "--reduce", "random:16"],
-    "fewer slices, another grid": [*VIT, "--depth-stride", "2", "--spacing", "2,0.7,0.5"],
     "a size, no scan": [*VIT, "--size", "300", "--save", "dense,tokens"],
-    "embedding": [*VIT, "--save", "scan,embedding", "--embedding", "cls-mean"],
-    "three windows": [*VIT, "--intensity", "ct:-500,500+-300,300+0,200"],
-    "cnn, two strides": [*LITE0, "1,2"],
-    "cnn, padded": [*LITE0, "-1", "--orient", "native"],
+    "embedding": [*VIT, "--save", "scan,embedding"],
+    "cnn, padded, native": [*LITE0, "-1", "--orient", "native"],
 }
 
 
-@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "options",
+    [*CASES.values(), *(pytest.param(each, marks=pytest.mark.soak) for each in MORE.values())],
+    ids=[*CASES, *MORE],
+)
 def test_the_forecast_is_what_is_written(featlift, tmp_path, options):
-    write_scan(tmp_path / "scans/a.nii.gz", 0, (150, 120, 30))
-    write_scan(tmp_path / "scans/b.nii", 1, (97, 143, 17))
-    np.save(tmp_path / "scans/c.npy", np.random.default_rng(0).normal(size=(20, 90, 130)).astype(np.float32))
+    write_scan(tmp_path / "scans/a.nii.gz", 0, (110, 90, 20))
+    write_scan(tmp_path / "scans/b.nii", 1, (77, 93, 17))
+    np.save(tmp_path / "scans/c.npy", np.random.default_rng(0).normal(size=(20, 90, 110)).astype(np.float32))
     if "--spacing" in options:  # which an array without geometry cannot have
         (tmp_path / "scans/c.npy").unlink()
     done = featlift("extract", "scans", *options)
@@ -106,7 +110,7 @@ def test_a_large_store_is_asked_about_on_a_terminal(command, tmp_path, answer, c
     ours, terminal = pty.openpty()
     with subprocess.Popen(command, cwd=tmp_path, stdin=terminal, stderr=subprocess.PIPE, text=True) as process:
         os.write(ours, f"{answer}\n".encode())
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=600)
     os.close(ours)
     os.close(terminal)
     assert process.returncode == code, stderr
@@ -114,18 +118,15 @@ def test_a_large_store_is_asked_about_on_a_terminal(command, tmp_path, answer, c
     assert (tmp_path / "features.zarr").exists() == (code == 0)
 
 
-def test_a_large_store_needs_a_yes_where_nobody_can_be_asked(command, tmp_path):
-    def run(*more):
-        return subprocess.run(
-            [*command, *more], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-
-    refused = run()
+def test_a_large_store_needs_a_yes_where_nobody_can_be_asked(featlift, command, tmp_path):
+    refused = subprocess.run(
+        command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     assert refused.returncode == 2
     assert "more than --confirm-above 20 kB: give --yes" in refused.stderr.splitlines()[-1]
     assert not (tmp_path / "features.zarr").exists()
-    assert run("--yes").returncode == 0
-    assert "nothing to do" in run().stdout  # what is there already needs no yes
+    assert featlift(*command[3:], "--yes").returncode == 0
+    assert "nothing to do" in featlift(*command[3:]).stdout  # what is there already needs no yes
 
 
 def test_a_size_that_is_none(featlift, command):

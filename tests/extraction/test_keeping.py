@@ -72,6 +72,7 @@ def test_every_subset(lifted, scan, everything, featlift, tmp_path, save):
     assert (embedding is not None) == ("embedding" in save)
     said = featlift("info", path)
     assert (said.returncode, "a: scan 5 x 36 x 40" in said.stdout) == (0, True)
+    assert (", features 64 x 5 x 3 x 3" in said.stdout) == ("dense" in save)
     held = json.loads(featlift("info", path, "--json").stdout)["cases"][0]
     assert (held["dense"] is not None, held["tokens"] is not None) == ("dense" in save, "tokens" in save)
 

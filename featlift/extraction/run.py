@@ -16,7 +16,6 @@ from featlift.extraction.bottleneck import bottleneck
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
-from featlift.extraction.recipe import make_recipe
 from featlift.extraction.record import run_record
 from featlift.store import CaseData, StoreWriter, index_is_current, rebuild_index
 from featlift.store.index import check_label_names
@@ -54,7 +53,7 @@ class Run:
         self.found = found
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
         self._is_new = is_vacant(output)
-        self._writer = StoreWriter(output, make_recipe(extraction.lifted, extraction.preparation))
+        self._writer = StoreWriter(output, extraction.recipe)
         self._damaged = set(damaged_cases(output))
         held = set(complete_cases(output))
         self.todo = [scan for scan in found.scans if not self._is_done(scan)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,12 @@ def extract(
     prefetch: Annotated[
         str, typer.Option(help="What waits for lifting: auto, or a size such as 4GB.", rich_help_panel=_RUNNING)
     ] = "auto",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Only part I/N of the scans, 1/N to N/N. Default: by the Slurm array.", rich_help_panel=_RUNNING
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Erase the store if its recipe is another.")] = False,
 ) -> None:
     """Lift scans into a Zarr store of features.
@@ -233,15 +240,16 @@ def extract(
         typer.echo("featlift: random weights: these features mean nothing", err=True)
     try:
         with remembered_interrupts() as check_interrupt:
-            from featlift.extraction import Job
+            from featlift.extraction import Job, Shard
             from featlift.store.durable import check_writable
 
             check_writable(output)
             above = sys.maxsize if yes else size_of(confirm_above, "--confirm-above")
             keeping = _keeping(save, save_dtype, reduce, basis, embedding)
             ahead = None if prefetch == "auto" else size_of(prefetch, "--prefetch")
-            job = Job(output, found, network, preparation, reading, keeping, workers, ahead)
-            _extract(job, overwrite, above, check_interrupt)
+            part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)
+            job = Job(output, found, network, preparation, reading, keeping, workers, ahead, part)
+            _extract(job, overwrite, above, by_slurm=not shard, check_interrupt=check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -265,7 +273,9 @@ def _keeping(save: str, dtype: str, reduce: str | None, basis: Path | None, embe
     return Keeping(words(save), dtype, embedding, reduction)  # type: ignore[arg-type]
 
 
-def _extract(job: Job, overwrite: bool, confirm_above: int, check_interrupt: Callable[[], None]) -> None:
+def _extract(
+    job: Job, overwrite: bool, confirm_above: int, by_slurm: bool, check_interrupt: Callable[[], None]
+) -> None:
     from tqdm import tqdm
 
     from featlift.extraction.fitting import needs_fitting, with_basis_of, with_fitted_basis
@@ -283,6 +293,13 @@ def _extract(job: Job, overwrite: bool, confirm_above: int, check_interrupt: Cal
         typer.echo("featlift: fitting the basis on a sample of the scans", err=True)
     extraction = with_fitted_basis(job.output, extraction, job.found.scans)
     with job.run(extraction) as run:
+        if job.shard and job.shard.of > 1:
+            mine, others = len(run.scans), len(run.found.scans) - len(run.scans)
+            typer.echo(
+                f"featlift: shard {job.shard.number} of {job.shard.of}: {mine:,} of {mine + others:,} scans, {others:,} "
+                f"left to the other shards{' (by the Slurm array, --shard 1/1 takes all)' if by_slurm else ''}",
+                err=True,
+            )
         if run.replaced:
             typer.echo(
                 f"featlift: {len(run.replaced)} in the store are made again, their source is another or they are "
@@ -319,7 +336,8 @@ def _report(run: Run) -> None:
         typer.echo(f"{run.output}: all {run.count('skipped')} volumes are complete, nothing to do")
         return
     skipped = [f"{run.count('skipped')} complete before"] if run.count("skipped") else []
-    parts = [f"{run.count('done')} extracted", *skipped, f"{run.count('failed')} failed"]
+    elsewhere = [f"{len(run.elsewhere)} in the hands of another job"] if run.elsewhere else []
+    parts = [f"{run.count('done')} extracted", *skipped, *elsewhere, f"{run.count('failed')} failed"]
     typer.echo(f"{run.output}: {', '.join(parts)} in {run.seconds:.1f} s")
     if run.bottleneck:
         typer.echo(run.bottleneck)

@@ -9,6 +9,7 @@ from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.recipe import make_recipe
 from featlift.extraction.reduction import Reduction
 from featlift.extraction.run import Run
+from featlift.extraction.shards import Shard
 
 __all__ = [
     "Extraction",
@@ -18,6 +19,7 @@ __all__ = [
     "Pipeline",
     "Reduction",
     "Run",
+    "Shard",
     "extract",
     "lifted_backbone",
     "make_recipe",

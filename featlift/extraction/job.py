@@ -12,6 +12,7 @@ from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import lifted_backbone
 from featlift.extraction.readers import default_workers
 from featlift.extraction.run import Run
+from featlift.extraction.shards import Shard
 from featlift.store.reading import check_store, is_vacant
 from featlift.volumes import Found, Preparation, Reading
 
@@ -29,6 +30,7 @@ class Job:
         keeping: what is kept of a volume.
         workers: reading processes; None goes by the device.
         prefetch: bytes of prepared volumes that may wait; None goes by the memory.
+        shard: the part of the scans to take; None takes all.
     """
 
     output: Path
@@ -39,6 +41,7 @@ class Job:
     keeping: Keeping
     workers: int | None = None
     prefetch: int | None = None
+    shard: Shard | None = None
 
     def on(self, device: str) -> Job:
         """The same on another device."""
@@ -56,4 +59,4 @@ class Job:
         workers = self.workers
         if workers is None:
             workers = default_workers(resolve_device(self.network.get("device", "auto")))
-        return Run(self.output, extraction, self.found, workers, self.prefetch)
+        return Run(self.output, extraction, self.found, workers, self.prefetch, self.shard)

@@ -61,7 +61,7 @@ class Pipeline:
         Raises:
             OutputError: the store cannot be written; going on would only repeat it.
         """
-        told = 0
+        told = len(self.outcomes)
         try:
             with self.readers, ThreadPoolExecutor(1, "writer") as writer:
                 for group in self._groups(self._read(scans)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +18,8 @@ from featlift.extraction.extraction import Extraction
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.record import run_record
-from featlift.store import CaseData, StoreWriter, index_is_current, rebuild_index
+from featlift.extraction.shards import Shard
+from featlift.store import CaseData, Claims, StoreWriter, index_is_current, rebuild_index
 from featlift.store.index import check_label_names
 from featlift.store.layout import METADATA, VOLUMES, attributes_of
 from featlift.store.reading import complete_cases, damaged_cases, is_vacant
@@ -35,10 +37,13 @@ class Run:
         found: the scans.
         workers: processes that read ahead, see `Readers`; 0 reads in this one.
         prefetch: bytes of prepared volumes that may wait for lifting.
+        shard: the part of the scans to take; None takes all.
 
     Attributes:
+        scans: those of the shard.
         todo: scans that the store does not hold, complete and from an unchanged source.
         replaced: ids of `todo` under which it holds a volume: of another source, or damaged.
+        elsewhere: ids of `todo` that were in the hands of another job to the end.
 
     Raises:
         StoreError: something else is there, or a store of another recipe.
@@ -46,7 +51,13 @@ class Run:
     """
 
     def __init__(
-        self, output: Path, extraction: Extraction, found: Found, workers: int = 0, prefetch: int | None = None
+        self,
+        output: Path,
+        extraction: Extraction,
+        found: Found,
+        workers: int = 0,
+        prefetch: int | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self.output = output
         self.extraction = extraction
@@ -54,10 +65,13 @@ class Run:
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
         self._is_new = is_vacant(output)
         self._writer = StoreWriter(output, extraction.recipe)
+        self._claims = Claims(output)
         self._damaged = set(damaged_cases(output))
         held = set(complete_cases(output))
-        self.todo = [scan for scan in found.scans if not self._is_done(scan)]
+        self.scans = shard.take(found.scans) if shard else found.scans
+        self.todo = [scan for scan in self.scans if not self._is_done(scan)]
         self.replaced = [scan.id for scan in self.todo if scan.id in held]
+        self.elsewhere: list[str] = []
         self._scans = {scan.id: scan for scan in self.todo}
         self._pipeline = Pipeline(extraction, self._publish, workers, prefetch)
         self._working: Generator[Outcome, None, None] | None = None
@@ -80,7 +94,7 @@ class Run:
 
     def count(self, status: str) -> int:
         """How many scans are ``done``, ``failed`` or ``skipped``: complete before, or made by another process."""
-        complete = len(self.found.scans) - len(self.todo) if status == "skipped" else 0
+        complete = len(self.scans) - len(self.todo) if status == "skipped" else 0
         return complete + sum(outcome.status == status for outcome in self.outcomes)
 
     def extract(self) -> Generator[Outcome, None, None]:
@@ -91,26 +105,48 @@ class Run:
         Raises:
             OutputError: the store cannot be written; going on would only repeat it.
         """
-        working = self._working = self._pipeline.run(self._not_done_meanwhile())
-        return working
+        self._working = self._extract()
+        return self._working
 
-    def _not_done_meanwhile(self) -> Iterator[Scan]:
+    def _extract(self) -> Generator[Outcome, None, None]:
+        yield from self._through(self._free())
+        if self.elsewhere:
+            yield from self._through(self._given_up())
+
+    def _through(self, scans: Iterator[Scan]) -> Generator[Outcome, None, None]:
+        with closing(self._pipeline.run(scans)) as outcomes:
+            for outcome in outcomes:
+                self._claims.release(outcome.id)
+                yield outcome
+
+    def _free(self) -> Iterator[Scan]:
+        """Scans that no other job works on or has finished meanwhile, claimed as they are asked for."""
         for scan in self.todo:
-            if self._is_done(scan):
-                self.outcomes.append(Outcome(scan.id, "skipped"))
+            if self._claims.take(scan.id):
+                yield from self._unless_done(scan)
             else:
-                yield scan
+                self.elsewhere.append(scan.id)
+
+    def _given_up(self) -> Iterator[Scan]:
+        """Those of the others that turn out to be finished, or to belong to a job that is gone."""
+        for case_id in self._claims.take_left(list(self.elsewhere)):
+            self.elsewhere.remove(case_id)
+            yield from self._unless_done(self._scans[case_id])
+
+    def _unless_done(self, scan: Scan) -> Iterator[Scan]:
+        self._damaged &= damaged_cases(self.output).keys()  # another job may have repaired some
+        if self._is_done(scan):
+            self.outcomes.append(Outcome(scan.id, "skipped"))
+            self._claims.release(scan.id)
+        else:
+            yield scan
 
     def _is_done(self, scan: Scan) -> bool:
         return scan.id not in self._damaged and is_current(self.output, scan)
 
     def _publish(self, case: CaseData) -> bool:
         """Write a volume, unless another process has written it since its scan was looked for."""
-        scan = self._scans[case.id]
-        if self._is_done(scan):
-            return False
-        self._writer.publish(case)
-        return True
+        return not self._is_done(self._scans[case.id]) and self._writer.publish(case)
 
     def __enter__(self) -> Run:
         return self
@@ -118,6 +154,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._working is not None:
             self._working.close()  # interrupted: the volume that is being written still is
+        self._claims.close()
         if self._is_new and not self.count("done"):
             self._writer.remove_if_empty()
             return

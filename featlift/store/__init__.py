@@ -1,7 +1,9 @@
 """The Zarr feature store, format 1: layout, recipe, write, read, verify."""
 
 from featlift.store.case import Case
+from featlift.store.claims import Claims
 from featlift.store.index import index_is_current, read_index, rebuild_index
+from featlift.store.merging import Merge
 from featlift.store.reading import Store, open_store
 from featlift.store.verification import Damage, verify
 from featlift.store.writing import CaseData, LayerData, StoreWriter, case_in_memory
@@ -9,8 +11,10 @@ from featlift.store.writing import CaseData, LayerData, StoreWriter, case_in_mem
 __all__ = [
     "Case",
     "CaseData",
+    "Claims",
     "Damage",
     "LayerData",
+    "Merge",
     "Store",
     "StoreWriter",
     "case_in_memory",

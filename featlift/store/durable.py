@@ -45,6 +45,16 @@ def sync_tree(folder: Path) -> None:
         sync(Path(place))
 
 
+def link_or_copy_tree(folder: Path, place: Path) -> None:
+    """Make `place` hold every file of `folder`: as hard links where the disk can, as copies elsewhere."""
+    for key in keys_below(folder):
+        (place / key).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (place / key).hardlink_to(folder / key)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(folder / key, place / key)
+
+
 def write_atomically(path: Path, write: Callable[[Path], object], staging: Path) -> None:
     """Let `write` make a draft in the folder `staging`, then put it in the place of `path` in one step."""
     staging.mkdir(exist_ok=True)
@@ -92,11 +102,16 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
 def _is_abandoned(name: str) -> bool:
     """Whether the process that a staging name belongs to ran on this machine and is gone."""
     _, host, process, _ = ("~~~" + name).rsplit("~", 3)
-    if host != socket.gethostname() or not process.isdigit():
+    return process.isdigit() and is_gone(host, int(process))
+
+
+def is_gone(host: object, process: object) -> bool:
+    """Whether a process ran on this machine and runs no more; False where that cannot be known."""
+    if host != socket.gethostname() or not isinstance(process, int):
         return False
     try:
-        os.kill(int(process), 0)
-    except OSError as error:
+        os.kill(process, 0)
+    except (OSError, OverflowError) as error:
         return isinstance(error, ProcessLookupError)  # any other: it runs, under another user
     return False
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featlift.errors import InputError, StoreError
 from featlift.store.case import open_case
+from featlift.store.claims import Claims
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.layout import INDEX, METADATA, STAGING, VOLUMES
 from featlift.store.reading import complete_cases, open_store
@@ -50,18 +52,29 @@ def rebuild_index(path: str | Path, labels: str | Path | Mapping[str, Mapping[st
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    store = open_store(path)
-    rows = [row for case_id in store if (row := _row(store.path, case_id)) is not None]
-    table = pa.Table.from_pylist(rows, schema=_schema(pa))
-    ids = table["id"].to_pylist()
-    given = _csv(Path(labels), ids) if isinstance(labels, (str, Path)) else _table(labels or {})
-    for extra in (_old_labels(Path(path)), given):
-        if extra is not None:
-            table = _with_labels(table, extra)
-    staging = Path(path) / STAGING
-    with as_output_error(Path(path)):
-        write_atomically(Path(path) / INDEX, lambda draft: pq.write_table(table, draft), staging)
+    path = Path(path)
+    with Claims(path) as claims, claims.turn("/index"):  # else a job that began before another could end after it
+        rows = [row for case_id in open_store(path) if (row := _row(path, case_id)) is not None]
+        table = pa.Table.from_pylist(rows, schema=_schema(pa))
+        ids = table["id"].to_pylist()
+        given = _csv(Path(labels), ids) if isinstance(labels, (str, Path)) else _table(labels or {})
+        for extra in (_old_labels(path), given):
+            if extra is not None:
+                table = _with_labels(table, extra)
+        with as_output_error(path):
+            write_atomically(path / INDEX, lambda draft: pq.write_table(table, draft), path / STAGING)
     return len(rows)
+
+
+def labels_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The labels of each case that the index of a store lists.
+
+    Raises:
+        StoreError: it is missing or broken.
+    """
+    table = read_index(path)
+    labels = table.drop_columns([name for name in (*_OWN[1:], _EMBEDDING) if name in table.column_names])
+    return {row.pop("id"): row for row in labels.to_pylist()}
 
 
 def _with_labels(table: pa.Table, extra: pa.Table) -> pa.Table:
@@ -104,8 +117,11 @@ def index_is_current(path: Path) -> bool:
         written = (path / INDEX).stat().st_mtime_ns
     except (StoreError, KeyError):
         return False
-    groups = [path / VOLUMES / case_id / METADATA for case_id in complete_cases(path)]
-    return ids == [group.parent.name for group in groups] and all(g.stat().st_mtime_ns <= written for g in groups)
+    commits = {}
+    for case_id in complete_cases(path):
+        with suppress(FileNotFoundError):  # another job replaces it this very moment
+            commits[case_id] = (path / VOLUMES / case_id / METADATA).stat().st_mtime_ns
+    return ids == list(commits) and all(time <= written for time in commits.values())
 
 
 def _row(store: Path, case_id: str) -> dict[str, Any] | None:

@@ -58,11 +58,11 @@ def attributes_of(group: Path) -> dict[str, Any]:
     return ours if isinstance(ours, dict) else {}
 
 
-def differing_fields(ours: Recipe, theirs: Recipe) -> list[str]:
-    """Fields in which two recipes differ, each with both values."""
+def differing_fields(ours: Recipe, theirs: Recipe, we: str = "store", they: str = "asked") -> list[str]:
+    """Fields in which two recipes differ, each with both values and whose they are."""
     names = sorted(ours.keys() | theirs.keys())
     return [
-        f"{name} (store {canonical(ours.get(name))}, asked {canonical(theirs.get(name))})"
+        f"{name} ({we} {canonical(ours.get(name))}, {they} {canonical(theirs.get(name))})"
         for name in names
         if ours.get(name) != theirs.get(name)
     ]

@@ -54,12 +54,15 @@ def damage_of(path: Path, case_id: str, thoroughly: bool) -> Iterator[Damage]:
         yield Damage(case_id, METADATA, "not what was written")
     for key, expected in keys:
         file = folder / key
-        if not file.is_file():
-            yield Damage(case_id, key, "missing")
-        elif (size := file.stat().st_size) != expected["bytes"]:
-            yield Damage(case_id, key, f"{size} bytes instead of {expected['bytes']}")
-        elif thoroughly and fingerprint(file)["sha256"] != expected["sha256"]:
-            yield Damage(case_id, key, "not what was written")
+        try:
+            if not file.is_file():
+                yield Damage(case_id, key, "missing")
+            elif (size := file.stat().st_size) != expected["bytes"]:
+                yield Damage(case_id, key, f"{size} bytes instead of {expected['bytes']}")
+            elif thoroughly and fingerprint(file)["sha256"] != expected["sha256"]:
+                yield Damage(case_id, key, "not what was written")
+        except OSError as error:  # of the disk itself
+            yield Damage(case_id, key, f"cannot be read ({error.strerror or error})")
 
 
 def damage_of_basis(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from featlift.store.durable import (
     as_output_error,
     fingerprint,
     keys_below,
+    link_or_copy_tree,
     remove_abandoned,
     staging_name,
     sync,
@@ -39,6 +41,7 @@ from featlift.store.layout import (
     STAGING,
     VOLUMES,
     Recipe,
+    attributes_of,
     differing_fields,
     metadata_of,
     sha256_of,
@@ -46,6 +49,7 @@ from featlift.store.layout import (
 from featlift.store.ome import ome_attributes
 from featlift.store.quantised import quantise
 from featlift.store.reading import check_store, complete_cases, damaged_cases, is_vacant
+from featlift.store.verification import damage_of
 
 _REMEDY = "store normed features (the default), or try --precision fp32"
 
@@ -132,22 +136,42 @@ class StoreWriter:
                 (path / folder).mkdir(exist_ok=True)
             remove_abandoned((path / STAGING).iterdir())
 
-    def publish(self, case: CaseData) -> None:
+    def publish(self, case: CaseData) -> bool:
         """Write one volume beside the store's volumes and move it in, in one step, in the place of an older one.
+
+        Returns:
+            Whether it is this one that stands there: if another job was faster with the same scan, its volume stays.
 
         Raises:
             VolumeError: a value does not fit float16.
             OutputError: the disk is full or cannot be written.
         """
+
+        def write(staged: Path) -> None:
+            _write_case(LocalStore(staged), case)
+            _commit_metadata(staged, case)
+
+        return self._publish(case.id, write)
+
+    def adopt(self, folder: Path) -> bool:
+        """`publish` a volume of another store of the recipe: hard links where one disk holds both, copies elsewhere."""
+
+        def take_over(staged: Path) -> None:
+            link_or_copy_tree(folder, staged)
+            sync_tree(staged)
+
+        return self._publish(folder.name, take_over)
+
+    def _publish(self, case_id: str, fill: Callable[[Path], None]) -> bool:
         staged = self.path / STAGING / staging_name()
         with as_output_error(self.path):
             try:
-                _write_case(LocalStore(staged), case)
-                _commit_metadata(staged, case)
-                self._move_in(staged, self.path / VOLUMES / case.id)
+                fill(staged)
+                is_first = self._move_in(staged, case_id)
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
-            self._forget_damage(case.id)
+            self._forget_damage(case_id)
+        return is_first
 
     def record_run(self, name: str, record: dict[str, Any]) -> None:
         """Keep a run record as ``runs/<name>.json``."""
@@ -191,18 +215,30 @@ class StoreWriter:
                 "Give another -o, or --overwrite to erase it"
             )
 
-    def _move_in(self, staged: Path, place: Path) -> None:
+    def _move_in(self, staged: Path, case_id: str) -> bool:
         """The commit. An older volume is moved aside first: a folder cannot be renamed onto a filled one."""
-        aside = self.path / STAGING / staging_name()
-        with suppress(FileNotFoundError):  # there was none
+        place, aside = self.path / VOLUMES / case_id, self.path / STAGING / staging_name()
+        if not place.exists() and _rename_unless_there(staged, place):
+            return True
+        if self._is_published(staged, case_id):
+            return False
+        with suppress(FileNotFoundError):  # another job is replacing it too
             place.rename(aside)
         try:
-            _rename_unless_there(staged, place)
+            is_first = _rename_unless_there(staged, place)
         except OSError:
             with suppress(OSError):
                 aside.rename(place)
             raise
         shutil.rmtree(aside, ignore_errors=True)
+        return is_first
+
+    def _is_published(self, staged: Path, case_id: str) -> bool:
+        """Whether the store holds a sound volume of the same scan already."""
+        if case_id in damaged_cases(self.path) or any(damage_of(self.path, case_id, thoroughly=False)):
+            return False
+        scan = _scan_of(attributes_of(staged))
+        return scan is not None and scan == _scan_of(attributes_of(self.path / VOLUMES / case_id))
 
     def _forget_damage(self, case_id: str) -> None:
         damaged = damaged_cases(self.path)
@@ -211,14 +247,22 @@ class StoreWriter:
             write_damaged(self.path, damaged)
 
 
-def _rename_unless_there(folder: Path, place: Path) -> None:
-    """Give a folder its final name. If another process was faster, its folder, of the same content, stays."""
+def _scan_of(attributes: dict[str, Any]) -> tuple[Any, Any] | None:
+    """What a volume was made from; None if it does not say."""
+    source = attributes.get("source")
+    return (source.get("sha256"), attributes.get("selection")) if isinstance(source, dict) else None
+
+
+def _rename_unless_there(folder: Path, place: Path) -> bool:
+    """Give a folder its final name. If another process was faster, its folder, of the same content, stays: False."""
     try:
         folder.rename(place)
     except OSError:
         if not (place / METADATA).is_file():
             raise
+        return False
     sync(place.parent)
+    return True
 
 
 def write_damaged(path: Path, damaged: dict[str, list[str]]) -> None:

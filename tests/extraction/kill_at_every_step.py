@@ -1,6 +1,7 @@
-"""Kill `featlift extract` at each of its file operations in turn, and run it again each time.
+"""Kill `featlift extract` or `merge` at each of its file operations in turn, and run it again each time.
 
-    python kill_at_every_step.py UNINTERRUPTED.zarr extract ...
+    python kill_at_every_step.py UNINTERRUPTED.zarr extract --limit 1 ...
+    python kill_at_every_step.py UNINTERRUPTED.zarr merge ...
 
 Every run is a forked process in which the interpreter itself reports file operations (audit events); at the n-th one
 that changes something in the store the process kills itself: before it happens, so after all those before it. The
@@ -32,8 +33,8 @@ def contents(store):
     return {name: data for name, data in relative.items() if not name.startswith("runs/")}
 
 
-def run(arguments, kill_at=None):
-    """Run featlift in a child process; return its exit status. With `kill_at`, it dies at that file operation."""
+def run(arguments, at_step=None):
+    """Run featlift in a child process; return its exit status. `at_step(n)` is called before its n-th file operation."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -44,25 +45,37 @@ def run(arguments, kill_at=None):
         changes = event in CHANGES or (event == "open" and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         if changes and any(STORE.stem in str(value) for value in values):
             seen += 1
-            if seen == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            at_step(seen)
 
-    if kill_at:
+    if at_step:
         sys.addaudithook(audit)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    sys.argv = ["featlift", *arguments, "-o", str(STORE), "--limit", "1", "--workers", "0"]
+    os.environ["FEATLIFT_WORKERS"] = "0"  # a reading process would have to be killed too
+    sys.argv = ["featlift", *arguments, "-o", str(STORE)]
     try:
         main()
     except SystemExit as stop:
         os._exit(stop.code if isinstance(stop.code, int) else 1)
+    except BaseException:
+        os._exit(70)  # an error that nobody expected: a person would see a traceback
     os._exit(0)
+
+
+def kill_at(step):
+    """What kills the process at one step."""
+    return lambda n: n == step and os.kill(os.getpid(), signal.SIGKILL)
 
 
 def everything_there_is_complete(want):
     """Whatever stands under its final name is byte for byte what it should be."""
     return all(want[name] == data for name, data in contents(STORE).items() if name.startswith("volumes/"))
+
+
+def leftovers():
+    """What nobody will ever want again."""
+    return [path.name for path in (*Path().glob(".killed*"), *(STORE / ".staging").glob("*"))]
 
 
 def check():
@@ -75,7 +88,7 @@ def check():
     kills = 0
     while True:
         shutil.rmtree(STORE)
-        status = run(arguments, kill_at=kills + 1)
+        status = run(arguments, kill_at(kills + 1))
         if status == 0:
             break  # it got through: every step has had its turn
         assert status == -signal.SIGKILL, f"step {kills + 1}: exit {status}"
@@ -84,8 +97,7 @@ def check():
             assert everything_there_is_complete(want), f"step {kills}: a volume that is not complete"
         assert run(arguments) == 0, f"step {kills}: the run after the kill failed"
         assert contents(STORE) == want, f"step {kills}: another store than without the kill"
-        leftovers = [path.name for path in Path().glob(".killed*")] + list((STORE / ".staging").iterdir())
-        assert not leftovers, f"step {kills}: left behind {leftovers}"
+        assert not leftovers(), f"step {kills}: left behind {leftovers()}"
     print(kills, "kills")
 
 

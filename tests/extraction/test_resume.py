@@ -107,6 +107,12 @@ def damage_truncate(store):
     return "slice_mean/zarr.json"
 
 
+def damage_chunk_truncated(store):
+    chunk = store / "volumes/a/dense/c/0/0/0/0"
+    os.truncate(chunk, chunk.stat().st_size - 7)
+    return "dense/c/0/0/0/0"
+
+
 def damage_group(store):
     group = store / "volumes/a/zarr.json"
     group.write_text(group.read_text().replace('"shape_read"', '"shape_raed"'))
@@ -124,7 +130,15 @@ def damage_group_truncated(store):
     return "zarr.json"
 
 
-DAMAGES = [damage_flip, damage_delete, damage_truncate, damage_group, damage_group_lost, damage_group_truncated]
+DAMAGES = [
+    damage_flip,
+    damage_delete,
+    damage_truncate,
+    damage_chunk_truncated,
+    damage_group,
+    damage_group_lost,
+    damage_group_truncated,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -184,7 +198,7 @@ def test_a_source_that_is_gone_is_a_failed_case(cohort, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("damage", [damage_delete, damage_truncate, damage_group_lost, damage_group_truncated])
+@pytest.mark.parametrize("damage", [damage_delete, damage_chunk_truncated, damage_group_lost, damage_group_truncated])
 def test_missing_bytes_are_repaired_without_verify(cohort, tmp_path, damage):
     cohort()
     damage(tmp_path / "store.zarr")
@@ -219,7 +233,8 @@ def test_one_bad_case_does_not_stop_the_others(cohort, tmp_path):
 
 def test_killed_at_every_step_of_publishing(cohort, tmp_path):
     """SIGKILL at each file operation of a run in turn, then run again (see kill_at_every_step.py)."""
-    options = ["extract", "scans", "--mode", "2d", "--layers", "0", *patch_mean_options(tmp_path, patch=4)]
+    options = ["extract", "scans", "--limit", "1", "--mode", "2d", "--layers", "0"]
+    options += patch_mean_options(tmp_path, patch=4)
     done = subprocess.run(
         [sys.executable, KILL, tmp_path / "uninterrupted.zarr", *options],
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,

@@ -1,0 +1,35 @@
+"""`featlift merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def merge(
+    stores: Annotated[list[Path], typer.Argument(help="The stores to join, all of one recipe.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store to make, or to add to.")],
+) -> None:
+    """Join stores of one recipe. Every byte is compared with what was written; nothing is copied that can be linked.
+
+    A merge can be stopped and started again. The stores stay as they are.
+    """
+    from tqdm import tqdm
+
+    from featlift.store.merging import Merge
+
+    merging = Merge(stores, output)
+    total = len(merging.holders)
+    damaged = 0
+    for case_id, damage in tqdm(merging.run(), total=total, unit="volume", disable=None):
+        damaged += bool(damage)
+        for item in damage:
+            typer.echo(f"damaged  {case_id}  {item.key}: {item.what}")
+    if damaged:
+        typer.echo(
+            f"{output}: {total - damaged} volumes, {damaged} damaged ones left out; extract them again, then merge again"
+        )
+        raise typer.Exit(1)
+    typer.echo(f"{output}: {total} volumes of {len(stores)} stores")

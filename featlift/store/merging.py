@@ -1,0 +1,149 @@
+"""`featlift merge`: several stores of one recipe become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from featlift.errors import OptionError, StoreError
+from featlift.store.durable import as_output_error, write_atomically
+from featlift.store.index import labels_of, rebuild_index
+from featlift.store.layout import (
+    FEATURES_VERSION,
+    NAMESPACE,
+    RUNS,
+    STAGING,
+    VOLUMES,
+    differing_fields,
+    metadata_of,
+    sha256_of,
+)
+from featlift.store.reading import Store, damaged_cases, is_vacant, open_store
+from featlift.store.verification import Damage, damage_of
+from featlift.store.writing import StoreWriter
+
+
+class Merge:
+    """A merge of stores, after making sure that it can be done. Nothing is written before `run`.
+
+    Args:
+        stores: those to join.
+        output: the store to make, or one of the same recipe that is added to: a merge that was stopped goes on.
+
+    Attributes:
+        holders: of each case, the stores that hold it, in their order.
+
+    Raises:
+        InputError: a store is not there.
+        StoreError: recipes, volumes of one case, or labels of one case differ.
+    """
+
+    def __init__(self, stores: Sequence[Path], output: Path) -> None:
+        self.output = output
+        self._stores = [open_store(path) for path in stores]
+        if not self._stores:
+            raise OptionError("name the stores to merge")
+        there = [] if is_vacant(output) else [open_store(output)]
+        self._check_recipes([*self._stores, *there])
+        self.holders: dict[str, list[Path]] = {}
+        for store in self._stores:
+            for case_id in store:
+                self.holders.setdefault(case_id, []).append(store.path)
+        self._check_contents([*self._stores, *there])
+        self._labels = _joined_labels(self._stores)
+
+    def run(self) -> Iterator[tuple[str, list[Damage]]]:
+        """Take each case over in turn, from the first store in which every byte of it is as it was written.
+
+        Yields:
+            The id of each case, and what is wrong with it where no store holds it undamaged: it is left out.
+
+        Raises:
+            OutputError: the output cannot be written.
+        """
+        writer = StoreWriter(self.output, self._stores[0].recipe)
+        for case_id in sorted(self.holders):
+            yield case_id, self._take(writer, case_id)
+        for store in self._stores:
+            for record in sorted((store.path / RUNS).glob("*.json")):
+                self._take_record(record)
+        rebuild_index(self.output, self._labels or None)
+
+    def _take(self, writer: StoreWriter, case_id: str) -> list[Damage]:
+        if case_id not in damaged_cases(self.output) and not any(damage_of(self.output, case_id, thoroughly=False)):
+            return []  # taken over before
+        found: list[Damage] = []
+        for path in self.holders[case_id]:
+            damage = list(damage_of(path, case_id, thoroughly=True))
+            if not damage:
+                writer.adopt(path / VOLUMES / case_id)
+                return []
+            found += damage
+        return found
+
+    def _take_record(self, record: Path) -> None:
+        place = self.output / RUNS / record.name
+        if not place.exists():
+            with as_output_error(self.output):
+                write_atomically(place, lambda draft: draft.write_bytes(record.read_bytes()), self.output / STAGING)
+
+    def _check_recipes(self, stores: Sequence[Store]) -> None:
+        first = stores[0]
+        for store in stores:
+            if store.attributes.get("features_version") != FEATURES_VERSION:
+                raise StoreError(
+                    f"{store.path} holds features of version {store.attributes.get('features_version')}, this featlift "
+                    f"makes version {FEATURES_VERSION}: merge with the featlift that made it"
+                )
+            if differences := differing_fields(first.recipe, store.recipe, str(first.path), str(store.path)):
+                raise StoreError(f"different recipes cannot be merged: {'; '.join(differences)}")
+
+    def _check_contents(self, stores: Sequence[Store]) -> None:
+        """Refuse two volumes of one case, unless they are the same in every byte that the recipe and the scan decide."""
+        seen: dict[str, tuple[str, Path]] = {}
+        for store in stores:
+            for case_id in store:
+                digest = _digest_of(store.path / VOLUMES / case_id)
+                if digest is None:
+                    continue  # damaged, which taking it over tells of
+                other, where = seen.setdefault(case_id, (digest, store.path))
+                if other != digest:
+                    raise StoreError(
+                        f"case {case_id} is another in {store.path} than in {where}: of two scans with one id, or made "
+                        "on two machines; remove its folder in volumes/ from one of them"
+                    )
+
+
+def _digest_of(folder: Path) -> str | None:
+    """One hash of what a volume holds; when its source was last touched does not count. None if it is damaged."""
+    try:
+        document = metadata_of(folder)
+        attributes = document["attributes"][NAMESPACE]
+        if attributes.pop("metadata_sha256") != sha256_of(document):
+            return None
+        attributes.get("source", {}).pop("mtime_ns", None)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return sha256_of(attributes)
+
+
+def _joined_labels(stores: Sequence[Store]) -> dict[str, dict[str, Any]]:
+    """What all indexes say of each case.
+
+    Raises:
+        StoreError: they contradict each other, or one is missing.
+    """
+    joined: dict[str, dict[str, Any]] = {}
+    for store in stores:
+        for case_id, labels in labels_of(store.path).items():
+            known = joined.setdefault(case_id, {})
+            for name, value in labels.items():
+                if known.get(name) is None:
+                    known[name] = value
+                elif value is not None and repr(value) != repr(known[name]):  # NaN is itself here
+                    raise StoreError(
+                        f"case {case_id}: {name} is {value} in {store.path} and {known[name]} before it; make them equal "
+                        "with `featlift index --labels`"
+                    )
+    return {case_id: labels for case_id, labels in joined.items() if labels}

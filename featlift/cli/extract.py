@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli.confirming import confirm_size
 from featlift.cli.interrupts import remembered_interrupts
 from featlift.cli.options import frame_of, human_bytes, layers, model_args, numbers, words
+from featlift.cli.options import size as size_of
 
 if TYPE_CHECKING:
-    from featlift.extraction import Job, Run
+    from featlift.extraction import Extraction, Job, Keeping, Run
     from featlift.volumes import Found
 
 _MODEL = "Backbone"
 _LIFTING = "Lifting"
 _INPUTS = "Which scans"
 _VOLUMES = "What of them"
+_KEEPING = "What to keep"
 _RUNNING = "The run"
 _LISTED = 10
 
@@ -137,6 +141,30 @@ def extract(
     nan_to: Annotated[
         float | None, typer.Option(help="Replace NaN and infinities by this value.", rich_help_panel=_VOLUMES)
     ] = None,
+    save: Annotated[
+        str, typer.Option(help="Any of scan, dense, tokens, slice_mean, embedding.", rich_help_panel=_KEEPING)
+    ] = "scan,dense,tokens,slice_mean,embedding",
+    save_dtype: Annotated[
+        str, typer.Option(help="Of dense and tokens: float16, float32 or int8.", rich_help_panel=_KEEPING)
+    ] = "float16",
+    reduce: Annotated[
+        str | None, typer.Option(help="Dense features to K channels: pca:K or random:K.", rich_help_panel=_KEEPING)
+    ] = None,
+    basis: Annotated[
+        Path | None,
+        typer.Option(help="A basis.safetensors of another store for pca. Default: fitted.", rich_help_panel=_KEEPING),
+    ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(
+            help="cls-mean, patch-mean or cls-mean+patch-mean. Default: what the backbone has.",
+            rich_help_panel=_KEEPING,
+        ),
+    ] = None,
+    confirm_above: Annotated[
+        str, typer.Option(help="Ask before writing a store larger than this.", rich_help_panel=_KEEPING)
+    ] = "100GB",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.", rich_help_panel=_KEEPING)] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -213,13 +241,15 @@ def extract(
     try:
         with remembered_interrupts() as check_interrupt:
             from featlift.extraction import Job, Shard
-            from featlift.lifting.budget import parse_size
             from featlift.store.durable import check_writable
 
             check_writable(output)
+            above = sys.maxsize if yes else size_of(confirm_above, "--confirm-above")
+            keeping = _keeping(save, save_dtype, reduce, basis, embedding)
+            ahead = None if prefetch == "auto" else size_of(prefetch, "--prefetch")
             part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)
-            job = Job(output, found, network, preparation, reading, workers, parse_size(prefetch, "--prefetch"), part)
-            _extract(job, overwrite, by_slurm=not shard, check_interrupt=check_interrupt)
+            job = Job(output, found, network, preparation, reading, keeping, workers, ahead, part)
+            _extract(job, overwrite, above, by_slurm=not shard, check_interrupt=check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -235,16 +265,33 @@ def _tell_of(found: Found) -> None:
         typer.echo(f"featlift: {notice}", err=True)
 
 
-def _extract(job: Job, overwrite: bool, by_slurm: bool, check_interrupt: Callable[[], None]) -> None:
+def _keeping(save: str, dtype: str, reduce: str | None, basis: Path | None, embedding: str | None) -> Keeping:
+    from featlift.extraction import Keeping, Reduction
+    from featlift.extraction.basis import Basis
+
+    reduction = Reduction.of(reduce, None if basis is None else Basis.read(basis))
+    return Keeping(words(save), dtype, embedding, reduction)  # type: ignore[arg-type]
+
+
+def _extract(
+    job: Job, overwrite: bool, confirm_above: int, by_slurm: bool, check_interrupt: Callable[[], None]
+) -> None:
     from tqdm import tqdm
 
-    extraction = job.extraction()
-    if overwrite and (erased := job.erase_other(extraction)):
+    from featlift.extraction.fitting import needs_fitting, with_basis_of, with_fitted_basis
+    from featlift.store.erasing import erase_other
+
+    extraction = with_basis_of(job.output, job.extraction())
+    _confirm(job.output, extraction, job.found, overwrite, confirm_above)
+    if overwrite and (erased := erase_other(job.output, extraction.recipe)):
         typer.echo(
             f"{job.output}: erased {erased.volumes} volumes ({human_bytes(erased.bytes)}), another recipe: "
             f"{'; '.join(erased.differences)}",
             err=True,
         )
+    if needs_fitting(job.output, extraction):
+        typer.echo("featlift: fitting the basis on a sample of the scans", err=True)
+    extraction = with_fitted_basis(job.output, extraction, job.found.scans)
     with job.run(extraction) as run:
         if job.shard and job.shard.of > 1:
             mine, everything = len(run.scans), len(run.found.scans)
@@ -268,6 +315,21 @@ def _extract(job: Job, overwrite: bool, by_slurm: bool, check_interrupt: Callabl
                 if outcome.status == "failed" and not bar.disable:
                     bar.write(f"failed  {outcome.id}: {outcome.reason}")
     _report(run)
+
+
+def _confirm(output: Path, extraction: Extraction, found: Found, overwrite: bool, above: int) -> None:
+    """Say how much is about to be written, unless the store is of another recipe and the run will refuse it."""
+    from featlift.extraction.forecast import FeatureSizes, forecast
+    from featlift.store.layout import differing_fields
+    from featlift.store.reading import check_store, complete_cases, is_vacant
+
+    differs = not is_vacant(output) and bool(differing_fields(check_store(output)["recipe"], extraction.recipe))
+    if differs and not overwrite:
+        return
+    held = set() if differs else set(complete_cases(output))
+    left = [scan for scan in found.scans if scan.id not in held]
+    sizes = FeatureSizes.of(extraction.lifted)
+    confirm_size(forecast(left, extraction.preparation, sizes, extraction.keeping, extraction.reading), above)
 
 
 def _report(run: Run) -> None:

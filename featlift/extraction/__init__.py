@@ -2,11 +2,25 @@
 
 from featlift.extraction.extraction import Extraction, extract
 from featlift.extraction.job import Job
+from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import lifted_backbone
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.recipe import make_recipe
+from featlift.extraction.reduction import Reduction
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
 
-__all__ = ["Extraction", "Job", "Outcome", "Pipeline", "Run", "Shard", "extract", "lifted_backbone", "make_recipe"]
+__all__ = [
+    "Extraction",
+    "Job",
+    "Keeping",
+    "Outcome",
+    "Pipeline",
+    "Reduction",
+    "Run",
+    "Shard",
+    "extract",
+    "lifted_backbone",
+    "make_recipe",
+]

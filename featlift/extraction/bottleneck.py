@@ -27,7 +27,7 @@ def bottleneck(pipeline: Pipeline, device: torch.device) -> str:
         if device.type == "cpu"
         else "a lighter --model, a smaller --size or --shard on further GPUs would help",
         "reading": f"--workers {max(2, 2 * workers)} would help if cores and the disk have room (now {workers})",
-        "writing": "a faster disk for the store, or fewer --layers, would help",
+        "writing": "a faster disk for the store, or less of --save, --save-dtype and --layers, would help",
     }
     share = shares[slowest] / sum(shares.values())
     return f"the bottleneck was {slowest}, {share:.0%} of the time: {advice[slowest]}"

@@ -8,12 +8,11 @@ from typing import Any
 
 from featlift.backbones.precision import resolve_device
 from featlift.extraction.extraction import Extraction
+from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import lifted_backbone
 from featlift.extraction.readers import default_workers
-from featlift.extraction.recipe import make_recipe
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
-from featlift.store.erasing import Erased, erase_other
 from featlift.store.reading import check_store, is_vacant
 from featlift.volumes import Found, Preparation, Reading
 
@@ -28,6 +27,7 @@ class Job:
         network: arguments of `lifted_backbone`.
         preparation: what happens to a volume before lifting.
         reading: how far reading may go.
+        keeping: what is kept of a volume.
         workers: reading processes; None goes by the device.
         prefetch: bytes of prepared volumes that may wait; None goes by the memory.
         shard: the part of the scans to take; None takes all.
@@ -38,6 +38,7 @@ class Job:
     network: dict[str, Any]
     preparation: Preparation
     reading: Reading
+    keeping: Keeping
     workers: int | None = None
     prefetch: int | None = None
     shard: Shard | None = None
@@ -51,7 +52,7 @@ class Job:
         network = self.network
         if network.get("precision", "auto") == "auto" and not is_vacant(self.output):
             network = {**network, "precision": check_store(self.output)["recipe"].get("precision", "auto")}
-        return Extraction(lifted_backbone(**network), self.preparation, self.reading)
+        return Extraction(lifted_backbone(**network), self.preparation, self.reading, self.keeping)
 
     def run(self, extraction: Extraction) -> Run:
         """The run, ready to extract; raises what `Run` does."""
@@ -59,7 +60,3 @@ class Job:
         if workers is None:
             workers = default_workers(resolve_device(self.network.get("device", "auto")))
         return Run(self.output, extraction, self.found, workers, self.prefetch, self.shard)
-
-    def erase_other(self, extraction: Extraction) -> Erased | None:
-        """Erase a store of another recipe, see `featlift.store.erasing`."""
-        return erase_other(self.output, make_recipe(extraction.lifted, extraction.preparation))

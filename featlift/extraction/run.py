@@ -17,7 +17,6 @@ from featlift.extraction.bottleneck import bottleneck
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
-from featlift.extraction.recipe import make_recipe
 from featlift.extraction.record import run_record
 from featlift.extraction.shards import Shard
 from featlift.store import CaseData, Claims, StoreWriter, index_is_current, rebuild_index
@@ -65,7 +64,7 @@ class Run:
         self.found = found
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
         self._is_new = is_vacant(output)
-        self._writer = StoreWriter(output, make_recipe(extraction.lifted, extraction.preparation))
+        self._writer = StoreWriter(output, extraction.recipe)
         self._claims = Claims(output)
         self._damaged = set(damaged_cases(output))
         held = set(complete_cases(output))

@@ -18,7 +18,7 @@ _BINARY_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _OUT_OF_MEMORY = "out of memory|not enough memory|can't allocate memory|ALLOC_FAILED"
 
 
-def parse_size(text: int | str, what: str = "memory") -> int | None:
+def parse_size(text: int | str) -> int | None:
     """Read bytes, ``"500MiB"`` or ``"8GB"``; ``"auto"`` is None.
 
     Raises:
@@ -28,7 +28,7 @@ def parse_size(text: int | str, what: str = "memory") -> int | None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]?)B?|([KMGT])IB)", str(text).strip().upper())
     if found is None or float(found[1]) == 0:
-        raise OptionError(f"{what} {text!r}: give auto or a size such as 500MiB or 8GB")
+        raise OptionError(f"memory {text!r}: give auto or a size such as 500MiB or 8GB")
     return int(float(found[1]) * (_BINARY_UNITS[found[3]] if found[3] else _UNITS[found[2]]))
 
 

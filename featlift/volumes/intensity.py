@@ -52,6 +52,11 @@ class Intensity:
         """The same in one spelling: windows by their values, so that a name's values are on record too."""
         return ";".join(rule.canonical for rule in self._rules)
 
+    @property
+    def channels(self) -> int:
+        """How many channels it makes of a volume that has one."""
+        return max(1, len(self._rules[0].windows))
+
     def apply(
         self, array: NDArray[np.float32], whole: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.float32], list[Window]]:

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from featlift import Preparation, lift, load_backbone
-from featlift.extraction import make_recipe
+from featlift.extraction import Keeping, Reduction, make_recipe
 from featlift.volumes.intensity import Intensity
 
 TINY = {"embed_dim": 64, "depth": 2, "num_heads": 1, "init_values": 0.5}
 
 
-def recipe(*, name="vits16", weights="random:0", load=None, dtype=torch.float32, prepare=None, **how):
+def recipe(*, name="vits16", weights="random:0", load=None, dtype=torch.float32, prepare=None, keep=None, **how):
     backbone = load_backbone(name, weights, **{**TINY, **(load or {})}).to(dtype)
-    return make_recipe(lift(backbone, **how), Preparation(**(prepare or {})))
+    return make_recipe(lift(backbone, **how), Preparation(**(prepare or {})), Keeping(**(keep or {})))
 
 
 CHANGES = {
@@ -33,6 +33,10 @@ CHANGES = {
     "spacing": {"prepare": {"spacing": (1.0,)}},
     "size": {"prepare": {"size": (64,)}},
     "nan_to": {"prepare": {"nan_to": 0.0}},
+    "dtype": {"keep": {"dtype": "int8"}},
+    "save": {"keep": {"save": ("dense",)}},
+    "embedding": {"keep": {"embedding": "cls-mean"}},
+    "reduce": {"keep": {"reduction": Reduction("random", 8)}},
 }
 
 
@@ -48,6 +52,7 @@ def test_what_does_not_change_a_feature_is_not_in_it():
     assert recipe(layers=(-1,)) == recipe(layers=(1,))
     assert recipe(cycle="HW,DW,DH,HW") == recipe()
     assert recipe(mode="2d")["cycle"] is None
+    assert recipe(keep={"embedding": "cls-mean+patch-mean"}) == recipe()
     assert recipe(prepare={"spacing": 1}) == recipe(prepare={"spacing": (1.0, 1.0, 1.0)})
     assert recipe(prepare={"intensity": "ct:soft"}) == recipe(prepare={"intensity": Intensity("window:-160,240")})
 

@@ -10,6 +10,7 @@ from featlift.errors import OptionError, StoreError
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.index import labels_of, rebuild_index
 from featlift.store.layout import (
+    BASIS,
     FEATURES_VERSION,
     NAMESPACE,
     RUNS,
@@ -20,7 +21,7 @@ from featlift.store.layout import (
     sha256_of,
 )
 from featlift.store.reading import Store, damaged_cases, is_vacant, open_store
-from featlift.store.verification import Damage, damage_of
+from featlift.store.verification import Damage, damage_of, damage_of_basis
 from featlift.store.writing import StoreWriter
 
 
@@ -62,7 +63,7 @@ class Merge:
         Raises:
             OutputError: the output cannot be written.
         """
-        writer = StoreWriter(self.output, self._stores[0].recipe)
+        writer = StoreWriter(self.output, self._stores[0].recipe, self._basis())
         for case_id in sorted(self.holders):
             yield case_id, self._take(writer, case_id)
         for store in self._stores:
@@ -81,6 +82,12 @@ class Merge:
                 return []
             found += damage
         return found
+
+    def _basis(self) -> bytes | None:
+        """The file that features were reduced with, from the first store where it is sound."""
+        sound = (store.path / BASIS for store in self._stores if damage_of_basis(store.path) is None)
+        basis = next(sound, None)
+        return basis.read_bytes() if basis is not None and basis.is_file() else None
 
     def _take_record(self, record: Path) -> None:
         place = self.output / RUNS / record.name

@@ -70,6 +70,14 @@ def test_a_merge_is_what_one_run_makes(parts, featlift):
     ]
 
 
+def test_a_basis_comes_along(parts, featlift, extract):
+    extract("reduced.zarr", "ab", "--reduce", "pca:1")
+    assert featlift("merge", "reduced.zarr", "-o", "all.zarr").returncode == 0
+    assert contents(parts / "all.zarr") == contents(parts / "reduced.zarr")
+    assert "basis.safetensors" in contents(parts / "all.zarr")
+    assert featlift("verify", "all.zarr").returncode == 0
+
+
 def test_extract_finds_a_merge_complete(parts, featlift, extract):
     featlift("merge", "one.zarr", "two.zarr", "-o", "all.zarr")
     before = contents(parts / "all.zarr")

@@ -197,25 +197,3 @@ def test_float16_refuses_what_it_cannot_hold():
     for value in (7e4, np.inf, np.nan):
         with pytest.raises(ValueError, match="float16 cannot"):
             as_float16(np.array([value], np.float32), "features", "do this")
-
-
-def test_two_processes_on_one_store(featlift, featlift_process, tmp_path):
-    """Both finish, and the store is the one that a single run makes."""
-    import threading
-
-    for seed in range(4):
-        write_scan(tmp_path / "scans" / f"{seed}.nii.gz", seed)
-    command = ["extract", "scans", *GOLDEN_OPTIONS, "-o"]
-    assert featlift(*command, "alone.zarr").returncode == 0
-    results = []
-    threads = [
-        threading.Thread(target=lambda: results.append(featlift_process(*command, "shared.zarr"))) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [done.returncode for done in results] == [0, 0], [done.stderr for done in results]
-    alone = tmp_path / "alone.zarr" / "volumes"
-    for key in (path.relative_to(alone) for path in alone.rglob("*") if path.is_file()):
-        assert (tmp_path / "shared.zarr" / "volumes" / key).read_bytes() == (alone / key).read_bytes()

@@ -29,7 +29,7 @@ def merge(
             typer.echo(f"damaged  {case_id}  {item.key}: {item.what}")
     if damaged:
         typer.echo(
-            f"{output}: {total - damaged} volumes, {damaged} damaged ones left out; extract them again, then merge again"
+            f"{output}: {total - damaged} volumes, {damaged} damaged left out; extract them again, then merge again"
         )
         raise typer.Exit(1)
     typer.echo(f"{output}: {total} volumes of {len(stores)} stores")

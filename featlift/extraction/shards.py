@@ -53,8 +53,8 @@ class Shard:
         number, beside = divmod(task - first, step or 1)
         if beside or (last - first) // (step or 1) + 1 != count:
             raise OptionError(
-                f"the {count} tasks of this Slurm array, from {first} to {last}, are no range, so which scans are those "
-                f"of task {task} is unclear: give --shard I/N, or --shard 1/1 for all scans"
+                f"the {count} tasks of this Slurm array, from {first} to {last}, are no range, so the scans "
+                f"of task {task} are unclear: give --shard I/N, or --shard 1/1 for all scans"
             )
         return cls(number + 1, count)
 

@@ -100,7 +100,7 @@ class Merge:
                 raise StoreError(f"different recipes cannot be merged: {'; '.join(differences)}")
 
     def _check_contents(self, stores: Sequence[Store]) -> None:
-        """Refuse two volumes of one case, unless they are the same in every byte that the recipe and the scan decide."""
+        """Refuse two volumes of one case, unless they are the same in every byte that recipe and scan decide."""
         seen: dict[str, tuple[str, Path]] = {}
         for store in stores:
             for case_id in store:
@@ -143,7 +143,7 @@ def _joined_labels(stores: Sequence[Store]) -> dict[str, dict[str, Any]]:
                     known[name] = value
                 elif value is not None and repr(value) != repr(known[name]):  # NaN is itself here
                     raise StoreError(
-                        f"case {case_id}: {name} is {value} in {store.path} and {known[name]} before it; make them equal "
+                        f"case {case_id}: {name} is {value} in {store.path} and {known[name]} before; make them equal "
                         "with `featlift index --labels`"
                     )
     return {case_id: labels for case_id, labels in joined.items() if labels}

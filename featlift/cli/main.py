@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 import featlift
+from featlift.cli.check import check
+from featlift.cli.doctor import doctor
 from featlift.cli.extract import extract
 from featlift.cli.featdice import featdice
 from featlift.cli.index import index
@@ -26,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, featdice, info, verify, index, models):
+for command in (extract, check, featdice, info, verify, index, models, doctor):
     app.command()(command)
 
 

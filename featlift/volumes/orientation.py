@@ -18,11 +18,7 @@ _TARGET = (2, 1, 0)  # patient axis (x, y, z) that D, H and W follow
 
 def orient_lps(array: NDArray[np.float32], affine: Affine) -> tuple[NDArray[np.float32], Affine]:
     """Permute and flip the axes of ``(..., D, H, W)`` to the closest LPS order; voxels keep their place in space."""
-    from nibabel.orientations import io_orientation
-
-    closest = io_orientation(affine)  # for every array axis: the patient axis it is closest to, and its sign
-    order = [int(np.flatnonzero(closest[:, 0] == axis)[0]) for axis in _TARGET]
-    flipped = [closest[axis, 1] < 0 for axis in order]
+    order, flipped = lps_axes(affine)
     lead = range(array.ndim - 3)
     array = array.transpose(*lead, *(len(lead) + axis for axis in order))
     grid = np.zeros((4, 4))  # new indices -> old indices
@@ -32,3 +28,12 @@ def orient_lps(array: NDArray[np.float32], affine: Affine) -> tuple[NDArray[np.f
         grid[old, 3] = array.shape[len(lead) + new] - 1 if flip else 0
     array = np.flip(array, tuple(len(lead) + axis for axis, flip in enumerate(flipped) if flip))
     return np.ascontiguousarray(array), affine @ grid
+
+
+def lps_axes(affine: Affine) -> tuple[list[int], list[bool]]:
+    """Which of the axes (d, h, w) become D, H and W of the closest LPS order, and which of these are flipped."""
+    from nibabel.orientations import io_orientation
+
+    closest = io_orientation(affine)  # for every array axis: the patient axis it is closest to, and its sign
+    order = [int(np.flatnonzero(closest[:, 0] == axis)[0]) for axis in _TARGET]
+    return order, [bool(closest[axis, 1] < 0) for axis in order]

@@ -89,11 +89,7 @@ def read_source(source: Source, reading: Reading = Reading()) -> Volume:
     """Read one volume; see `read` for what it raises."""
     with told_of(source.path):
         identified = identity([source])  # before the voxels: a file replaced meanwhile is then seen as changed
-        image = _open(source, reading.allow_irregular)
-        frame = _frame_of(image, source)
-        voxels = image.frames * math.prod(image.shape)
-        if voxels > reading.max_voxels:
-            raise VolumeError(f"its header declares {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
+        image, frame = _checked(source, reading)
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
             array = image.load(frame)
     affine = None if image.affine is None else image.affine.copy()  # the image may be remembered for its next frame
@@ -104,6 +100,12 @@ def open_image(source: Source, allow_irregular: bool = False) -> Image:
     """Read the header of an image, all frames in one; see `read` for what it raises."""
     with told_of(source.path):
         return _open(source, allow_irregular)
+
+
+def check_header(source: Source, reading: Reading) -> Image:
+    """Read a header and refuse all that `read_source` refuses before voxels; see `read` for what it raises."""
+    with told_of(source.path):
+        return _checked(source, reading)[0]
 
 
 def files_of(source: Source) -> list[Path]:
@@ -156,6 +158,16 @@ def _open(source: Source, allow_irregular: bool) -> Image:
         image = _open_file(path, source.key, *signature([source]).values())
     _check(image.affine)
     return image
+
+
+def _checked(source: Source, reading: Reading) -> tuple[Image, int]:
+    """The image and the frame of it to load."""
+    image = _open(source, reading.allow_irregular)
+    frame = _frame_of(image, source)
+    voxels = image.frames * math.prod(image.shape)
+    if voxels > reading.max_voxels:
+        raise VolumeError(f"its header declares {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
+    return image, frame
 
 
 def _format_of(path: Path) -> Format:

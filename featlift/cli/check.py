@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featlift.cli.options import frame_of, human_bytes, human_seconds, layers, model_args, numbers, times, words
+from featlift.cli.options import decimal_bytes, frame_of, human_seconds, layers, model_args, numbers, times, words
 
 if TYPE_CHECKING:
     from featlift.volumes import Preparation, Reading, Scan, Skipped
@@ -24,6 +24,7 @@ _MODEL = "Backbone and lifting"
 _INPUTS = "Which scans"
 _VOLUMES = "What of them"
 _LOOK = "How closely"
+_KEEPING = "What is kept"
 _FINDINGS, _IDS = 12, 3  # listed; --json and --csv have all
 _MOST_WORKERS = 4  # each holds a volume or two, if voxels are read
 
@@ -90,6 +91,11 @@ def check(
         str, typer.Option("--layers", help="Layers, as in 3,6,-1 or stride16.", rich_help_panel=_MODEL)
     ] = "-1",
     depth_window: Annotated[int | None, typer.Option(help="As for extract.", rich_help_panel=_MODEL)] = None,
+    save: Annotated[str, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = (
+        "scan,dense,tokens,slice_mean,embedding"
+    ),
+    save_dtype: Annotated[str, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = "float16",
+    reduce: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = None,
     device: Annotated[str, typer.Option(help="For --measure: auto, cpu, cuda, ...", rich_help_panel=_MODEL)] = "auto",
     precision: Annotated[str, typer.Option(help="For --measure: as for extract.", rich_help_panel=_MODEL)] = "auto",
 ) -> None:
@@ -97,8 +103,10 @@ def check(
 
     Headers only, unless --sample or --voxels asks for more. Exit code 1 if some scans would fail.
     """
-    from featlift.extraction import Extraction, lifted_backbone
-    from featlift.extraction.outlook import bytes_in_store, measure_lifting
+    from featlift.extraction import Extraction, Keeping, Reduction, lifted_backbone
+    from featlift.extraction.forecast import FeatureSizes, volume_bytes
+    from featlift.extraction.sample import evenly_spaced
+    from featlift.extraction.timing import measure_lifting
     from featlift.store.index import check_label_names
     from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.findings import Plan, findings, totals
@@ -136,12 +144,16 @@ def check(
         layers=layers(layer),
         depth_window=depth_window,
     )
-    closely = found.scans if voxels else _spread(found.scans, sample)
+    keeping = Keeping(words(save), save_dtype, None, Reduction.of(reduce))  # type: ignore[arg-type]
+    keeping.check(lifted)
+    closely = found.scans if voxels else evenly_spaced(found.scans, sample)
     rows = _survey(found.scans, preparation, reading, {scan.id for scan in closely}, workers)
     usable = [row for row in rows if row.lifted_shape and not row.failure]
+    sizes = FeatureSizes.of(lifted)
+    stored = (volume_bytes(row.lifted_shape, row.channels, sizes, keeping) for row in usable if row.lifted_shape)
     report: dict[str, Any] = {
         "totals": totals(rows),
-        "store_bytes": sum(bytes_in_store(lifted, row) for row in usable),
+        "store_bytes": sum(size for arrays in stored for _, size in arrays),
         "time": None,
     }
     if measure and usable:
@@ -157,12 +169,6 @@ def check(
         _print(judged, found.skipped, report)
     if any(finding.level == "FAIL" for finding in judged):
         raise typer.Exit(1)
-
-
-def _spread(scans: Sequence[Scan], count: int) -> Sequence[Scan]:
-    """So many of them, evenly spread."""
-    count = min(count, len(scans))
-    return [scans[number * len(scans) // count] for number in range(count)]
 
 
 def _survey(
@@ -215,7 +221,8 @@ def _print(judged: Sequence[Finding], skipped: Sequence[Skipped], report: dict[s
         typer.echo(f"SKIP  {count} no scan: {reason}")
     totals = report["totals"]
     usable = totals["scans"] - totals["would_fail"]
-    typer.echo(f"{totals['scans']} scans, {usable} usable as far as was looked: {_looked_at(totals)}")
+    typer.echo(f"{totals['scans']} scans, {usable} of them usable as far as was looked")
+    typer.echo(f"  {'looked at':<13} {_looked_at(totals)}")
     for name in ("formats", "modalities", "orientations"):
         typer.echo(f"  {name:<13} {', '.join(f'{what} {count}' for what, count in totals[name].items()) or '-'}")
     for name, unit in (("shape", "voxels"), ("spacing", "mm"), ("lifted_shape", "voxels")):
@@ -224,14 +231,14 @@ def _print(judged: Sequence[Finding], skipped: Sequence[Skipped], report: dict[s
             typer.echo(f"  {name.replace('_', ' '):<13} {low} to {high}, median {middle} {unit} (D x H x W)")
     if totals["values"]:
         typer.echo(f"  {'values':<13} {totals['values'][0]:g} to {totals['values'][1]:g} where voxels were read")
-    typer.echo(f"  {'store':<13} about {human_bytes(report['store_bytes'])}")
+    typer.echo(f"  {'store':<13} about {decimal_bytes(report['store_bytes'])}")
     typer.echo(f"  {'time':<13} {_time(report['time'])}")
 
 
 def _looked_at(totals: dict[str, Any]) -> str:
     if totals["voxels_read"] == totals["scans"]:
         return "headers and voxels of all"
-    unseen = "damaged data, NaN, constant volumes and intensity units can be seen in voxels only (--sample N, --voxels)"
+    unseen = "damaged data, NaN, constant volumes and intensity units show in no header (--sample N, --voxels)"
     return f"headers of all, voxels of {totals['voxels_read']}; {unseen}"
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featlift.cli.confirming import confirm_size
 from featlift.cli.interrupts import remembered_interrupts
 from featlift.cli.options import frame_of, human_bytes, layers, model_args, numbers, words
+from featlift.cli.options import size as size_of
 
 if TYPE_CHECKING:
-    from featlift.extraction import Extraction, Run
+    from featlift.extraction import Extraction, Keeping, Run
     from featlift.volumes import Found
 
 _MODEL = "Backbone"
 _LIFTING = "Lifting"
 _INPUTS = "Which scans"
 _VOLUMES = "What of them"
+_KEEPING = "What to keep"
 _LISTED = 10
 
 
@@ -135,6 +139,30 @@ def extract(
     nan_to: Annotated[
         float | None, typer.Option(help="Replace NaN and infinities by this value.", rich_help_panel=_VOLUMES)
     ] = None,
+    save: Annotated[
+        str, typer.Option(help="Any of scan, dense, tokens, slice_mean, embedding.", rich_help_panel=_KEEPING)
+    ] = "scan,dense,tokens,slice_mean,embedding",
+    save_dtype: Annotated[
+        str, typer.Option(help="Of dense and tokens: float16, float32 or int8.", rich_help_panel=_KEEPING)
+    ] = "float16",
+    reduce: Annotated[
+        str | None, typer.Option(help="Dense features to K channels: pca:K or random:K.", rich_help_panel=_KEEPING)
+    ] = None,
+    basis: Annotated[
+        Path | None,
+        typer.Option(help="A basis.safetensors of another store for pca. Default: fitted.", rich_help_panel=_KEEPING),
+    ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(
+            help="cls-mean, patch-mean or cls-mean+patch-mean. Default: what the backbone has.",
+            rich_help_panel=_KEEPING,
+        ),
+    ] = None,
+    confirm_above: Annotated[
+        str, typer.Option(help="Ask before writing a store larger than this.", rich_help_panel=_KEEPING)
+    ] = "100GB",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.", rich_help_panel=_KEEPING)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Erase the store if its recipe is another.")] = False,
 ) -> None:
     """Lift scans into a Zarr store of features.
@@ -194,8 +222,10 @@ def extract(
             from featlift.store.durable import check_writable
 
             check_writable(output)
-            extraction = Extraction(_lifted(output, network), preparation, reading)
-            _extract(output, extraction, found, overwrite, check_interrupt)
+            above = sys.maxsize if yes else size_of(confirm_above, "--confirm-above")
+            keeping = _keeping(save, save_dtype, reduce, basis, embedding)
+            extraction = Extraction(_lifted(output, network), preparation, reading, keeping)
+            _extract(output, extraction, found, overwrite, above, check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -223,20 +253,39 @@ def _lifted(output: Path, network: dict[str, Any]) -> Any:
     return lifted_backbone(**network)
 
 
+def _keeping(save: str, dtype: str, reduce: str | None, basis: Path | None, embedding: str | None) -> Keeping:
+    from featlift.extraction import Keeping, Reduction
+    from featlift.extraction.basis import Basis
+
+    reduction = Reduction.of(reduce, None if basis is None else Basis.read(basis))
+    return Keeping(words(save), dtype, embedding, reduction)  # type: ignore[arg-type]
+
+
 def _extract(
-    output: Path, extraction: Extraction, found: Found, overwrite: bool, check_interrupt: Callable[[], None]
+    output: Path,
+    extraction: Extraction,
+    found: Found,
+    overwrite: bool,
+    confirm_above: int,
+    check_interrupt: Callable[[], None],
 ) -> None:
     from tqdm import tqdm
 
-    from featlift.extraction import Run, make_recipe
+    from featlift.extraction import Run
+    from featlift.extraction.fitting import needs_fitting, with_basis_of, with_fitted_basis
     from featlift.store.erasing import erase_other
 
-    if overwrite and (erased := erase_other(output, make_recipe(extraction.lifted, extraction.preparation))):
+    extraction = with_basis_of(output, extraction)
+    _confirm(output, extraction, found, overwrite, confirm_above)
+    if overwrite and (erased := erase_other(output, extraction.recipe)):
         typer.echo(
             f"{output}: erased {erased.volumes} volumes ({human_bytes(erased.bytes)}), another recipe: "
             f"{'; '.join(erased.differences)}",
             err=True,
         )
+    if needs_fitting(output, extraction):
+        typer.echo("featlift: fitting the basis on a sample of the scans", err=True)
+    extraction = with_fitted_basis(output, extraction, found.scans)
     with Run(output, extraction, found) as run:
         if run.replaced:
             typer.echo(
@@ -253,6 +302,21 @@ def _extract(
                 if outcome.status == "failed" and not bar.disable:
                     bar.write(f"failed  {outcome.id}: {outcome.reason}")
     _report(run)
+
+
+def _confirm(output: Path, extraction: Extraction, found: Found, overwrite: bool, above: int) -> None:
+    """Say how much is about to be written, unless the store is of another recipe and the run will refuse it."""
+    from featlift.extraction.forecast import FeatureSizes, forecast
+    from featlift.store.layout import differing_fields
+    from featlift.store.reading import check_store, complete_cases, is_vacant
+
+    differs = not is_vacant(output) and bool(differing_fields(check_store(output)["recipe"], extraction.recipe))
+    if differs and not overwrite:
+        return
+    held = set() if differs else set(complete_cases(output))
+    left = [scan for scan in found.scans if scan.id not in held]
+    sizes = FeatureSizes.of(extraction.lifted)
+    confirm_size(forecast(left, extraction.preparation, sizes, extraction.keeping, extraction.reading), above)
 
 
 def _report(run: Run) -> None:

@@ -48,15 +48,18 @@ def info(
 
 
 def _case(case: Any) -> dict[str, Any]:
-    dense = {index: list(layer.dense.shape) for index, layer in case.layers.items()}
+    saved = case.saved
+    dense = {index: list(layer.dense.shape) for index, layer in case.layers.items()} if "dense" in saved else None
+    tokens = case.tokens if "tokens" in saved else None
+    parts = case.embedding_parts if "embedding" in saved else {}
     return {
         "id": case.id,
         "scan": case.attributes["shape"],
         "spacing": case.attributes["spacing"],
         "dense": dense,
         "valid_cells": list(case.valid_cells),
-        "tokens": None if case.tokens is None else list(case.tokens.shape),
-        "embedding": {name: list(part) for name, part in case.embedding_parts.items()},
+        "tokens": None if tokens is None else list(tokens.shape),
+        "embedding": {name: list(part) for name, part in parts.items()},
         "bytes": sum(key["bytes"] for key in case.attributes["keys"].values()),
     }
 
@@ -68,11 +71,8 @@ def _print(store: Path, summary: dict[str, Any]) -> None:
         if value not in (None, [], {}):
             typer.echo(f"  {name:<15} {value}")
     for case in summary["cases"][:20]:
-        deepest = list(case["dense"].values())[-1]
         spacing = "spacing unknown" if case["spacing"] is None else f"{_times(case['spacing'])} mm"
-        typer.echo(
-            f"  {case['id']}: scan {_times(case['scan'])} ({spacing}), features {_times(deepest)}{_padding(case)}"
-        )
+        typer.echo(f"  {case['id']}: scan {_times(case['scan'])} ({spacing}){_features(case)}")
     if len(summary["cases"]) > 20:
         typer.echo(f"  and {len(summary['cases']) - 20} more (--json lists them)")
     if summary["last_run"]:
@@ -83,9 +83,12 @@ def _print(store: Path, summary: dict[str, Any]) -> None:
         typer.echo(f"  damaged         {', '.join(summary['damaged'])}: run extract again to repair")
 
 
-def _padding(case: dict[str, Any]) -> str:
+def _features(case: dict[str, Any]) -> str:
+    if case["dense"] is None:
+        return ""
     deepest = list(case["dense"].values())[-1]
-    return "" if deepest[1:] == case["valid_cells"] else f", of which {_times(case['valid_cells'])} cells are scan"
+    padding = "" if deepest[1:] == case["valid_cells"] else f", of which {_times(case['valid_cells'])} cells are scan"
+    return f", features {_times(deepest)}{padding}"
 
 
 def _times(values: list[float]) -> str:

@@ -59,6 +59,28 @@ def model_args(texts: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
+def size(text: str, option: str) -> int:
+    """Read ``"100GB"`` or ``"500MiB"`` into bytes."""
+    from featlift.lifting.budget import parse_size
+
+    try:
+        count = parse_size(text)
+    except OptionError:
+        count = None
+    if count is None:
+        raise OptionError(f"{option} {text!r}: give a size such as 500MiB or 100GB")
+    return count
+
+
+def decimal_bytes(count: float) -> str:
+    """Bytes for people, as disks are sold and quotas are given: three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB" if count < 999.5 else f"{count:,.0f} TB"
+
+
 def human_bytes(count: float) -> str:
     """Bytes for people."""
     for unit in ("B", "KiB", "MiB", "GiB"):

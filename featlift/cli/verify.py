@@ -13,6 +13,8 @@ def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
     from tqdm import tqdm
 
     from featlift import store as stores
+    from featlift.store.layout import BASIS
+    from featlift.store.verification import damage_of_basis
     from featlift.store.writing import write_damaged
 
     damaged: dict[str, list[str]] = {}
@@ -30,7 +32,10 @@ def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
         typer.echo(
             f"featlift: cannot note this in the store ({error.strerror}), so extract will not repair it", err=True
         )
+    if what_of_basis := damage_of_basis(store):
+        typer.echo(f"damaged  {BASIS}: {what_of_basis}; put it back from a copy: no run makes it again")
     if damaged:
         typer.echo(f"{store}: {len(damaged)} of {count} volumes damaged; run the same extract again to repair them")
+    if damaged or what_of_basis:
         raise typer.Exit(1)
     typer.echo(f"{store}: all {count} volumes are as written")

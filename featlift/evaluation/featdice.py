@@ -67,9 +67,11 @@ def featdice(
 
     Raises:
         OptionError: no masks, a mask of a case that is not in the store, or a layer that it does not hold.
+        StoreError: the store keeps no dense features.
     """
     store = store if isinstance(store, Store) else open_store(store)
     protocol = protocol or Protocol()
+    store.require("dense")
     if not masks:
         raise OptionError(f"no masks for {store.path}: nothing to compare with")
     if unknown := sorted(set(masks) - set(store)):
@@ -121,8 +123,7 @@ def score_case(case: Case, mask: Volume, protocol: Protocol, save_maps: Path | N
 
 def grid_of(case: Case, layer: CaseLayer) -> CellGrid:
     """Where the cells of a layer that are scan lie among the voxels of the case's scan."""
-    depth, height, width = case.scan.shape[-3:]
-    return CellGrid(layer.valid_cells, (depth, height, width), layer.stride, layer.offset)
+    return CellGrid(layer.valid_cells, case.scan_shape, layer.stride, layer.offset)
 
 
 def _labels(case: Case, mask: Volume, protocol: Protocol) -> NDArray[np.int32]:
@@ -132,8 +133,7 @@ def _labels(case: Case, mask: Volume, protocol: Protocol) -> NDArray[np.int32]:
     centre = case.attributes["selection"]["centre"]
     if protocol.name == "centre" and centre is not None:
         mask = lesion_at(mask, centre)
-    depth, height, width = case.scan.shape[-3:]
-    labels = labels_on(mask, (depth, height, width), case.scan_affine)
+    labels = labels_on(mask, case.scan_shape, case.scan_affine)
     if labels.min() < 0 or len(np.unique(labels)) > _MOST_LABELS:
         raise VolumeError("not a mask: its values are those of a scan; --mask-pattern says which files are masks")
     return (labels != 0).astype(np.int32) if protocol.name == "centre" else labels

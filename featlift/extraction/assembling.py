@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from featlift.backbones.backbone import Layer
+from featlift.extraction.keeping import Keeping
+from featlift.extraction.reduction import recorded, reduce
 from featlift.lifting import Features, LayerFeatures, LiftedBackbone
 from featlift.store import CaseData, LayerData
 from featlift.volumes import Prepared, Scan, Volume
@@ -17,12 +20,22 @@ from featlift.volumes.volume import scaled, spacing_of
 
 
 def assemble(
-    scan: Scan, volume: Volume, prepared: Prepared, lifted: LiftedBackbone, features: Features, padding: tuple[int, int]
+    scan: Scan,
+    volume: Volume,
+    prepared: Prepared,
+    lifted: LiftedBackbone,
+    features: Features,
+    padding: tuple[int, int],
+    keeping: Keeping,
 ) -> CaseData:
-    """Everything that is stored of one volume, padded cells left out of every mean."""
-    layers = [_layer(layer, features.layers[layer.index], prepared, norm=lifted.norm) for layer in lifted.layers]
-    deepest = features.layers[layers[-1].index]
-    embedding, parts = _embedding(layers[-1], deepest, lifted.backbone.token_names)
+    """What is stored of one volume, padded cells left out of every mean."""
+    token_names = lifted.backbone.token_names
+    means = {layer.index: _slice_mean(layer, features.layers[layer.index], prepared) for layer in lifted.layers}
+    layers = [_layer(layer, features.layers[layer.index], prepared, lifted.norm, keeping) for layer in lifted.layers]
+    if "slice_mean" in keeping.save:
+        layers = [replace(layer, slice_mean=means[layer.index]) for layer in layers]
+    deepest = layers[-1].index
+    embedding, parts = _embedding(means[deepest], features.layers[deepest], keeping.parts_of_embedding(token_names))
     affine = prepared.affine
     attributes: dict[str, Any] = {
         "source": {"name": scan.name, **(volume.source or {})},
@@ -39,7 +52,16 @@ def assemble(
         "padding": {"after": [0, *padding], "mode": "edge"},
     }
     scan_array = prepared.scan[0] if len(prepared.scan) == 1 else prepared.scan
-    return CaseData(scan.id, scan_array, layers, embedding, parts, lifted.backbone.token_names, attributes)
+    return CaseData(
+        scan.id,
+        scan_array if "scan" in keeping.save else None,
+        layers,
+        embedding if "embedding" in keeping.save else None,
+        parts,
+        token_names,
+        attributes,
+        keeping.dtype,
+    )
 
 
 def selection_of(scan: Scan) -> dict[str, Any]:
@@ -48,24 +70,38 @@ def selection_of(scan: Scan) -> dict[str, Any]:
     return {"parts": parts, "centre": None if scan.centre is None else list(scan.centre)}
 
 
-def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool) -> LayerData:
-    valid = valid_cells(prepared.shape, layer)
-    dense = features.dense[0]
+def _slice_mean(layer: Layer, features: LayerFeatures, prepared: Prepared) -> NDArray[np.float32]:
+    """Mean patch token of each slice ``(d, C)``."""
+    _, h, w = valid_cells(prepared.shape, layer)
+    return features.dense[0, :, :, :h, :w].mean(dim=(2, 3), dtype=torch.float32).T.cpu().numpy()
+
+
+def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool, keeping: Keeping) -> LayerData:
+    """A layer without its slice means: only what is kept leaves the device."""
     stride, offset = layer.sampling.stride, layer.sampling.offset
     affine = None
     if prepared.affine is not None:
         affine = scaled(prepared.affine, (1, stride, stride), (0, offset, offset)).tolist()
-    attributes = {
+    attributes: dict[str, Any] = {
         "layer": layer.index,
         "module": layer.name,
         "norm": norm,
         "stride": [1, stride, stride],
         "offset": [0, offset, offset],
-        "valid": list(valid),
+        "valid": list(valid_cells(prepared.shape, layer)),
         "affine": affine,
     }
-    slice_mean = dense[:, :, : valid[1], : valid[2]].mean(dim=(2, 3), dtype=torch.float32).T
-    return LayerData(layer.index, _rounded(dense), _rounded(features.tokens[0]), slice_mean.cpu().numpy(), attributes)
+    dense = tokens = None
+    if "dense" in keeping.save:
+        values = features.dense[0]
+        if keeping.reduction is not None:
+            projection = keeping.reduction.of_layer(layer.index, layer.channels)
+            values = reduce(values, projection)
+            attributes["reduced"] = recorded(keeping.reduction.spec, projection)
+        dense = _on_host(values, keeping.dtype)
+    if "tokens" in keeping.save:
+        tokens = _on_host(features.tokens[0], keeping.dtype)
+    return LayerData(layer.index, dense, tokens, None, attributes)
 
 
 def valid_cells(shape: Shape, layer: Layer) -> Shape:
@@ -75,17 +111,20 @@ def valid_cells(shape: Shape, layer: Layer) -> Shape:
 
 
 def _embedding(
-    layer: LayerData, features: LayerFeatures, token_names: tuple[str, ...]
+    slice_mean: NDArray[np.float32], features: LayerFeatures, names: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
-    """One vector a volume: mean class token over the slices, if there is one, then mean patch token."""
-    means = {"patch-mean": layer.slice_mean.mean(axis=0)}
-    if token_names[:1] == ("cls",):
-        means = {"cls-mean": features.tokens[0, :, 0].mean(dim=0, dtype=torch.float32).cpu().numpy(), **means}
-    ends = np.cumsum([len(mean) for mean in means.values()]).tolist()
-    parts = {name: [end - len(mean), end] for (name, mean), end in zip(means.items(), ends, strict=True)}
-    return np.concatenate(list(means.values())), parts
+    """One vector a volume, of the parts named: mean class token over the slices, mean patch token."""
+    means = []
+    for name in names:
+        if name == "cls-mean":
+            means.append(features.tokens[0, :, 0].mean(dim=0, dtype=torch.float32).cpu().numpy())
+        else:
+            means.append(slice_mean.mean(axis=0))
+    ends = np.cumsum([len(mean) for mean in means]).tolist()
+    parts = {name: [end - len(mean), end] for name, mean, end in zip(names, means, ends, strict=True)}
+    return np.concatenate(means), parts
 
 
-def _rounded(values: torch.Tensor) -> NDArray[np.float16]:
+def _on_host(values: torch.Tensor, dtype: str) -> NDArray[Any]:
     """In the type of the store, rounded where the values are: half as much to bring over from an accelerator."""
-    return values.to(torch.float16).cpu().numpy()
+    return values.to(torch.float16 if dtype == "float16" else torch.float32).cpu().numpy()

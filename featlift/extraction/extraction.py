@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from featlift.extraction.assembling import assemble
+from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import lifted_backbone
+from featlift.extraction.recipe import make_recipe
 from featlift.lifting import LiftedBackbone
 from featlift.store import Case, CaseData, case_in_memory
 from featlift.store.layout import Recipe
@@ -30,7 +32,7 @@ def extract(
     centre: tuple[float, float, float] | None = None,
     **options: Any,
 ) -> Case:
-    """Features of one volume, without a store.
+    """Features of one volume, without a store: everything, in float16, all channels.
 
     Args:
         volume: as `featlift.read` gives it, or the path of one.
@@ -66,12 +68,29 @@ class Extraction:
         lifted: the network.
         preparation: what happens to a volume before it.
         reading: how far reading may go.
+        keeping: what is kept of a volume; None keeps everything in float16.
+
+    Raises:
+        OptionError: the network has not what is to be kept.
     """
 
-    def __init__(self, lifted: LiftedBackbone, preparation: Preparation, reading: Reading | None = None) -> None:
+    def __init__(
+        self,
+        lifted: LiftedBackbone,
+        preparation: Preparation,
+        reading: Reading | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
         self.lifted = lifted
         self.preparation = preparation
         self.reading = reading or Reading()
+        self.keeping = keeping or Keeping()
+        self.keeping.check(lifted)
+
+    @property
+    def recipe(self) -> Recipe:
+        """Everything that changes a feature."""
+        return make_recipe(self.lifted, self.preparation, self.keeping)
 
     def of_scan(self, scan: Scan, seconds: dict[str, float]) -> CaseData:
         """Read, prepare and lift a scan; `seconds` is told of each stage, also of one that fails."""
@@ -87,7 +106,7 @@ class Extraction:
             padded = torch.from_numpy(pad(prepared.scan, padding))
         with timed(seconds, "lift"), torch.inference_mode():
             features = self.lifted(padded[None].to(self.lifted.backbone.device))
-            return assemble(scan, volume, prepared, self.lifted, features, padding)
+            return assemble(scan, volume, prepared, self.lifted, features, padding, self.keeping)
 
 
 @contextmanager

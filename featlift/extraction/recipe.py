@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from featlift.backbones.precision import DTYPES
+from featlift.extraction.keeping import Keeping
 from featlift.lifting import LiftedBackbone
 from featlift.store.layout import Recipe
 from featlift.volumes import Preparation
 
 
-def make_recipe(lifted: LiftedBackbone, preparation: Preparation) -> Recipe:
-    """The recipe of a lifted backbone and a preparation, as JSON values.
+def make_recipe(lifted: LiftedBackbone, preparation: Preparation, keeping: Keeping | None = None) -> Recipe:
+    """The recipe of a lifted backbone, a preparation and what is kept, as JSON values.
 
     Device, batch sizes and workers are not in it: they change a feature by rounding at most. Names of files are not
     either: the weights' SHA-256 says which they are.
@@ -34,7 +35,7 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation) -> Recipe:
         "depth_overlap": lifted.depth_overlap if lifted.depth_window is not None else None,
         "precision": precision,
         **preparation.as_recipe(),
-        "dtype": "float16",
+        **(keeping or Keeping()).as_recipe(backbone.token_names),
     }
 
 

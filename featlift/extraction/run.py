@@ -17,7 +17,6 @@ import torch
 from featlift.errors import FeatliftError, OutputError
 from featlift.extraction.assembling import selection_of
 from featlift.extraction.extraction import Extraction, timed
-from featlift.extraction.recipe import make_recipe
 from featlift.extraction.record import run_record
 from featlift.store import StoreWriter, index_is_current, rebuild_index
 from featlift.store.index import check_label_names
@@ -70,7 +69,7 @@ class Run:
         self.outcomes: list[Outcome] = []
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
         self._is_new = is_vacant(output)
-        self._writer = StoreWriter(output, make_recipe(extraction.lifted, extraction.preparation))
+        self._writer = StoreWriter(output, extraction.recipe)
         damaged = damaged_cases(output)
         held = set(complete_cases(output))
         self.todo = [scan for scan in found.scans if scan.id in damaged or not is_current(output, scan)]

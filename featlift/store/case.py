@@ -11,54 +11,78 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from featlift.errors import OptionError, StoreError
-from featlift.store.layout import NAMESPACE
+from featlift.store.layout import NAMESPACE, SAVED, not_kept
+from featlift.store.quantised import Dequantised
+from featlift.volumes.grid import Shape
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Affine, Volume
 
 
 class CaseLayer:
-    """Features of one layer of one volume. Nothing is read before an array is indexed."""
+    """Features of one layer of one volume. Nothing is read before an array is indexed.
 
-    def __init__(self, group: zarr.Group) -> None:
+    Asking for an array that the store does not keep is a `StoreError`.
+
+    Args:
+        group: of the volume.
+        prefix: of the layer's arrays in it.
+    """
+
+    def __init__(self, group: zarr.Group, prefix: str = "") -> None:
         self._group = group
+        self._prefix = prefix
 
     @property
-    def dense(self) -> zarr.Array[Any]:
-        """Dense features ``(C, d, h, w)``; index it to read: ``case.dense[:, 10]``."""
-        return _array(self._group, "dense")
+    def saved(self) -> tuple[str, ...]:
+        """What the store keeps of each volume: of ``scan``, ``dense``, ``tokens``, ``slice_mean``, ``embedding``."""
+        return tuple(_attributes(self._group).get("saved", SAVED))
 
     @property
-    def tokens(self) -> zarr.Array[Any] | None:
+    def dense(self) -> zarr.Array[Any] | Dequantised:
+        """Dense features ``(C, d, h, w)``, always floats; index it to read: ``case.dense[:, 10]``."""
+        return self._floats("dense", axis=0)
+
+    @property
+    def tokens(self) -> zarr.Array[Any] | Dequantised | None:
         """Global tokens ``(d, g, C)``, or None for a backbone without any."""
-        return _array(self._group, "tokens") if "tokens" in self._group else None
+        if "tokens" in self.saved and f"{self._prefix}tokens" not in self._group:
+            return None
+        return self._floats("tokens", axis=2)
 
     @property
     def slice_mean(self) -> zarr.Array[Any]:
         """Mean of the patch tokens of each slice, ``(d, C)``, padding excluded."""
-        return _array(self._group, "slice_mean")
+        return self._array("slice_mean")
+
+    @cached_property
+    def grid(self) -> dict[str, Any]:
+        """What is recorded of the grid of `dense`, kept or not: layer, stride, offset, valid cells, affine, ..."""
+        grids = _attributes(self._group).get("grids")
+        recorded: dict[str, Any] = grids[f"{self._prefix}dense"] if grids else _attributes(self._array("dense"))
+        return recorded
 
     @property
     def stride(self) -> tuple[int, int, int]:
         """Voxels of the scan from one cell to the next along d, h and w."""
-        d, h, w = _attributes(self.dense)["stride"]
+        d, h, w = self.grid["stride"]
         return d, h, w
 
     @property
     def offset(self) -> tuple[float, float, float]:
         """(d, h, w) in the scan of the centre of the first cell."""
-        d, h, w = _attributes(self.dense)["offset"]
+        d, h, w = self.grid["offset"]
         return d, h, w
 
     @property
     def valid_cells(self) -> tuple[int, int, int]:
         """(d, h, w) of the dense cells that are scan; those beyond are padding."""
-        depth, height, width = _attributes(self.dense)["valid"]
+        depth, height, width = self.grid["valid"]
         return depth, height, width
 
     @cached_property
     def affine(self) -> Affine | None:
         """Maps indices ``(d, h, w, 1)`` of `dense` to LPS millimetres; None where the scan's geometry is unknown."""
-        return _affine(self.dense)
+        return _affine(self.grid)
 
     def sample(self, points: ArrayLike, order: int = 1) -> NDArray[np.float32]:
         """Features at points in the patient.
@@ -120,6 +144,23 @@ class CaseLayer:
             )
         return features
 
+    def _floats(self, name: str, axis: int) -> zarr.Array[Any] | Dequantised:
+        """An array as floats; `axis` is that of its channels."""
+        array = self._array(name)
+        if array.dtype != np.int8:
+            return array
+        return Dequantised(array, self._array(f"{name}_scale"), self._array(f"{name}_offset"), axis)
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        if name in SAVED and name not in self.saved:
+            raise not_kept("its store", name, self.saved)
+        if f"{self._prefix}{name}" not in self._group:
+            where = self._group.store_path
+            raise StoreError(f"{where}: no array '{self._prefix}{name}' in this case; `featlift verify` finds damage")
+        array = self._group[f"{self._prefix}{name}"]
+        assert isinstance(array, zarr.Array)
+        return array
+
 
 class Case(CaseLayer):
     """One volume: features of its deepest layer, further layers, scan, embedding, geometry."""
@@ -136,36 +177,45 @@ class Case(CaseLayer):
     @property
     def scan(self) -> zarr.Array[Any]:
         """What the backbone saw, ``(D, H, W)`` or ``(3, D, H, W)`` float16 in [0, 1], padding excluded."""
-        return _array(self._group, "scan")
+        return self._array("scan")
+
+    @property
+    def scan_shape(self) -> Shape:
+        """(D, H, W) of the scan, which is known even if that is not kept."""
+        depth, height, width = self.attributes["shape"]
+        return depth, height, width
 
     @cached_property
     def scan_affine(self) -> Affine | None:
-        """Maps indices ``(d, h, w, 1)`` of `scan` to LPS millimetres, or None."""
-        return _affine(self.scan)
+        """Maps indices ``(d, h, w, 1)`` of the scan to LPS millimetres, or None."""
+        return _affine(self.attributes)
 
     @cached_property
     def embedding(self) -> NDArray[np.float32]:
         """One vector for the volume, ``(E,)``."""
-        return np.asarray(_array(self._group, "embedding")[:])
+        return np.asarray(self._array("embedding")[:])
 
     @property
     def embedding_parts(self) -> dict[str, tuple[int, int]]:
         """Name and range of each part of `embedding`."""
-        parts = _attributes(_array(self._group, "embedding"))["parts"]
+        parts = _attributes(self._array("embedding"))["parts"]
         return {name: (low, high) for name, (low, high) in parts.items()}
 
     @cached_property
     def layers(self) -> dict[int, CaseLayer]:
         """Every stored layer by its absolute index, the deepest (the case itself) included."""
-        deepest = int(_attributes(self.dense)["layer"])
-        layers: dict[int, CaseLayer] = {}
-        if "layers" in self._group:
-            for name, group in self._group["layers"].groups():  # type: ignore[union-attr]
-                layers[int(name)] = CaseLayer(group)
-        return dict(sorted(layers.items())) | {deepest: self}
+        if "grids" in self.attributes:
+            prefixes = [path.removesuffix("dense") for path in self.attributes["grids"]]
+        elif "layers" in self._group:
+            prefixes = [f"layers/{name}/" for name, _ in self._group["layers"].groups()]  # type: ignore[union-attr]
+        else:
+            prefixes = []
+        further = [CaseLayer(self._group, prefix) for prefix in prefixes if prefix]
+        layers = {int(layer.grid["layer"]): layer for layer in further}
+        return dict(sorted(layers.items())) | {int(self.grid["layer"]): self}
 
     def __repr__(self) -> str:
-        return f"<case {self.id}: dense {self.dense.shape}>"
+        return f"<case {self.id}: {f'dense {self.dense.shape}' if 'dense' in self.saved else ', '.join(self.saved)}>"
 
 
 def open_case(path: Path) -> Case:
@@ -173,18 +223,10 @@ def open_case(path: Path) -> Case:
     return Case(zarr.open_group(path, mode="r"), path.name)
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    if name not in group:
-        raise StoreError(f"{group.store_path}: no array {name!r} in this case; `featlift verify` finds damage")
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
-
-
 def _attributes(node: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:
     return cast(dict[str, Any], node.attrs[NAMESPACE])
 
 
-def _affine(array: zarr.Array[Any]) -> Affine | None:
-    affine = _attributes(array)["affine"]
+def _affine(recorded: dict[str, Any]) -> Affine | None:
+    affine = recorded.get("affine")
     return None if affine is None else np.array(affine)

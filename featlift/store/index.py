@@ -122,7 +122,7 @@ def _row(store: Path, case_id: str) -> dict[str, Any] | None:
             "height": height,
             "width": width,
             **dict(zip(_OWN[-3:], case.attributes["spacing"] or (None, None, None), strict=True)),
-            _EMBEDDING: case.embedding,
+            _EMBEDDING: case.embedding if _EMBEDDING in case.saved else None,
         }
     except (StoreError, OSError, ValueError, LookupError, TypeError):
         return None

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from featlift.errors import StoreError
+
 FORMAT = 1
 #: Raised whenever the same recipe would give other features than before.
 FEATURES_VERSION = 1
@@ -18,6 +20,10 @@ RUNS = "runs"
 INDEX = "index.parquet"
 DAMAGED = "damaged.json"
 METADATA = "zarr.json"
+BASIS = "basis.safetensors"
+
+#: What can be kept of a volume; see docs/store-format.md.
+SAVED = ("scan", "dense", "tokens", "slice_mean", "embedding")
 
 Recipe = dict[str, Any]
 
@@ -60,3 +66,14 @@ def differing_fields(ours: Recipe, theirs: Recipe) -> list[str]:
         for name in names
         if ours.get(name) != theirs.get(name)
     ]
+
+
+def saved_in(recipe: Recipe) -> tuple[str, ...]:
+    """What a store of this recipe keeps of a volume, of `SAVED`."""
+    return tuple(recipe.get("save") or SAVED)
+
+
+def not_kept(where: object, name: str, saved: tuple[str, ...]) -> StoreError:
+    """The error of a reader who asks for what was not kept."""
+    wanted = ",".join(each for each in SAVED if each in (*saved, name))
+    return StoreError(f"{where} keeps no {name}, only {', '.join(saved)}: extract again with --save {wanted}")

@@ -26,8 +26,8 @@ class FeaturePatches(Dataset[dict[str, Any]]):
     """Patches of dense features at random places, the same ones for the same seed and epoch.
 
     An item is a dict: ``id``; ``start``, (d, h, w) of its first cell; ``features`` ``(C, d, h, w)`` float32; ``scan``
-    ``(1 or 3, D, H, W)`` float32, the voxels under the cells; and, where masks are given, ``mask`` ``(D, H, W)`` int64,
-    -1 for voxels beyond the scan.
+    ``(1 or 3, D, H, W)`` float32, the voxels under the cells, if the store keeps scans; and, where masks are given,
+    ``mask`` ``(D, H, W)`` int64, -1 for voxels beyond the scan.
 
     Args:
         store: a store, or its path.
@@ -40,6 +40,7 @@ class FeaturePatches(Dataset[dict[str, Any]]):
 
     Raises:
         OptionError: a patch, a share, a case or a layer that makes no sense.
+        StoreError: the store keeps no dense features.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class FeaturePatches(Dataset[dict[str, Any]]):
         self.layer = layer
         self.seed = seed
         self.epoch = 0
+        self.store.require("dense")
         if self.patch is not None and min(self.patch) < 1:
             raise OptionError(f"patch {self.patch}: give at least one cell along d, h and w")
         if foreground and not masks:
@@ -88,8 +90,9 @@ class FeaturePatches(Dataset[dict[str, Any]]):
             "id": case.id,
             "start": cells.start,
             "features": _tensor(cut(layer.dense, None, cells, beyond=0)[0], torch.float32),
-            "scan": _tensor(cut(case.scan, None, voxels)[0], torch.float32),
         }
+        if "scan" in case.saved:
+            item["scan"] = _tensor(cut(case.scan, None, voxels)[0], torch.float32)
         if labels is not None:
             item["mask"] = _tensor(cut(labels, None, voxels, beyond=BEYOND)[0], torch.int64)
         return item
@@ -117,8 +120,7 @@ class FeaturePatches(Dataset[dict[str, Any]]):
 @lru_cache(maxsize=4)  # patches of one case often follow each other
 def _labels_on_scan(store: Path, case_id: str, mask: Path) -> NDArray[np.int16]:
     case = open_store(store)[case_id]
-    depth, height, width = case.scan.shape[-3:]
-    return labels_on(read(mask), (depth, height, width), case.scan_affine).astype(np.int16)
+    return labels_on(read(mask), case.scan_shape, case.scan_affine).astype(np.int16)
 
 
 def _under(cells: Box, layer: CaseLayer) -> Box:

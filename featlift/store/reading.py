@@ -9,7 +9,17 @@ from typing import Any
 
 from featlift.errors import InputError, StoreError
 from featlift.store.case import Case, open_case
-from featlift.store.layout import DAMAGED, FORMAT, METADATA, VOLUMES, Recipe, attributes_of, sha256_of
+from featlift.store.layout import (
+    DAMAGED,
+    FORMAT,
+    METADATA,
+    VOLUMES,
+    Recipe,
+    attributes_of,
+    not_kept,
+    saved_in,
+    sha256_of,
+)
 
 
 def open_store(path: str | Path) -> Store:
@@ -78,6 +88,12 @@ class Store(Mapping[str, Case]):
         """Everything that decided the features."""
         recipe: Recipe = self.attributes["recipe"]
         return recipe
+
+    def require(self, name: str) -> None:
+        """Raise a `StoreError` that says how to get it if the store does not keep ``dense``, ``scan``, ..."""
+        saved = saved_in(self.recipe)
+        if name not in saved:
+            raise not_kept(self.path, name, saved)
 
     def __getitem__(self, case_id: str) -> Case:
         if case_id not in self._ids:

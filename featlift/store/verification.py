@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featlift.store.durable import fingerprint
-from featlift.store.layout import METADATA, NAMESPACE, VOLUMES, metadata_of, sha256_of
+from featlift.store.layout import BASIS, METADATA, NAMESPACE, VOLUMES, metadata_of, sha256_of
 from featlift.store.reading import check_store
 
 
@@ -60,3 +60,13 @@ def damage_of(path: Path, case_id: str, thoroughly: bool) -> Iterator[Damage]:
             yield Damage(case_id, key, f"{size} bytes instead of {expected['bytes']}")
         elif thoroughly and fingerprint(file)["sha256"] != expected["sha256"]:
             yield Damage(case_id, key, "not what was written")
+
+
+def damage_of_basis(path: Path) -> str | None:
+    """What is wrong with the basis that a store's features were reduced with; None if it is sound or there is none."""
+    expected = check_store(path)["recipe"].get("basis_sha256")
+    if expected is None:
+        return None
+    if not (path / BASIS).is_file():
+        return "missing"
+    return None if fingerprint(path / BASIS)["sha256"] == expected else "not what was written"

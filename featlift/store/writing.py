@@ -15,7 +15,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 from featlift.errors import StoreError
-from featlift.store.arrays import as_float16, write_dense, write_scan, write_small
+from featlift.store.arrays import as_float16, as_floats, write_dense, write_scan, write_small
 from featlift.store.case import Case
 from featlift.store.durable import (
     as_output_error,
@@ -28,12 +28,14 @@ from featlift.store.durable import (
     write_json,
 )
 from featlift.store.layout import (
+    BASIS,
     DAMAGED,
     FEATURES_VERSION,
     FORMAT,
     METADATA,
     NAMESPACE,
     RUNS,
+    SAVED,
     STAGING,
     VOLUMES,
     Recipe,
@@ -42,6 +44,7 @@ from featlift.store.layout import (
     sha256_of,
 )
 from featlift.store.ome import ome_attributes
+from featlift.store.quantised import quantise
 from featlift.store.reading import check_store, complete_cases, damaged_cases, is_vacant
 
 _REMEDY = "store normed features (the default), or try --precision fp32"
@@ -49,26 +52,26 @@ _REMEDY = "store normed features (the default), or try --precision fp32"
 
 @dataclass(frozen=True, eq=False)
 class LayerData:
-    """Features of one layer of one volume.
+    """Features of one layer of one volume; None for what is not kept.
 
     Attributes:
         index: absolute index of the layer.
-        dense: ``(C, d, h, w)``, padding included; stored as float16.
-        tokens: ``(d, g, C)``, or ``(1, g, C)`` in mode 3d; g may be 0; stored as float16.
+        dense: ``(C, d, h, w)``, padding included.
+        tokens: ``(d, g, C)``, or ``(1, g, C)`` in mode 3d; g may be 0.
         slice_mean: ``(d, C)`` float32, padding excluded.
         attributes: stride, offset, norm and affine of the dense grid.
     """
 
     index: int
-    dense: NDArray[Any]
-    tokens: NDArray[Any]
-    slice_mean: NDArray[np.float32]
+    dense: NDArray[Any] | None
+    tokens: NDArray[Any] | None
+    slice_mean: NDArray[np.float32] | None
     attributes: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class CaseData:
-    """Everything that is stored of one volume.
+    """Everything that is stored of one volume; None for what is not kept.
 
     Attributes:
         id: case id.
@@ -78,15 +81,29 @@ class CaseData:
         embedding_parts: name of each part of the embedding and its range, such as ``{"cls-mean": [0, 384]}``.
         token_names: names of the g global tokens.
         attributes: source, geometry, padding.
+        dtype: that dense features and tokens are stored in: ``float16``, ``float32`` or ``int8``.
     """
 
     id: str
-    scan: NDArray[Any]
+    scan: NDArray[Any] | None
     layers: list[LayerData]
-    embedding: NDArray[np.float32]
+    embedding: NDArray[np.float32] | None
     embedding_parts: dict[str, list[int]]
     token_names: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "float16"
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """What is kept, of `featlift.store.layout.SAVED`."""
+        deepest = self.layers[-1]
+        values = (self.scan, deepest.dense, deepest.tokens, deepest.slice_mean, self.embedding)
+        return tuple(name for name, each in zip(SAVED, values, strict=True) if each is not None)
+
+    @property
+    def grids(self) -> dict[str, dict[str, Any]]:
+        """The grid of each layer's dense features, by the path that they have or would have."""
+        return {f"{_prefix(self, layer)}dense": layer.attributes for layer in self.layers}
 
 
 class StoreWriter:
@@ -95,18 +112,19 @@ class StoreWriter:
     Args:
         path: the store, created if it is missing.
         recipe: everything that changes a feature.
+        basis: the file of the recipe's ``basis_sha256``, for a store that is created.
 
     Raises:
         StoreError: something else is there, or a store of another recipe.
         OutputError: the place cannot be written.
     """
 
-    def __init__(self, path: Path, recipe: Recipe) -> None:
+    def __init__(self, path: Path, recipe: Recipe, basis: bytes | None = None) -> None:
         self.path = path
         self.recipe = recipe
         with as_output_error(path):
             if is_vacant(path):
-                self._create()
+                self._create(basis)
             attributes = check_store(path)
             self._check_recipe(attributes)
             self.recipe_sha256: str = attributes["recipe_sha256"]
@@ -141,7 +159,7 @@ class StoreWriter:
         if not complete_cases(self.path) and not any((self.path / STAGING).iterdir()):
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def _create(self) -> None:
+    def _create(self, basis: bytes | None) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(self.path.parent.glob(f".{self.path.name}~*"))
         draft = self.path.with_name(staging_name(f".{self.path.name}"))
@@ -154,6 +172,8 @@ class StoreWriter:
             }
             zarr.create_group(LocalStore(draft), attributes={NAMESPACE: ours})
             zarr.create_group(LocalStore(draft), path=VOLUMES)
+            if basis is not None:
+                (draft / BASIS).write_bytes(basis)
             sync_tree(draft)
             _rename_unless_there(draft, self.path)
         finally:
@@ -214,36 +234,58 @@ def case_in_memory(case: CaseData) -> Case:
     store = MemoryStore()
     _write_case(store, case)
     group = zarr.open_group(store)
-    group.attrs[NAMESPACE] = {"id": case.id, **case.attributes}
+    group.attrs[NAMESPACE] = _attributes_of(case)
     return Case(group, case.id)
 
 
 def _write_case(store: Store, case: CaseData) -> None:
     """Write the arrays of a volume; without the group's own metadata it is not yet a volume."""
-    scan_attributes = {NAMESPACE: {"affine": case.attributes.get("affine")}}
-    write_scan(
-        store, "scan", as_float16(case.scan, "the scan's intensities", "choose another --intensity"), scan_attributes
-    )
-    parts = {NAMESPACE: {"parts": case.embedding_parts}}
-    write_small(store, "embedding", case.embedding, ("feature",), parts)
+    if case.scan is not None:
+        scan = as_float16(case.scan, "the scan's intensities", "choose another --intensity")
+        write_scan(store, "scan", scan, {NAMESPACE: {"affine": case.attributes.get("affine")}})
+    if case.embedding is not None:
+        parts = {NAMESPACE: {"parts": case.embedding_parts}}
+        write_small(store, "embedding", case.embedding, ("feature",), parts)
     for layer in case.layers:
         prefix = _prefix(case, layer)
-        write_dense(
-            store, f"{prefix}dense", as_float16(layer.dense, "dense features", _REMEDY), {NAMESPACE: layer.attributes}
-        )
-        write_small(store, f"{prefix}slice_mean", layer.slice_mean, ("z", "feature"), {})
-        if case.token_names:
+        if layer.dense is not None:
+            dense = _stored(store, f"{prefix}dense", layer.dense, case.dtype, "dense features", axis=0)
+            write_dense(store, f"{prefix}dense", dense, {NAMESPACE: layer.attributes})
+        if layer.slice_mean is not None:
+            write_small(store, f"{prefix}slice_mean", layer.slice_mean, ("z", "feature"), {})
+        if layer.tokens is not None and case.token_names:
+            tokens = _stored(store, f"{prefix}tokens", layer.tokens, case.dtype, "global tokens", axis=2)
             names = {NAMESPACE: {"names": list(case.token_names)}}
-            tokens = as_float16(layer.tokens, "global tokens", _REMEDY)
             write_small(store, f"{prefix}tokens", tokens, ("z", "token", "feature"), names)
+
+
+def _stored(store: Store, path: str, values: NDArray[Any], dtype: str, what: str, axis: int) -> NDArray[Any]:
+    """Values as they are stored; the scale and offset of int8, whose channels are at `axis`, are written beside."""
+    values = as_floats(values, dtype, what, _REMEDY)
+    if dtype != "int8":
+        return values
+    quantised = quantise(values, axis)
+    write_small(store, f"{path}_scale", quantised.scale, ("feature",), {})
+    write_small(store, f"{path}_offset", quantised.offset, ("feature",), {})
+    return quantised.values
+
+
+def _attributes_of(case: CaseData) -> dict[str, Any]:
+    """Our attributes of a volume; what an array would tell that is not kept is told here."""
+    ours = {"id": case.id, **case.attributes}
+    if case.saved != SAVED:
+        ours["saved"] = list(case.saved)
+    if "dense" not in case.saved:
+        ours["grids"] = case.grids
+    return ours
 
 
 def _commit_metadata(folder: Path, case: CaseData) -> None:
     """Write the group's metadata, which says what belongs to it: the last file of a volume."""
     (folder / METADATA).unlink()  # zarr makes the groups above an array by itself; this one says "complete"
     sync_tree(folder)
-    ours = {"id": case.id, **case.attributes, "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
-    grids = {f"{_prefix(case, layer)}dense": layer.attributes for layer in case.layers}
+    ours = {**_attributes_of(case), "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
+    grids = case.grids if "dense" in case.saved else {}
     group = zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours, **ome_attributes(grids)})
     group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(metadata_of(folder))}
     sync(folder / METADATA)

@@ -94,14 +94,11 @@ def _failures(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
     alike: dict[str, list[Surveyed]] = defaultdict(list)
     for row in rows:
         if row.failure:
-            alike[re.sub(r"[\d.,]+", "#", _reason(row))].append(row)
+            alike[re.sub(r"[\d.,]+", "#", row.failure)].append(row)
     for same in sorted(alike.values(), key=len, reverse=True):
-        yield Finding("FAIL", _reason(same[0]), ids=[row.id for row in same])
-
-
-def _reason(row: Surveyed) -> str:
-    """Why it would fail, without the name of its file."""
-    return row.failure.removeprefix(f"{row.name.rpartition('/')[2]}: ")
+        says_how = ":" in same[0].failure
+        fix = "" if says_how else "copy it again, or leave it out with --exclude"
+        yield Finding("FAIL", same[0].failure, fix, [row.id for row in same])
 
 
 def _geometry(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
@@ -160,9 +157,8 @@ def _intensities(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
     spec = plan.preparation.intensity.spec
     wants_hu = "ct:" in spec
     if wants_hu and (others := [row.id for row in rows if row.modality not in (None, "CT")]):
-        yield Finding(
-            "WARN", f"--intensity {spec} is for CT in HU, and {len(others)} scans are not CT", "see modality", others
-        )
+        what = f"--intensity {spec} is for CT in HU, and {len(others)} of {len(rows)} scans are not CT"
+        yield Finding("WARN", what, "lift them apart, with another --intensity", others)
     cts = [row for row in rows if row.maximum is not None and (row.modality == "CT" or (wants_hu and not row.modality))]
     not_hu = [row for row in cts if row.minimum is not None and row.minimum >= 0]
     if not_hu:
@@ -178,15 +174,14 @@ def _intensities(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
     if ct and ("percentile" in spec or "minmax" in spec):
         yield Finding(
             "NOTE",
-            f"{len(ct)} scans are CT, and {spec} scales each by its own values",
+            f"{len(ct)} of {len(rows)} scans are CT, and {spec} scales each by its own values",
             "--intensity ct:soft (or lung, bone, brain) keeps HU comparable",
         )
     if spec == "none":
         beyond = [row.id for row in rows if row.maximum is not None and not 0 <= _lowest(row) <= row.maximum <= 1]
         if beyond:
-            yield Finding(
-                "WARN", f"--intensity none, but {len(beyond)} scans go beyond [0, 1]", "another --intensity", beyond
-            )
+            what = f"--intensity none, but {len(beyond)} of {len(rows)} scans go beyond [0, 1]"
+            yield Finding("WARN", what, "another --intensity", beyond)
 
 
 def _modalities(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
@@ -241,18 +236,15 @@ def _long_planes(cells: dict[str, tuple[int, ...]], plan: Plan) -> Iterator[Find
 
 
 def _masks(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
+    masks = sum(bool(row.mask) for row in rows)
     for problem, ids in _by_problem(rows):
-        yield Finding("WARN", f"{len(ids)} masks are of no use: {problem}", "correct them, or pair others", ids)
+        yield Finding("WARN", f"{len(ids)} of {masks} masks are of no use: {problem}", "correct or leave them out", ids)
     without = [row.id for row in rows if not row.mask]
-    if without and (plan.wants_masks or len(without) < len(rows)):
+    if without and (plan.wants_masks or masks):
         yield Finding("WARN", f"{len(without)} of {len(rows)} scans have no mask", "name masks as their scans", without)
     if others := [row.id for row in rows if row.mask == "another grid"]:
-        yield Finding(
-            "NOTE",
-            f"{len(others)} masks lie on another grid than their scan",
-            "nothing: labels are brought over",
-            others,
-        )
+        what = f"{len(others)} of {masks} masks lie on another grid than their scan"
+        yield Finding("NOTE", what, "nothing: labels are brought over", others)
 
 
 def _by_problem(rows: Sequence[Surveyed]) -> list[tuple[str, list[str]]]:

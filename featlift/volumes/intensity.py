@@ -62,7 +62,12 @@ class Intensity:
             raise VolumeError(f"it has {count} channels already, so {self.spec} cannot make three of one")
         if count == 1 and len(self._rules) == 3:
             raise VolumeError(f"it has one channel, but {self.spec} is for three")
-        return max(count, *(len(rule.windows) for rule in self._rules))
+        return self.channels if count == 1 else count
+
+    @property
+    def channels(self) -> int:
+        """How many channels it makes of a volume that has one."""
+        return max(1, len(self._rules[0].windows))
 
     def apply(
         self, array: NDArray[np.float32], whole: NDArray[np.float32] | None = None

@@ -111,7 +111,8 @@ def look(scan: Scan, preparation: Preparation, reading: Reading, with_voxels: bo
         if with_voxels:
             _look_at_voxels(scan, preparation, reading, facts)
     except FeatliftError as error:
-        facts["failure"] = str(error)
+        only = scan.sources[0].path.name if len(scan.sources) == 1 else ""  # of several, the one that fails is named
+        facts["failure"] = str(error).removeprefix(f"{only}: ")
     except MemoryError:
         facts["failure"] = "too large for the memory of this machine"
     return Surveyed(scan.id, scan.name, _format_of(scan), **facts)

@@ -165,7 +165,7 @@ def test_padded_cells_take_part_in_nothing(name):
     mask[1:3, 8:20, 4:14] = 1
     affine = np.eye(4)[[2, 1, 0, 3]]
     grid = {"layer": 0, "stride": [1, 8, 8], "offset": [0, 3.5, 3.5], "valid": [4, 3, 3], "affine": None}
-    attributes = {"affine": affine.tolist(), "selection": {"centre": None}, "source": {}}
+    attributes = {"affine": affine.tolist(), "shape": mask.shape, "selection": {"centre": None}, "source": {}}
     found = []
     for beyond in (0, 1e4):
         dense[:, :, 3:], dense[:, :, :, 3:] = beyond, beyond

@@ -1,4 +1,4 @@
-"""What lifting a cohort will cost, before it is lifted: bytes in the store, and seconds where they are measured."""
+"""How long a cohort will take, from one scan that is lifted for it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featlift.extraction.extraction import Extraction
-from featlift.lifting import LiftedBackbone
 from featlift.volumes import Scan
-from featlift.volumes.grid import padding_to
 from featlift.volumes.survey import Surveyed
 
 
@@ -46,27 +44,6 @@ def measure_lifting(extraction: Extraction, scans: Sequence[Scan], usable: Seque
         extraction.of_scan(scan, seconds)
     share = sum(map(_voxels, usable)) / _voxels(median)
     return Measured(scan.id, seconds, sum(seconds.values()) * share)
-
-
-def bytes_in_store(lifted: LiftedBackbone, row: Surveyed) -> int:
-    """Bytes of a volume in the store, to within its metadata."""
-    assert row.lifted_shape is not None
-    depth, height, width = row.lifted_shape
-    down, right = padding_to(row.lifted_shape, lifted.stride)
-    total = 2 * row.channels * _in_chunks((depth, height, width), (16, 256, 256))
-    tokens = len(lifted.backbone.token_names)
-    for layer in lifted.layers:
-        stride = layer.sampling.stride
-        cells = depth, (height + down) // stride, (width + right) // stride
-        total += 2 * layer.channels * _in_chunks(cells, (8, 8, 8))
-        total += layer.channels * ((1 if lifted.mode == "3d" else depth) * tokens * 2 + depth * 4)
-    return total
-
-
-def _in_chunks(shape: tuple[int, int, int], chunk: tuple[int, int, int]) -> int:
-    """Voxels or cells of an array whose outermost chunks are as large as the others."""
-    sides = [min(n, side) for n, side in zip(shape, chunk, strict=True)]
-    return math.prod(-(-n // side) * side for n, side in zip(shape, sides, strict=True))
 
 
 def _voxels(row: Surveyed) -> int:

@@ -1,0 +1,108 @@
+"""The file of a basis: principal components of each layer, which every job of a cohort must share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import InputError, StoreError
+from featlift.store.layout import canonical
+
+_ABOUT = "featlift"  # one entry: safetensors writes several in any order
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Vectors of C channels to K: ``components @ (vector - mean)``.
+
+    Attributes:
+        mean: ``(C,)`` float32.
+        components: ``(K, C)`` float32, orthogonal.
+        variance_kept: share of the variance of the sample; None where nothing was fitted.
+    """
+
+    mean: NDArray[np.float32]
+    components: NDArray[np.float32]
+    variance_kept: float | None = None
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Principal components of each layer, by its absolute index, and the file that holds them.
+
+    Attributes:
+        content: bytes of the file (safetensors).
+    """
+
+    content: bytes
+
+    @classmethod
+    def of(cls, projections: dict[int, Projection], about: dict[str, Any]) -> Basis:
+        """The basis of these projections; `about` says what they were fitted on, as JSON values."""
+        from safetensors.numpy import save
+
+        tensors = {}
+        for index, projection in projections.items():
+            tensors[f"layers/{index}/mean"] = projection.mean
+            tensors[f"layers/{index}/components"] = projection.components
+            tensors[f"layers/{index}/variance_kept"] = np.array([projection.variance_kept])
+        return cls(save(tensors, {_ABOUT: canonical(about)}))
+
+    @classmethod
+    def read(cls, path: Path) -> Basis:
+        """Read a file.
+
+        Raises:
+            InputError: no such file.
+            StoreError: it holds no basis.
+        """
+        try:
+            basis = cls(path.read_bytes())
+            basis.projections, basis.about  # noqa: B018 - to fail here
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{path}: no such file; `featlift extract --reduce pca:K` makes one in its store"
+            ) from error
+        except Exception as error:  # safetensors has an error of its own
+            raise StoreError(f"{path} is no basis of featlift's ({error})") from error
+        return basis
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @cached_property
+    def projections(self) -> dict[int, Projection]:
+        """Of each layer, by its absolute index."""
+        from safetensors.numpy import load
+
+        tensors = load(self.content)
+        indices = sorted({int(name.split("/")[1]) for name in tensors})
+        return {
+            index: Projection(
+                tensors[f"layers/{index}/mean"],
+                tensors[f"layers/{index}/components"],
+                float(tensors[f"layers/{index}/variance_kept"][0]),
+            )
+            for index in indices
+        }
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What it was fitted on: ``reduce``, ``model``, ``weights_sha256``, ``scans``, ``cells``."""
+        length = int.from_bytes(self.content[:8], "little")
+        about: dict[str, Any] = json.loads(json.loads(self.content[8 : 8 + length])["__metadata__"][_ABOUT])
+        return about
+
+    @property
+    def channels(self) -> int:
+        """K."""
+        return len(next(iter(self.projections.values())).components)

@@ -1,0 +1,131 @@
+"""The basis of a cohort: the one its store has, or one fitted on a sample and published with the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from featlift.errors import FeatliftError, StoreError
+from featlift.extraction.basis import Basis
+from featlift.extraction.extraction import Extraction
+from featlift.extraction.keeping import Keeping
+from featlift.extraction.reduction import Covariance
+from featlift.extraction.sample import evenly_spaced
+from featlift.store import StoreWriter
+from featlift.store.layout import BASIS
+from featlift.store.reading import check_store, is_vacant
+from featlift.store.verification import damage_of_basis
+from featlift.volumes import Scan
+
+#: Scans that a basis is fitted on, and cells of each of their layers: up to 262,144 vectors.
+SAMPLED_SCANS = 16
+SAMPLED_CELLS = 16_384
+
+
+def needs_fitting(store: Path, extraction: Extraction) -> bool:
+    """Whether features are to be reduced by principal components, and neither the user nor the store has them."""
+    return _needs_basis(extraction) and is_vacant(store)
+
+
+def with_basis_of(store: Path, extraction: Extraction) -> Extraction:
+    """The extraction with the basis of a store, if it needs one and the store has one of its kind.
+
+    Raises:
+        StoreError: the store's basis is missing or damaged.
+    """
+    if not _needs_basis(extraction) or is_vacant(store):
+        return extraction
+    recipe = check_store(store)["recipe"]
+    reduction = extraction.keeping.reduction
+    if reduction is None or recipe.get("reduce") != reduction.spec:
+        return extraction
+    return _with(extraction, basis_of(store))
+
+
+def basis_of(store: Path) -> Basis:
+    """The basis that the features of a store were reduced with.
+
+    Raises:
+        InputError: it has none.
+        StoreError: it is missing, or not the one that was written.
+    """
+    if what := damage_of_basis(store):
+        raise StoreError(f"{store / BASIS}: {what}; put it back from a copy, or use another -o")
+    return Basis.read(store / BASIS)
+
+
+def with_fitted_basis(store: Path, extraction: Extraction, scans: Sequence[Scan]) -> Extraction:
+    """The extraction with a basis: a given one, or one fitted on a sample of the scans.
+
+    A store that is not there yet is created with the basis in it. Of two jobs that fit at the same time the first one
+    creates it, and the other takes the basis of the first.
+
+    Args:
+        store: where the features go.
+        extraction: whose features are to be reduced.
+        scans: the whole cohort, before it is shared out among jobs.
+
+    Raises:
+        StoreError: no scan of the sample could be lifted.
+        OutputError: the store cannot be written.
+    """
+    reduction = extraction.keeping.reduction
+    if reduction is None or reduction.method != "pca" or not is_vacant(store):
+        return with_basis_of(store, extraction)
+    basis = reduction.basis or fit(extraction, scans, reduction.channels)
+    with suppress(StoreError):  # another job was faster: what differs but the basis, the run itself will say
+        StoreWriter(store, _with(extraction, basis).recipe, basis.content)
+    return with_basis_of(store, extraction)
+
+
+def fit(extraction: Extraction, scans: Sequence[Scan], channels: int) -> Basis:
+    """Principal components of the features of a sample: scans evenly spaced in the cohort, cells evenly in each.
+
+    Args:
+        extraction: how features are made.
+        scans: the cohort; those of the sample that cannot be lifted are left out.
+        channels: K.
+
+    Raises:
+        StoreError: none could be lifted.
+        OptionError: fewer cells than channels.
+    """
+    plain = Extraction(
+        extraction.lifted, extraction.preparation, extraction.reading, Keeping(save=("dense",), dtype="float32")
+    )
+    found = {layer.index: Covariance(layer.channels) for layer in extraction.lifted.layers}
+    used, failure = 0, ""
+    for scan in evenly_spaced(scans, SAMPLED_SCANS):
+        try:
+            case = plain.of_scan(scan, {})
+        except (FeatliftError, OSError, RuntimeError, MemoryError) as error:
+            failure = f"{scan.id}: {error}"
+            continue
+        used += 1
+        for layer in case.layers:
+            assert layer.dense is not None
+            d, h, w = layer.attributes["valid"]
+            cells = layer.dense[:, :d, :h, :w].reshape(len(layer.dense), -1)
+            found[layer.index].add(cells[:, evenly_spaced(range(cells.shape[1]), SAMPLED_CELLS)].T)
+    if not used:
+        raise StoreError(f"no scan to fit the basis on could be lifted ({failure}): give one with --basis")
+    about = {
+        "reduce": f"pca:{channels}",
+        "scans": used,
+        "cells": {str(index): covariance.count for index, covariance in found.items()},
+        **{name: extraction.recipe[name] for name in ("model", "weights_sha256", "mode", "norm")},
+    }
+    return Basis.of({index: covariance.principal(channels) for index, covariance in found.items()}, about)
+
+
+def _needs_basis(extraction: Extraction) -> bool:
+    reduction = extraction.keeping.reduction
+    return reduction is not None and reduction.method == "pca" and reduction.basis is None
+
+
+def _with(extraction: Extraction, basis: Basis) -> Extraction:
+    assert extraction.keeping.reduction is not None
+    keeping = replace(extraction.keeping, reduction=replace(extraction.keeping.reduction, basis=basis))
+    return Extraction(extraction.lifted, extraction.preparation, extraction.reading, keeping)

@@ -1,0 +1,186 @@
+"""How large a store will be, from headers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from featlift.errors import FeatliftError, VolumeError
+from featlift.extraction.keeping import Keeping
+from featlift.extraction.sample import evenly_spaced
+from featlift.lifting import LiftedBackbone
+from featlift.store.arrays import dense_bytes, scan_bytes, small_bytes
+from featlift.volumes import Preparation, Reading, Scan
+from featlift.volumes.grid import Shape, target_shape
+from featlift.volumes.orientation import lps_axes
+from featlift.volumes.reading import open_image
+from featlift.volumes.regions import box_around
+from featlift.volumes.volume import Affine, scaled
+
+#: Headers that are read at most; larger cohorts are judged by so many of their scans.
+MOST_HEADERS = 200
+
+_ITEMSIZE = {"float16": 2, "float32": 4, "int8": 1}
+_ARRAY_METADATA = 1400  # bytes of an array's zarr.json, more or less
+_GROUP_METADATA = 2500  # of a volume's, which lists the arrays and says where they come from
+
+
+@dataclass(frozen=True)
+class FeatureSizes:
+    """The sizes of what a lifted backbone gives, whatever the volume.
+
+    Attributes:
+        layers: stride and channels of each, shallow to deep.
+        token_names: of the g global tokens.
+        tokens_per_slice: whether each slice has its own; mode 3d has one set a volume.
+    """
+
+    layers: tuple[tuple[int, int], ...]
+    token_names: tuple[str, ...] = ()
+    tokens_per_slice: bool = True
+
+    @classmethod
+    def of(cls, lifted: LiftedBackbone) -> FeatureSizes:
+        """The sizes of a lifted backbone."""
+        layers = tuple((layer.sampling.stride, layer.channels) for layer in lifted.layers)
+        return cls(layers, lifted.backbone.token_names, lifted.mode != "3d")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a cohort will take on disk.
+
+    Attributes:
+        volumes: how many.
+        bytes_by_key: of all of them, by ``scan``, ``dense``, ..., and ``metadata``; largest first.
+        sampled: how many headers it rests on.
+        refused: scans of the sample whose header says that they cannot be extracted, and why; they count as nothing.
+        at_most: whether volumes may turn out smaller: a body crop is known from voxels only.
+    """
+
+    volumes: int
+    bytes_by_key: dict[str, int]
+    sampled: int
+    refused: dict[str, str] = field(default_factory=dict)
+    at_most: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Of all keys."""
+        return sum(self.bytes_by_key.values())
+
+
+def forecast(
+    scans: Sequence[Scan],
+    preparation: Preparation,
+    sizes: FeatureSizes,
+    keeping: Keeping,
+    reading: Reading | None = None,
+    most: int = MOST_HEADERS,
+) -> Forecast:
+    """What a store of these scans will take on disk. No voxel is read.
+
+    Args:
+        scans: the cohort.
+        preparation: what happens to a volume before lifting.
+        sizes: of the features.
+        keeping: what is kept of them.
+        reading: how far reading may go.
+        most: headers to read; of a larger cohort a sample that is evenly spaced.
+    """
+    reading = reading or Reading()
+    total: dict[str, int] = {}
+    refused = {}
+    sample = evenly_spaced(scans, most)
+    for scan in sample:
+        try:
+            shape = scan_shape(scan, preparation, reading)
+        except (FeatliftError, OSError) as error:
+            refused[scan.id] = str(error)
+            continue
+        channels = len(scan.sources) if len(scan.sources) > 1 else preparation.intensity.channels
+        for key, size in volume_bytes(shape, channels, sizes, keeping):
+            total[key] = total.get(key, 0) + size
+    share = len(scans) / len(sample) if sample else 1
+    by_key = {key: round(size * share) for key, size in sorted(total.items(), key=lambda item: -item[1])}
+    return Forecast(len(scans), by_key, len(sample), refused, at_most=preparation.crop is not None)
+
+
+def scan_shape(scan: Scan, preparation: Preparation, reading: Reading) -> Shape:
+    """(D, H, W) of a scan after preparation, from its header; with a body crop the most that it can be.
+
+    Raises:
+        InputError: no such file.
+        VolumeError: its header cannot be read, or says that it cannot be prepared.
+    """
+    image = open_image(scan.sources[0], reading.allow_irregular)  # further channels come onto the grid of the first
+    voxels = image.frames * math.prod(image.shape)
+    if voxels > reading.max_voxels:
+        raise VolumeError(f"{scan.name}: {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
+    shape, affine = _oriented(image.shape, image.affine, preparation)
+    if scan.centre is not None and preparation.roi_mm:
+        shape = box_around(shape, affine, scan.centre, preparation.roi_mm).shape
+    if preparation.depth_stride > 1:
+        shape = -(-shape[0] // preparation.depth_stride), shape[1], shape[2]
+        affine = None if affine is None else scaled(affine, (preparation.depth_stride, 1, 1), (0, 0, 0))
+    return target_shape(shape, affine, preparation.spacing, preparation.size)
+
+
+def _oriented(shape: Shape, affine: Affine | None, preparation: Preparation) -> tuple[Shape, Affine | None]:
+    """Shape and affine with the axes in their final order, as `orient_lps` has them."""
+    if preparation.orient != "LPS" or affine is None:
+        return shape, affine
+    order, flipped = lps_axes(affine)
+    ends = [shape[old] - 1 if flip else 0 for old, flip in zip(order, flipped, strict=True)]
+    affine = affine[:, [*order, 3]].copy()
+    for axis, (end, flip) in enumerate(zip(ends, flipped, strict=True)):
+        affine[:, 3] += affine[:, axis] * end
+        affine[:, axis] *= -1 if flip else 1
+    return (shape[order[0]], shape[order[1]], shape[order[2]]), affine
+
+
+def volume_bytes(shape: Shape, channels: int, sizes: FeatureSizes, keeping: Keeping) -> Iterator[tuple[str, int]]:
+    """What each array of a volume takes on disk, and the metadata: name and bytes.
+
+    Args:
+        shape: (D, H, W) of the scan.
+        channels: 1 or 3 of it.
+        sizes: of the features.
+        keeping: what is kept of them.
+    """
+    arrays = 0
+    for name, size in _arrays(shape, channels, sizes, keeping):
+        arrays += 1
+        yield name, size
+    groups = 2 * (len(sizes.layers) > 1)
+    yield "metadata", (arrays + groups) * _ARRAY_METADATA + _GROUP_METADATA
+
+
+def _arrays(shape: Shape, channels: int, sizes: FeatureSizes, keeping: Keeping) -> Iterator[tuple[str, int]]:
+    depth, height, width = shape
+    save, itemsize, full = keeping.save, _ITEMSIZE[keeping.dtype], sizes.layers[-1][1]
+    stride = sizes.layers[-1][0]  # all layers have the padding of the deepest
+    height, width = -(-height // stride) * stride, -(-width // stride) * stride
+    if "scan" in save:
+        yield "scan", scan_bytes(shape if channels == 1 else (channels, *shape), 2)
+    if "embedding" in save:
+        yield "embedding", small_bytes((full * len(keeping.parts_of_embedding(sizes.token_names)),), 4)
+    for layer_stride, width_of_features in sizes.layers:
+        kept = width_of_features if keeping.reduction is None else keeping.reduction.channels
+        if "dense" in save:
+            cells = (depth, height // layer_stride, width // layer_stride)
+            yield "dense", dense_bytes((kept, *cells), itemsize)
+            yield from _beside("dense", kept, keeping)
+        if "slice_mean" in save:
+            yield "slice_mean", small_bytes((depth, width_of_features), 4)
+        if "tokens" in save and sizes.token_names:
+            sets = depth if sizes.tokens_per_slice else 1
+            yield "tokens", small_bytes((sets, len(sizes.token_names), width_of_features), itemsize)
+            yield from _beside("tokens", width_of_features, keeping)
+
+
+def _beside(name: str, channels: int, keeping: Keeping) -> Iterator[tuple[str, int]]:
+    """Scale and offset of an array in int8."""
+    if keeping.dtype == "int8":
+        yield from [(name, small_bytes((channels,), 4))] * 2

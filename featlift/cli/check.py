@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featlift.cli.options import decimal_bytes, frame_of, human_seconds, layers, model_args, numbers, times, words
+from featlift.errors import FeatliftError
 
 if TYPE_CHECKING:
     from featlift.volumes import Preparation, Reading, Scan, Skipped
@@ -30,7 +31,7 @@ _MOST_WORKERS = 4  # each holds a volume or two, if voxels are read
 
 
 def check(
-    inputs: Annotated[list[Path], typer.Argument(help="Scans, folders, manifests: what extract would be given.")],
+    inputs: Annotated[list[str], typer.Argument(help="Scans, folders, manifests: what extract would be given.")],
     sample: Annotated[
         int, typer.Option(min=0, help="Read the voxels of N scans, evenly spread.", rich_help_panel=_LOOK)
     ] = 0,
@@ -103,10 +104,10 @@ def check(
 
     Headers only, unless --sample or --voxels asks for more. Exit code 1 if some scans would fail.
     """
-    from featlift.extraction import Extraction, Keeping, Reduction, lifted_backbone
+    from featlift.extraction import Keeping, Reduction, lifted_backbone
     from featlift.extraction.forecast import FeatureSizes, volume_bytes
+    from featlift.extraction.measuring import measure_lifting
     from featlift.extraction.sample import evenly_spaced
-    from featlift.extraction.timing import measure_lifting
     from featlift.store.index import check_label_names
     from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.findings import Plan, findings, totals
@@ -157,7 +158,10 @@ def check(
         "time": None,
     }
     if measure and usable:
-        report["time"] = asdict(measure_lifting(Extraction(lifted, preparation, reading), found.scans, usable))
+        try:
+            report["time"] = asdict(measure_lifting(lifted, found.scans, usable, preparation, reading))
+        except FeatliftError as error:
+            report["time"] = {"failure": str(error)}
     plan = Plan(preparation, mode, lifted.stride, depth_window, bool(mask_pattern or masks))
     judged = findings(found, refused, rows, plan)
     if csv_file:
@@ -245,6 +249,8 @@ def _looked_at(totals: dict[str, Any]) -> str:
 def _time(measured: dict[str, Any] | None) -> str:
     if measured is None:
         return "not estimated; --measure lifts the scan of median size"
+    if "failure" in measured:
+        return f"not measured: {measured['failure']}"
     stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in measured["seconds"].items())
     return (
         f"about {human_seconds(measured['all_seconds'])} one after the other, by {measured['id']} ({stages}) and voxels"

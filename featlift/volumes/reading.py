@@ -89,7 +89,8 @@ def read_source(source: Source, reading: Reading = Reading()) -> Volume:
     """Read one volume; see `read` for what it raises."""
     with told_of(source.path):
         identified = identity([source])  # before the voxels: a file replaced meanwhile is then seen as changed
-        image, frame = _checked(source, reading)
+        image = _open(source, reading.allow_irregular)
+        frame = _frame_to_load(image, source, reading)
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
             array = image.load(frame)
     affine = None if image.affine is None else image.affine.copy()  # the image may be remembered for its next frame
@@ -104,8 +105,10 @@ def open_image(source: Source, allow_irregular: bool = False) -> Image:
 
 def check_header(source: Source, reading: Reading) -> Image:
     """Read a header and refuse all that `read_source` refuses before voxels; see `read` for what it raises."""
+    image = open_image(source, reading.allow_irregular)
     with told_of(source.path):
-        return _checked(source, reading)[0]
+        _frame_to_load(image, source, reading)
+    return image
 
 
 def files_of(source: Source) -> list[Path]:
@@ -160,16 +163,6 @@ def _open(source: Source, allow_irregular: bool) -> Image:
     return image
 
 
-def _checked(source: Source, reading: Reading) -> tuple[Image, int]:
-    """The image and the frame of it to load."""
-    image = _open(source, reading.allow_irregular)
-    frame = _frame_of(image, source)
-    voxels = image.frames * math.prod(image.shape)
-    if voxels > reading.max_voxels:
-        raise VolumeError(f"its header declares {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
-    return image, frame
-
-
 def _format_of(path: Path) -> Format:
     """How a file is read, before it is opened: what is not a file may have no end."""
     is_file = S_ISREG(path.stat().st_mode)
@@ -187,6 +180,14 @@ def _format_of(path: Path) -> Format:
 def _open_file(path: Path, key: str | None, size: int, mtime_ns: int) -> Image:
     with np.errstate(over="ignore", invalid="ignore"):  # infinite affines are refused later
         return _format_of(path).open(path, key)
+
+
+def _frame_to_load(image: Image, source: Source, reading: Reading) -> int:
+    frame = _frame_of(image, source)
+    voxels = image.frames * math.prod(image.shape)
+    if voxels > reading.max_voxels:
+        raise VolumeError(f"its header declares {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
+    return frame
 
 
 def _frame_of(image: Image, source: Source) -> int:

@@ -102,6 +102,15 @@ def test_a_good_cohort_and_how_large_its_store_becomes(featlift, tmp_path):
     assert report["store_bytes"] == pytest.approx(stored, rel=0.05)
 
 
+def test_a_scan_that_cannot_be_measured(featlift, tmp_path):
+    scan = noise((40, 36, 6), "float32")
+    scan[3] = np.nan
+    write_nifti(tmp_path / "nan.nii", scan)
+    done = featlift("check", "nan.nii", *TINY, "--measure", "--device", "cpu")
+    assert done.returncode == 0
+    assert "not measured: 216 voxels are NaN" in done.stdout
+
+
 def test_a_wrong_call(featlift, tmp_path):
     write_scan(tmp_path / "a.nii.gz")
     for options, says in (

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 import featlift
+from featlift.cli.check import check
+from featlift.cli.doctor import doctor
 from featlift.cli.extract import extract
 from featlift.cli.featdice import featdice
 from featlift.cli.index import index
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, featdice, info, verify, merge, index, models):
+for command in (extract, check, featdice, info, verify, merge, index, models, doctor):
     app.command()(command)
 
 

@@ -1,6 +1,6 @@
 """Several processes that lift, each on a device of its own, into one store.
 
-Each is a run over all scans. The store's claims share the scans out as they go, so a fast device takes more of them, and
+Each is a run over all scans. The store's claims share the scans out as they go, so a fast device takes more, and
 what a process that ended had claimed falls to the others.
 """
 

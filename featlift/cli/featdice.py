@@ -56,7 +56,7 @@ def featdice(
     for store in opened:
         result = _result(store, masks, mask_pattern, how, save_maps, seed, resamples)
         results.append(result)
-        if result.scored:
+        if result.cases:
             typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
     typer.echo(f"FeatDice, protocol {name}; 95 % intervals by bootstrap over cases")
     typer.echo(table(results))
@@ -81,7 +81,7 @@ def _result(
 ) -> Result:
     from tqdm import tqdm
 
-    from featlift.evaluation import Result, featdice
+    from featlift.evaluation import featdice, featdice_result
     from featlift.volumes import find_masks
 
     pairs = find_masks(store, masks, pattern)
@@ -96,7 +96,7 @@ def _result(
     maps = None if save_maps is None else save_maps / f"{name.removesuffix('.zarr')}-{protocol.label}"
     scores = featdice(store, pairs, protocol, maps)
     cases = list(tqdm(scores, total=len(pairs), unit="case", disable=None, desc=name))
-    return Result(name, store.recipe, protocol, cases, without, seed, resamples)
+    return featdice_result(name, store.recipe, protocol, cases, without, seed, resamples)
 
 
 def _some(ids: list[str]) -> str:
@@ -105,7 +105,7 @@ def _some(ids: list[str]) -> str:
 
 def _tell_of_failures(results: list[Result]) -> None:
     """As `extract` does: a table at the end, exit code 1."""
-    failed = [(result.store, case.id, case.failure) for result in results for case in result.cases if case.failure]
+    failed = [(result.store, *failure) for result in results for failure in result.failed.items()]
     if not failed:
         return
     stores, cases = (max(map(len, column)) for column in list(zip(*failed, strict=True))[:2])

@@ -4,31 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featlift.evaluation.bootstrap import Interval
-from featlift.evaluation.results import MEASURES, Result
+from featlift.evaluation.results import Measure, Result
 
-_MOST_COLUMNS = 8  # of labels
+#: How measures are called, those first that come with their intervals.
+_WITH_INTERVAL = {"dice": "Dice", "best_dice": "best-threshold Dice", "auroc": "AUROC", "auc": "AUC", "accuracy": "ACC"}
+_WITHOUT = {
+    "balanced_accuracy": "balanced ACC",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "jaccard": "Jaccard",
+}
+_MOST_LABELS = 8
 
 
 def table(results: Sequence[Result]) -> str:
-    """A row for each store, means with their 95 % intervals, then the mean Dice of each label."""
-    labels = sorted({label for result in results for label in result.labels})
-    labels = labels if 1 < len(labels) <= _MOST_COLUMNS else []
-    rows = [["store", "model", "mode", "cases", *MEASURES.values(), *(f"Dice of {label}" for label in labels)]]
+    """A row for each result: means, with their standard deviation over seeds and their 95 % intervals.
+
+    The mean Dice of each label stands in it where there are 2 to 8.
+    """
+    tasks = any(result.task for result in results)
+    names = list(dict.fromkeys(name for result in results for name in result.measures))
+    labels = [name for name in names if name.startswith("dice_")]
+    if not 1 < len(labels) <= _MOST_LABELS:
+        names = [name for name in names if name not in labels]
+    rows = [["store", "model", "mode", *(["task", "protocol"] if tasks else []), "cases", *map(title, names)]]
     for result in results:
-        dices = [_text(result.dice_of_labels.get(label), with_interval=False) for label in labels]
-        recipe = [str(result.recipe["model"]), str(result.recipe["mode"])]
-        means = [_text(result.means[name]) for name in MEASURES]
-        rows.append([result.store, *recipe, str(len(result.scored)), *means, *dices])
+        what = [result.store, str(result.recipe["model"]), str(result.recipe["mode"])]
+        what += [result.task, protocol_of(result)] if tasks else []
+        numbers = [text_of(result.measures.get(name), name in _WITH_INTERVAL) for name in names]
+        rows.append([*what, str(len(result.cases)), *numbers])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
-def _text(interval: Interval | None, with_interval: bool = True) -> str:
-    if interval is None or not interval.cases:
+def title(measure: str) -> str:
+    """What people call a measure."""
+    if measure.startswith("dice_"):
+        return f"Dice of {measure.removeprefix('dice_')}"
+    return (_WITH_INTERVAL | _WITHOUT).get(measure, measure.replace("_", " "))
+
+
+def text_of(measure: Measure | None, with_interval: bool = True) -> str:
+    """``0.812``, with several seeds ``0.812 ± 0.004``, with its interval ``0.812 [0.790, 0.834]``."""
+    if measure is None or measure.mean is None:
         return "-"
-    if interval.low is None or not with_interval:
-        return f"{interval.mean:.3f}"
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    text = f"{measure.mean:.3f}" + ("" if measure.sd is None else f" ± {measure.sd:.3f}")
+    return text + (f" [{measure.low:.3f}, {measure.high:.3f}]" if with_interval and measure.low is not None else "")
+
+
+def protocol_of(result: Result) -> str:
+    """Its kind, and the name of its protocol or, of k-NN, how many neighbours voted."""
+    protocol = result.protocol
+    return f"{result.kind} {protocol['k']}" if "k" in protocol else f"{result.kind} {protocol['name']}"

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from featlift.evaluation.results import Measure, Result
 
 #: How measures are called, those first that come with their intervals.
-_WITH_INTERVAL = {"dice": "Dice", "best_dice": "best-threshold Dice", "auroc": "AUROC", "auc": "AUC", "accuracy": "ACC"}
+_WITH_INTERVAL = {
+    "dice": "Dice",
+    "best_dice": "best-threshold Dice",
+    "hd95": "HD95 mm",
+    "asd": "ASD mm",
+    "auroc": "AUROC",
+    "auc": "AUC",
+    "accuracy": "ACC",
+}
 _WITHOUT = {
     "balanced_accuracy": "balanced ACC",
     "precision": "precision",
@@ -16,6 +25,7 @@ _WITHOUT = {
     "jaccard": "Jaccard",
 }
 _MOST_LABELS = 8
+_OF_A_LABEL = re.compile(r"(dice|hd95|asd)_(\d+)")
 
 
 def table(results: Sequence[Result]) -> str:
@@ -26,8 +36,8 @@ def table(results: Sequence[Result]) -> str:
     tasks = any(result.task for result in results)
     names = list(dict.fromkeys(name for result in results for name in result.measures))
     labels = [name for name in names if name.startswith("dice_")]
-    if not 1 < len(labels) <= _MOST_LABELS:
-        names = [name for name in names if name not in labels]
+    shown = labels if 1 < len(labels) <= _MOST_LABELS else []
+    names = [name for name in names if name in shown or not _OF_A_LABEL.fullmatch(name)]
     rows = [["store", "model", "mode", *(["task", "protocol"] if tasks else []), "cases", *map(title, names)]]
     for result in results:
         what = [result.store, str(result.recipe["model"]), str(result.recipe["mode"])]
@@ -42,8 +52,8 @@ def table(results: Sequence[Result]) -> str:
 
 def title(measure: str) -> str:
     """What people call a measure."""
-    if measure.startswith("dice_"):
-        return f"Dice of {measure.removeprefix('dice_')}"
+    if found := _OF_A_LABEL.fullmatch(measure):
+        return f"{_WITH_INTERVAL[found[1]]} of {found[2]}"
     return (_WITH_INTERVAL | _WITHOUT).get(measure, measure.replace("_", " "))
 
 

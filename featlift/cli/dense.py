@@ -12,7 +12,7 @@ from featlift.errors import OptionError
 
 def dense(
     stores: Sequence[Path],
-    masks: Path,
+    masks: Path | None,
     mask_pattern: str | None,
     labels: Path | None,
     weighting: str,
@@ -29,6 +29,8 @@ def dense(
     from featlift.evaluation import DenseProtocol, dense_probe, dense_result, read_splits, table
     from featlift.volumes import find_masks
 
+    if masks is None:
+        raise OptionError("--dense compares with masks: give --masks")
     how = DenseProtocol(weighting, cells, layer=layer)  # type: ignore[arg-type]
     results = []
     for store in opened(stores):

@@ -8,11 +8,15 @@ from typing import Annotated
 import typer
 
 import featlift
+from featlift.cli.compare import compare
 from featlift.cli.extract import extract
 from featlift.cli.featdice import featdice
 from featlift.cli.index import index
 from featlift.cli.info import info
+from featlift.cli.knn import knn
 from featlift.cli.models import models
+from featlift.cli.probe import probe
+from featlift.cli.retrieve import retrieve
 from featlift.cli.verify import verify
 from featlift.errors import FeatliftError
 
@@ -26,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, featdice, info, verify, index, models):
+for command in (extract, featdice, knn, probe, retrieve, compare, info, verify, index, models):
     app.command()(command)
 
 

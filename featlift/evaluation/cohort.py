@@ -107,7 +107,7 @@ def survey(
             rngs = [np.random.default_rng([seed, number]) for seed in seeds]
             cohort.draws[case_id] = [draw_cells(on_cells, most, rng) for rng in rngs]
         else:
-            owner |= {label: case_id for label in np.unique(labels).tolist()}
+            owner |= dict.fromkeys(np.unique(labels).tolist(), case_id)
     known = {label for draws in cohort.draws.values() for label in np.unique(draws[0].labels).tolist()}
     if unknown := sorted(set(owner) - known):
         raise OptionError(f"label {unknown[0]} of {owner[unknown[0]]} is on no feature cell of any training case")

@@ -44,9 +44,7 @@ def columns_of(results: Sequence[Result]) -> list[Column]:
         for other in group[1:]:
             _check_cases(group[0], other)
     extras = _telling([group[0] for group in groups], _settings, _title)
-    return [
-        Column(" ".join([_title(group[0]), *_texts(_settings(group[0]), extras)]), group) for group in groups
-    ]
+    return [Column(" ".join([_title(group[0]), *_texts(_settings(group[0]), extras)]), group) for group in groups]
 
 
 def rows_of(columns: Sequence[Column]) -> list[tuple[dict[str, str], list[Result]]]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.differences import Difference, Value
 
 FORMAT = 1
+_SIGNED = re.compile(r"[+-]\d+\.\d+")
 _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
 
@@ -62,7 +64,7 @@ def _latex(comparison: Comparison) -> str:
 
 def _escaped(text: str) -> str:
     escaped = "".join(_SPECIAL.get(character, character) for character in text)
-    return escaped.replace("±", r"$\pm$").replace("−", "$-$").replace("<", "$<$")
+    return _SIGNED.sub(r"$\g<0>$", escaped.replace("±", r"$\pm$").replace("<", "$<$"))
 
 
 def _means(comparison: Comparison) -> list[list[str]]:
@@ -84,7 +86,7 @@ def _of_value(value: Value | None) -> str:
 
 def _of_difference(comparison: Comparison, difference: Difference) -> list[str]:
     asked, measure = comparison.questions[difference.question]
-    both = f"{comparison.name(difference.row)} − {comparison.name(difference.against)}"
+    both = f"{comparison.name(difference.row)} minus {comparison.name(difference.against)}"
     return [
         f"{asked}: {measure}: {both}",
         _signed(difference.mean),
@@ -97,7 +99,7 @@ def _of_difference(comparison: Comparison, difference: Difference) -> list[str]:
 
 
 def _signed(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+    return "-" if value is None or math.isnan(value) else f"{value:+.{digits}f}"
 
 
 def _probability(p: float) -> str:
@@ -124,9 +126,7 @@ def _csv(comparison: Comparison) -> str:
     writer = csv.writer(text, lineterminator="\n")
     numbers = ["value", "sd", "low", "high", "over", "n", "t", "p", "p_holm"]
     writer.writerow(["evaluation", "measure", *names, "store", "minus", *numbers])
-    for row, (name, store, values) in enumerate(
-        zip(comparison.rows, comparison.stores, comparison.values, strict=True)
-    ):
+    for name, store, values in zip(comparison.rows, comparison.stores, comparison.values, strict=True):
         for question, value in zip(comparison.questions, values, strict=True):
             if value is not None:
                 found = [value.mean, value.sd, value.low, value.high, value.over, value.n]

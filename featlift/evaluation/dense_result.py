@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from featlift.evaluation.bootstrap import RESAMPLES, interval_of_mean
-from featlift.evaluation.cohort import TRAIN
+from featlift.evaluation.cohort import TEST, TRAIN
 from featlift.evaluation.dense_probe import DenseScores
 from featlift.evaluation.dense_protocol import DenseProtocol
 from featlift.evaluation.results import Measure, Result, name_of

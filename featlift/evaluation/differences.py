@@ -89,8 +89,8 @@ def paired_over(results: Sequence[Result], measure: str, wanted: Over | None) ->
     for other in results[1:]:
         if other.seeds != results[0].seeds:
             raise OptionError(
-                f"{results[0].name} has the seeds {_listed(results[0].seeds)}, {other.name} {_listed(other.seeds)}, which "
-                "make no pairs: probe them with the same"
+                f"{results[0].name} has the seeds {_listed(results[0].seeds)}, {other.name} {_listed(other.seeds)}, "
+                "which make no pairs: probe them with the same"
             )
     return "seeds"
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST_ITERATIONS = 1000
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ def fit_linear(
 
     mean = np.average(features, axis=0, weights=weights)
     deviation = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
-    deviation[deviation == 0] = 1  # a channel that says nothing keeps doing so
+    deviation[deviation <= _ROUNDING * np.abs(mean)] = 1  # a channel that says nothing keeps doing so
     standardised = ((features - mean) / deviation).astype(np.float32)
     model = LogisticRegression(C=c, max_iter=_MOST_ITERATIONS).fit(standardised, labels, sample_weight=weights)
     coefficients, intercepts = model.coef_, model.intercept_

@@ -118,7 +118,7 @@ class Result:
 
 
 def name_of(store: str, *parts: str) -> str:
-    """A name for the files of a result: its store, then what was done, with nothing in it that a path could not hold."""
+    """A name for the files of a result: its store, then what was done, with - for what a path could not hold."""
     words = [store.removesuffix(".zarr"), *(part for part in parts if part)]
     return re.sub(r"[^\w.+-]+", "-", "-".join(words))
 

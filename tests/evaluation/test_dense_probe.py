@@ -51,7 +51,7 @@ def cohort(featlift, tmp_path):
     return extract
 
 
-PROBE = ("probe", "features.zarr", "--dense", "--masks", "labels", "--labels", "splits.csv")
+PROBE = ("probe", "features.zarr", "--dense", "--masks", "labels", "--labels", "splits.csv", "--seeds", "0")
 
 
 def test_labels_that_differ_in_their_features_are_all_found(featlift, cohort):

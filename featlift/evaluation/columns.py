@@ -116,7 +116,7 @@ def _why_alone(result: Result, results: Sequence[Result]) -> str:
 
 def _check_cases(first: Result, other: Result) -> None:
     both = f"{first.name} and {other.name}"
-    for what, ids in (("scored", _scored), ("trained on", _trained)):
+    for what, ids in (("scored on", _scored), ("trained on", _trained)):
         mine, its = ids(first), ids(other)
         if differing := sorted(set(mine) ^ set(its)):
             some = ", ".join(differing[:_NAMED]) + (", ..." if len(differing) > _NAMED else "")

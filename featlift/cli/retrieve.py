@@ -38,10 +38,11 @@ def retrieve(
     from featlift.store import open_store
 
     opened = open_store(store)
+    failed: list[Place] = []
     if voxel is None and point is None:
         if layer is not None:
             raise OptionError("--layer is of places; embeddings of whole cases are of the deepest layer")
-        rows, failed = _cases(opened, case, given, top), []
+        rows = _cases(opened, case, given, top)
     else:
         if given is not None:
             raise OptionError("--input is of whole cases; places are compared by their dense features")

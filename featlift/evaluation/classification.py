@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,8 +31,8 @@ def classification_measures(
     classes = range(probabilities.shape[1])
     predicted = decide(probabilities)
     binary = len(classes) == 2
-    average = {"average": "binary"} if binary else {"average": "macro", "labels": list(classes)}
-    average |= {"zero_division": 0}
+    average: dict[str, Any] = {"average": "binary" if binary else "macro", "zero_division": 0}
+    average |= {} if binary else {"labels": list(classes)}  # also those that nothing was predicted as
     against = [(labels == one, probabilities[:, one]) for one in (classes[1:] if binary else classes)]
     return {
         "auc": float(np.mean([metrics.roc_auc_score(*pair) for pair in against])),
@@ -48,7 +50,7 @@ def decide(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
     """The class that is predicted: of two the second above one half, of more the most probable one, ties the first."""
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] > 0.5).astype(np.int64)
-    return probabilities.argmax(axis=1)
+    return np.asarray(probabilities.argmax(axis=1))
 
 
 def sensitivity_name(specificity: float) -> str:

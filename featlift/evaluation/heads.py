@@ -124,7 +124,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = training.rate(step)
         optimiser.zero_grad()
-        loss_of(heads(vectors[rows]), targets[rows], training.loss).backward()  # type: ignore[no-untyped-call]
+        loss_of(heads(vectors[rows]), targets[rows], training.loss).backward()
         optimiser.step()
         if progress is not None:
             progress(step + 1, training.iterations)

@@ -14,8 +14,6 @@ from featlift.evaluation.classification import classification_measures
 CS = tuple(10.0**power for power in range(-6, 6))
 MOST_ITERATIONS = 1_000
 
-Vectors = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Logistic:
@@ -35,18 +33,22 @@ class Logistic:
 
 
 def logistic(
-    trained: Vectors, validated: Vectors, tested: Vectors, labels: NDArray[np.int64], validation: NDArray[np.int64]
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    trained: NDArray[np.intp],
+    validated: NDArray[np.intp],
+    tested: NDArray[np.intp],
 ) -> Logistic:
     """Train one regression for each C on standardised features, and take that of the highest validation AUC.
 
     Of several the one with the smallest C, the most regularised. The validation cases are not trained on.
 
     Args:
-        trained: features to learn from, ``(N, E)``.
-        validated: features to choose C by.
-        tested: features to predict.
-        labels: classes of those to learn from.
-        validation: classes of those to choose by.
+        vectors: features of all cases, ``(N, E)``.
+        labels: classes of all cases, ``(N,)``.
+        trained: which of them to learn from.
+        validated: which to choose C by.
+        tested: which to predict.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -58,9 +60,9 @@ def logistic(
         model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=MOST_ITERATIONS))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # noted in the result
-            model.fit(trained, labels)
+            model.fit(vectors[trained], labels[trained])
         models.append(model)
-        areas.append(classification_measures(validation, model.predict_proba(validated))["auc"])
+        areas.append(classification_measures(labels[validated], model.predict_proba(vectors[validated]))["auc"])
     best = int(np.argmax(areas))
     converged = bool(max(models[best][-1].n_iter_) < MOST_ITERATIONS)
-    return Logistic(models[best].predict_proba(tested), CS[best], areas, converged)
+    return Logistic(models[best].predict_proba(vectors[tested]), CS[best], areas, converged)

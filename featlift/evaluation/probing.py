@@ -100,9 +100,8 @@ def _logistic(
     given: Input,
     how: Probe,
 ) -> Result:
-    vectors = np.stack(embeddings)
     trained, validated, tested = parts
-    found = logistic(*(vectors[rows] for rows in parts), task.labels[trained], task.labels[validated])
+    found = logistic(np.stack(embeddings), task.labels, trained, validated, tested)
     details = {"c": found.c, "validation_auc": found.areas, "converged": found.converged}
     settings = {"cs": list(CS), "selected": "validation AUC"}
     return _result(store, task, tested, found.probabilities[None], how, given, settings, (), details)

@@ -77,19 +77,18 @@ def compare(
         paired = paired_over(column.results, measure, over)
         answers = [next((result for result in row if result in column.results), None) for _, row in rows]
         values.append([None if answer is None else value_of(answer, measure, paired) for answer in answers])
-        pairs = [
-            (first, second)
-            for first, second in combinations(range(len(rows)), 2)
-            if answers[first] is not None and answers[second] is not None
-        ]
         found = [
-            difference_of(answers[second], answers[first], measure, paired, seed, resamples) for first, second in pairs
+            replace(
+                difference_of(second, first, measure, paired, seed, resamples),
+                question=question,
+                row=row,
+                against=against,
+            )
+            for (against, first), (row, second) in combinations(enumerate(answers), 2)
+            if first is not None and second is not None
         ]
         corrected = holm([difference.p for difference in found])
-        differences += [
-            replace(difference, question=question, row=second, against=first, p_holm=p)
-            for difference, (first, second), p in zip(found, pairs, corrected, strict=True)
-        ]
+        differences += [replace(difference, p_holm=p) for difference, p in zip(found, corrected, strict=True)]
     return Comparison(
         [(column.title, title(measure)) for column, measure in questions],
         [name for name, _ in rows],

@@ -48,7 +48,7 @@ def dense_result(
     cases = [
         {
             "id": case.id,
-            **{column: None if found[row] is None else float(np.mean(found[row])) for column, found in columns.items()},
+            **{column: _mean(found[row]) for column, found in columns.items()},
             "labels": {str(label): [asdict(score) for score in case.labels[label]] for label in case.labels},
             "mask_sha256": case.mask_sha256,
         }
@@ -68,6 +68,10 @@ def dense_result(
         left_out=[case_id for case_id in store if splits.get(case_id) not in (TRAIN, TEST)],
         details={"labels": labels, "train": [case_id for case_id in store if splits.get(case_id) == TRAIN]},
     )
+
+
+def _mean(values: list[float] | None) -> float | None:
+    return None if values is None else float(np.mean(values))
 
 
 def _of_label(case: DenseScores, measure: str, label: int) -> list[float] | None:

@@ -99,7 +99,7 @@ def value_of(result: Result, measure: str, over: Over | Literal[""]) -> Value:
     """A measure, with its standard deviation over seeds or cases."""
     found = result.measures[measure]
     by_seed = tuple(found.by_seed or ())
-    values = by_seed if over == "seeds" else _known(_of_cases(result, measure)) if over == "cases" else ()
+    values = by_seed if over == "seeds" else tuple(_of_cases(result, measure).values()) if over == "cases" else ()
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Value(found.mean, sd, over, len(values), found.low, found.high, by_seed)
 
@@ -111,14 +111,14 @@ def difference_of(
 
     Cases that have no value in one of the two take no part.
     """
+    pairs: tuple[list[float], list[float]] = ([], [])
     if _has_cases(result, measure) and _has_cases(against, measure):
         mine, its = _of_cases(result, measure), _of_cases(against, measure)
-        both = [key for key in mine if mine[key] is not None and its[key] is not None]
+        both = [key for key in mine if key in its]
         pairs = [mine[key] for key in both], [its[key] for key in both]
         interval = interval_of_mean(np.subtract(*pairs).tolist(), seed, resamples)
         mean, low, high = interval.mean, interval.low, interval.high
     else:
-        pairs = ([], [])
         mean, low, high = _of_predictions(result, against, measure, seed, resamples)
     if over == "seeds":
         pairs = (list(result.measures[measure].by_seed or ()), list(against.measures[measure].by_seed or ()))
@@ -161,12 +161,10 @@ def _has_cases(result: Result, measure: str) -> bool:
     return any(case.get(measure) is not None for case in result.cases)
 
 
-def _of_cases(result: Result, measure: str) -> dict[str, float | None]:
-    return {case["id"]: case.get(measure) for case in sorted(result.cases, key=lambda case: str(case["id"]))}
-
-
-def _known(values: dict[str, float | None]) -> tuple[float, ...]:
-    return tuple(value for value in values.values() if value is not None)
+def _of_cases(result: Result, measure: str) -> dict[str, float]:
+    """The values of the cases that have one, by id."""
+    known = {str(case["id"]): case[measure] for case in result.cases if case.get(measure) is not None}
+    return dict(sorted(known.items()))
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -121,7 +121,8 @@ def _labels(case: Case, mask: Volume, protocol: Protocol) -> NDArray[np.int32]:
     centre = case.attributes["selection"]["centre"]
     if protocol.name == "prototype":
         return labels_of(case, mask)
-    return (labels_of(case, mask if centre is None else lesion_at(mask, centre)) != 0).astype(np.int32)
+    labels = labels_of(case, mask if centre is None else lesion_at(mask, centre))
+    return np.where(labels != 0, np.int32(1), np.int32(0))
 
 
 def _score(segmentation: Segmentation, label: int, mask: NDArray[np.bool_]) -> Score:

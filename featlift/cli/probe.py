@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from featlift.cli.options import numbers, words
+from featlift.errors import OptionError
 
 
 def probe(
@@ -45,25 +46,17 @@ def probe(
     Writes a result file (JSON and CSV) for each store and label. With --dense the truth is masks, the split that of
     --labels or of the index, and logistic regression of feature cells the probe.
     """
-    if dense or masks is not None:
+    if dense:
+        if label or given or iterations or protocol != "planecycle":
+            raise OptionError("--label, --protocol, --input and --iterations do not belong to --dense")
         from featlift.cli.dense import dense as probe_cells
 
-        given_seeds = numbers(seeds, int, "--seeds")
-        probe_cells(
-            stores,
-            masks,
-            mask_pattern,
-            labels,
-            weighting,
-            cells,
-            layer,
-            given_seeds,
-            save_maps,
-            output,
-            seed,
-            resamples,
-        )
+        all_seeds = numbers(seeds, int, "--seeds")
+        how = (masks, mask_pattern, labels, weighting, cells, layer, all_seeds, save_maps)
+        probe_cells(stores, *how, output, seed, resamples)
         return
+    if masks or mask_pattern or save_maps or layer is not None:
+        raise OptionError("--masks, --mask-pattern, --layer and --save-maps belong to --dense: give that too")
     from featlift.cli.results import bars, opened, tasks_of, written
     from featlift.evaluation import Probe, table
     from featlift.evaluation import probe as evaluate

@@ -5,17 +5,22 @@ import csv
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch.nn.functional import cross_entropy, interpolate
 
-from featlift import open_store
+from featlift import open_store, read
 from featlift.evaluation import (
     DenseProtocol,
     dense_probe,
+    dice,
     draw_cells,
     fit_linear,
     read_result,
     surface_distances,
 )
+from featlift.volumes.masks import labels_on
 from tests.scans import OBLIQUE, patch_mean_options, write_nifti
 
 SHAPE = (24, 22, 12)
@@ -98,6 +103,33 @@ def test_scores_are_those_of_the_predictions_it_saves(featlift, cohort):
             assert score["hd95"] == pytest.approx(distances.hd95, rel=1e-4)
             assert score["asd"] == pytest.approx(distances.asd, rel=1e-4)
         assert case["dice"] == pytest.approx(np.mean([case["labels"][name][0]["dice"] for name in "12"]))
+
+
+def test_a_second_implementation_says_the_same(cohort):
+    """scikit-learn's pipeline on all cells, torch's interpolation of its logits."""
+    folder = cohort(noise=60, patch=2)
+    store = open_store(folder / "features.zarr")
+    masks = {name: folder / f"labels/{name}.nii.gz" for name in SPLITS}
+    features, labels = {}, {}
+    for name in "abcde":
+        case = store[name]
+        features[name] = torch.from_numpy(case.dense[:].astype(np.float32))
+        labels[name] = labels_on(read(masks[name]), case.scan.shape, case.scan_affine)
+        assert case.dense.shape[1:] == case.valid_cells
+
+    def on_cells(name):
+        values = torch.from_numpy(labels[name])[None, None].float()
+        return interpolate(values, features[name].shape[1:], mode="nearest-exact")[0, 0].numpy().ravel()
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    model.fit(np.concatenate([features[n].flatten(1).T for n in "abc"]), np.concatenate([on_cells(n) for n in "abc"]))
+    for scores in dense_probe(store, masks, SPLITS):
+        logits = model.decision_function(features[scores.id].flatten(1).T.numpy()).T
+        cells = torch.from_numpy(logits.reshape(3, *features[scores.id].shape[1:]))[None]
+        up = interpolate(cells, labels[scores.id].shape, mode="trilinear", align_corners=False)
+        predicted = up[0].argmax(dim=0).numpy()
+        for label, (score,) in scores.labels.items():
+            assert score.dice == pytest.approx(dice(predicted == label, labels[scores.id] == label), abs=0.005)
 
 
 def test_the_same_seed_gives_the_same_scores_and_cells_are_bounded(cohort):
@@ -200,6 +232,11 @@ def test_what_cannot_be_probed_is_named_before_anything_is_trained(featlift, coh
     refuses("layer 7", "0", options=("--layer", "7"))
     refuses("weighting", options=("--weighting", "voxels"))
     refuses("seeds", options=("--seeds", "one"))
+    refuses("do not belong to --dense", options=("--protocol", "logistic"))
+    for wrong in (("--masks", "labels"), ("--layer", "0")):
+        done = featlift("probe", "features.zarr", *wrong)
+        assert (done.returncode, "belong to --dense" in done.stderr) == (2, True)
+    assert "give --masks" in featlift("probe", "features.zarr", "--dense").stderr
     masks = {name: labels_of(name) for name in "de"}
     mask = folder / "labels/e.nii.gz"
     write_nifti(mask, np.zeros(SHAPE, np.uint8))

@@ -124,7 +124,9 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = training.rate(step)
         optimiser.zero_grad()
-        loss_of(heads(vectors[rows]), targets[rows], training.loss).backward()
+        # vectors[rows] gives the same in 20 times the time
+        batch = vectors.index_select(0, rows.flatten()).view(*rows.shape, *vectors.shape[1:])
+        loss_of(heads(batch), targets[rows], training.loss).backward()
         optimiser.step()
         if progress is not None:
             progress(step + 1, training.iterations)

@@ -207,7 +207,16 @@ def test_help_needs_no_torch():
         "heavy = {{'torch', 'timm', 'zarr', 'numpy', 'nibabel', 'SimpleITK', 'pyarrow', 'scipy'}} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    for arguments in (["--help"], ["extract", "--help"], ["featdice", "--help"], ["--version"], ["info", "--help"]):
+    for arguments in (
+        ["--help"],
+        ["extract", "--help"],
+        ["featdice", "--help"],
+        ["knn", "--help"],
+        ["probe", "--help"],
+        ["retrieve", "--help"],
+        ["--version"],
+        ["info", "--help"],
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code.format(arguments=arguments)], capture_output=True, text=True, check=False
         )

@@ -51,3 +51,10 @@ def dense(
         f"deviation of {len(seeds)} seeds, 95 % intervals by bootstrap over cases"
     )
     typer.echo(table(results))
+    for result in results:
+        if (missing := len(result.cases) - result.measures["hd95"].cases) > 0:
+            typer.echo(
+                f"featlift: {result.store}: {missing} of {len(result.cases)} cases have no HD95 and ASD: a label was not "
+                "predicted, or the geometry is unknown",
+                err=True,
+            )

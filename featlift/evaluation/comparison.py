@@ -38,9 +38,10 @@ class Comparison:
     differences: list[Difference]
 
     def name(self, row: int) -> str:
-        """A row in one line."""
-        parts = self.rows[row].items()
-        return " ".join(value if key in ("model", "mode") else f"{key} {value}" for key, value in parts if value != "-")
+        """A row in one line: in what it differs from others."""
+        differing = {key for key, value in self.rows[0].items() if any(other[key] != value for other in self.rows)}
+        parts = [(key, value) for key, value in self.rows[row].items() if key in differing and value != "-"]
+        return " ".join(value if key in ("model", "mode") else f"{key} {value}" for key, value in parts)
 
 
 def compare(

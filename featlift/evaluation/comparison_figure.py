@@ -30,7 +30,9 @@ def write_figure(comparison: Comparison, path: str | Path) -> None:
     except ImportError as error:
         raise OptionError("--figure needs matplotlib: pip install 'featlift[pictures]'") from error
     count, rows = len(comparison.questions), len(comparison.rows)
-    figure = Figure(figsize=(2.5 + 3 * count, 1.2 + 0.4 * rows), layout="constrained")
+    names = [comparison.name(row) for row in range(rows)]
+    beside = 0.08 * max(map(len, names))  # inches that the names take
+    figure = Figure(figsize=(0.5 + beside + 3 * count, 1.2 + 0.4 * rows), layout="constrained")
     panels = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     for number, (panel, (asked, measure)) in enumerate(zip(panels, comparison.questions, strict=True)):
         for row, values in enumerate(comparison.values):
@@ -45,7 +47,7 @@ def write_figure(comparison: Comparison, path: str | Path) -> None:
         panel.set_title(asked, fontsize=9)
         panel.set_xlabel(measure)
         panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(rows), [comparison.name(row) for row in range(rows)])
+    panels[0].set_yticks(range(rows), names, fontsize=9)
     panels[0].set_ylim(rows - 0.5, -0.5)
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ def _means(comparison: Comparison) -> list[list[str]]:
 
 
 def _differences(comparison: Comparison) -> list[list[str]]:
-    head = ["", "difference", "95 % interval", "t-test over", "t", "p", "p (Holm)"]
+    head = ["", "of", "minus", "difference", "95 % interval", "t-test over", "t", "p", "p (Holm)"]
     return [head, *(_of_difference(comparison, difference) for difference in comparison.differences)]
 
 
@@ -86,9 +86,10 @@ def _of_value(value: Value | None) -> str:
 
 def _of_difference(comparison: Comparison, difference: Difference) -> list[str]:
     asked, measure = comparison.questions[difference.question]
-    both = f"{comparison.name(difference.row)} minus {comparison.name(difference.against)}"
     return [
-        f"{asked}: {measure}: {both}",
+        f"{asked}: {measure}",
+        comparison.name(difference.row),
+        comparison.name(difference.against),
         _signed(difference.mean),
         "-" if difference.low is None else f"[{_signed(difference.low)}, {_signed(difference.high)}]",
         f"{difference.n} {difference.over}" if difference.over else "-",

@@ -74,6 +74,12 @@ def test_labels_that_differ_in_their_features_are_all_found(featlift, cohort):
     with (folder / "results/features-dense-probe.csv").open(newline="") as file:
         assert [float(row["dice"]) for row in csv.DictReader(file)] == [1, 1]
     assert "1.000 ± 0.000" in done.stdout
+    without_labels = [option for option in PROBE if option not in ("--labels", "splits.csv")]
+    done = featlift(*without_labels)
+    assert (done.returncode, "no column split" in done.stderr) == (2, True)
+    assert featlift("index", "features.zarr", "--labels", "splits.csv").returncode == 0
+    assert featlift(*without_labels, "-o", "by-index").returncode == 0
+    assert read_result(folder / "by-index/features-dense-probe.json").measures["dice"].mean == 1
 
 
 def test_scores_are_those_of_the_predictions_it_saves(featlift, cohort):

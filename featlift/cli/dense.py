@@ -53,8 +53,6 @@ def dense(
     typer.echo(table(results))
     for result in results:
         if (missing := len(result.cases) - result.measures["hd95"].cases) > 0:
-            typer.echo(
-                f"featlift: {result.store}: {missing} of {len(result.cases)} cases have no HD95 and ASD: a label was not "
-                "predicted, or the geometry is unknown",
-                err=True,
-            )
+            count = f"{missing} of {len(result.cases)} cases"
+            why = "a label was not predicted, or the geometry is unknown"
+            typer.echo(f"featlift: {result.store}: {count} have no HD95 and ASD: {why}", err=True)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST_ITERATIONS = 1000
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +43,14 @@ def fit_linear(
             norm of the weights on standardised features.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
-    mean = np.average(features, axis=0, weights=weights)
-    deviation = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
-    deviation[deviation <= _ROUNDING * np.abs(mean)] = 1  # a channel that says nothing keeps doing so
-    standardised = ((features - mean) / deviation).astype(np.float32)
-    model = LogisticRegression(C=c, max_iter=_MOST_ITERATIONS).fit(standardised, labels, sample_weight=weights)
+    scaler = StandardScaler().fit(features, sample_weight=weights)  # leaves a constant channel as small as it is
+    model = LogisticRegression(C=c, max_iter=_MOST_ITERATIONS)
+    model.fit(scaler.transform(features), labels, sample_weight=weights)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn gives one row then, the difference of the two logits
         coefficients, intercepts = (np.concatenate([-values, values]) / 2 for values in (coefficients, intercepts))
-    scaled = coefficients / deviation
-    bias = intercepts - scaled @ mean
+    scaled = coefficients / scaler.scale_
+    bias = intercepts - scaled @ scaler.mean_
     return LinearClassifier(tuple(model.classes_.tolist()), scaled.astype(np.float32), bias.astype(np.float32))

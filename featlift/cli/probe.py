@@ -52,8 +52,8 @@ def probe(
         from featlift.cli.dense import dense as probe_cells
 
         all_seeds = numbers(seeds, int, "--seeds")
-        how = (masks, mask_pattern, labels, weighting, cells, layer, all_seeds, save_maps)
-        probe_cells(stores, *how, output, seed, resamples)
+        training = (masks, mask_pattern, labels, weighting, cells, layer, all_seeds)
+        probe_cells(stores, *training, save_maps, output, seed, resamples)
         return
     if masks or mask_pattern or save_maps or layer is not None:
         raise OptionError("--masks, --mask-pattern, --layer and --save-maps belong to --dense: give that too")

@@ -96,7 +96,7 @@ def _read(case: Case, read: Callable[[Case], NDArray[np.float32]]) -> NDArray[np
 
 
 def _from_index(store: Store, ids: Sequence[str]) -> NDArray[np.float32] | None:
-    """A row for each id without a Python object for each number: 50,000 take a second."""
+    """A row for each id without a Python object for each number: 50,000 are a second of work."""
     table = read_index(store.path)
     rows = {case_id: row for row, case_id in enumerate(table["id"].to_pylist())}
     if not all(case_id in rows for case_id in ids):

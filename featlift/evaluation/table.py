@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from featlift.evaluation.results import Measure, Result
 
@@ -31,23 +34,47 @@ _OF_A_LABEL = re.compile(r"(dice|hd95|asd)_(\d+)")
 def table(results: Sequence[Result]) -> str:
     """A row for each result: means, with their standard deviation over seeds and their 95 % intervals.
 
-    The mean Dice of each label stands in it where there are 2 to 8.
+    The mean Dice of each label stands in it where there are 2 to 8. Where one protocol predicted several labels of a
+    store, a row has their means.
     """
     tasks = any(result.task for result in results)
     names = list(dict.fromkeys(name for result in results for name in result.measures))
     labels = [name for name in names if name.startswith("dice_")]
     shown = labels if 1 < len(labels) <= _MOST_LABELS else []
     names = [name for name in names if name in shown or not _OF_A_LABEL.fullmatch(name)]
+    results = [*results, *_means_over_tasks(results)]
     rows = [["store", "model", "mode", *(["task", "protocol"] if tasks else []), "cases", *map(title, names)]]
     for result in results:
         what = [result.store, str(result.recipe["model"]), str(result.recipe["mode"])]
         what += [result.task, protocol_of(result)] if tasks else []
         numbers = [text_of(result.measures.get(name), name in _WITH_INTERVAL) for name in names]
-        rows.append([*what, str(len(result.cases)), *numbers])
+        rows.append([*what, str(len(result.cases) or "-"), *numbers])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _means_over_tasks(results: Sequence[Result]) -> list[Result]:
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.store, protocol_of(result)), []).append(result)
+    return [
+        replace(group[0], task=f"mean of {len(group)}", cases=[], measures=_means(group))
+        for group in groups.values()
+        if len({result.task for result in group}) > 1
+    ]
+
+
+def _means(group: Sequence[Result]) -> dict[str, Measure]:
+    means = {}
+    for name in group[0].measures:
+        measures = [result.measures[name] for result in group]
+        mean = float(np.mean([measure.mean for measure in measures]))
+        seeds = [measure.by_seed for measure in measures if measure.by_seed and len(measure.by_seed) > 1]
+        sd = float(np.std(np.mean(seeds, axis=0), ddof=1)) if seeds else None
+        means[name] = Measure(mean, sum(measure.cases for measure in measures), sd)
+    return means
 
 
 def title(measure: str) -> str:

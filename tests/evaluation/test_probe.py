@@ -151,21 +151,21 @@ def test_other_depths_are_brought_to_the_common_one():
     assert pooled([ramp.astype(np.float32)], 6)[0].base is not ramp
 
 
-@pytest.fixture
-def cohort(tmp_path):
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
     """Class tokens of three classes, of depths that differ, with a CSV."""
+    folder = tmp_path_factory.mktemp("cohort")
     cases, labels = clouds(72, classes=3, spread=3.0)
     cases = {case_id: tokens[: 2 + number % 2] for number, (case_id, tokens) in enumerate(cases.items())}
-    store = write_store(tmp_path / "a.zarr", cases)
-    write_labels(tmp_path / "l.csv", labels, splits_of(labels, 3))
-    return store
+    return write_store(folder / "a.zarr", cases), write_labels(folder / "l.csv", labels, splits_of(labels, 3))
 
 
-def test_logistic_is_scikit_learns(cohort, tmp_path):
+def test_logistic_is_scikit_learns(cohort):
     """With C chosen by a loop over the validation AUC."""
-    (task,) = read_labels(cohort, tmp_path / "l.csv")
-    (result,) = probe(cohort, [task], Probe("logistic", resamples=20))
-    vectors = np.stack([cohort[case_id].embedding[:6] for case_id in task.ids])
+    store, csv = cohort
+    (task,) = read_labels(store, csv)
+    (result,) = probe(store, [task], Probe("logistic", resamples=20))
+    vectors = np.stack([store[case_id].embedding[:6] for case_id in task.ids])
     trained, validated, tested = task.of("train", "val", "test")
     scaler = StandardScaler().fit(vectors[trained])
     areas = {}
@@ -182,9 +182,9 @@ def test_logistic_is_scikit_learns(cohort, tmp_path):
 
 
 def test_the_command(cohort, featlift, tmp_path):
-    done = featlift(
-        "probe", "a.zarr", "--labels", "l.csv", "--iterations", "80", "--seeds", "0,1,2", "--resamples", "50"
-    )
+    store, csv = cohort
+    command = ["probe", store.path, "--labels", csv, "--iterations", "80", "--seeds", "0,1,2", "--resamples", "50"]
+    done = featlift(*command)
     assert done.returncode == 0, done.stderr
     assert "mean ± standard deviation of 3 seeds" in done.stdout
     result = read_result(tmp_path / "results/a-probe-planecycle-cls-label.json")
@@ -197,9 +197,7 @@ def test_the_command(cohort, featlift, tmp_path):
     assert (measure.mean, measure.sd) == pytest.approx((np.mean(areas), np.std(areas, ddof=1)))
     assert measure.low <= measure.mean <= measure.high
     assert measure.mean > 0.7
-    again = featlift(
-        "probe", "a.zarr", "--labels", "l.csv", "--iterations", "80", "--seeds", "0,1,2", "--resamples", "50"
-    )
+    again = featlift(*command)
     assert again.stdout == done.stdout
 
 
@@ -239,6 +237,10 @@ def test_findings_are_trained_in_one(featlift, tmp_path):
         assert len(result.seeds) == 5
         assert all(case["id"][-1] != "7" for case in result.cases) == (name == "effusion")
     done = featlift(*command, "--iterations", "800")
+    (mean,) = [line for line in done.stdout.splitlines() if "mean of 2" in line]
+    found = [read_result(path).measures["auc"] for path in sorted((tmp_path / "results").glob("*.json"))]
+    over_tasks = np.mean([measure.by_seed for measure in found], axis=0)
+    assert f"{over_tasks.mean():.3f} ± {over_tasks.std(ddof=1):.3f}" in mean
     for name in ("nodule", "effusion"):
         assert read_result(tmp_path / f"results/a-probe-ct-rate-cls-{name}.json").measures["auc"].mean > 0.95
 
@@ -254,9 +256,10 @@ WRONG_CALLS = {
 
 
 def test_wrong_calls(cohort, featlift, tmp_path):
-    write_labels(tmp_path / "without.csv", {case_id: number % 2 for number, case_id in enumerate(cohort)})
+    store, csv = cohort
+    write_labels(tmp_path / "without.csv", {case_id: number % 2 for number, case_id in enumerate(store)})
     for kind, (wrong, says) in WRONG_CALLS.items():
-        done = featlift("probe", "a.zarr", "--labels", "l.csv", *wrong)
+        done = featlift("probe", store.path, "--labels", csv, *wrong)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), kind
         assert says in done.stderr, kind
     assert not (tmp_path / "results").exists()

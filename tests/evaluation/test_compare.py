@@ -23,6 +23,7 @@ from featlift.evaluation import (
     read_result,
     write_result,
 )
+from tests.scans import patch_mean_options, write_nifti, write_scan
 
 PATH = os.environ.get("PYTHONPATH", "")
 RECIPE = {"model": "vits16", "weights_sha256": "ab" * 32, "mode": "2d", "cycle": None, "layers": [11], "size": [224]}
@@ -75,7 +76,7 @@ def test_differences_of_cases_are_scipys():
 
 def test_differences_of_seeds_and_of_areas_under_curves():
     """t over the seeds, the interval by drawing the same cases for both."""
-    comparison = compare([of_seeds("a", ONE), of_seeds("b", OTHER, PCG)], resamples=400)
+    comparison = compare([of_seeds("a", ONE), of_seeds("b", OTHER, PCG)], resamples=2000)
     (difference,) = comparison.differences
     areas = [[roc_auc_score(TRUTH, each) for each in seeds] for seeds in (ONE, OTHER)]
     t, p = stats.ttest_rel(areas[1], areas[0])
@@ -86,7 +87,7 @@ def test_differences_of_seeds_and_of_areas_under_curves():
     rng = np.random.default_rng(5)
     order = np.argsort([f"c{n}" for n in range(60)])
     found = []
-    for _ in range(400):
+    for _ in range(150):
         draw = order[rng.integers(60, size=60)]
         means = [np.mean([roc_auc_score(TRUTH[draw], each[draw]) for each in seeds]) for seeds in (ONE, OTHER)]
         found.append(means[1] - means[0])
@@ -248,3 +249,46 @@ def test_without_matplotlib_it_says_what_to_install(featlift_process, folder):
     done = featlift_process("compare", "results", "--figure", "f.svg", PYTHONPATH=f"{folder}:{PATH}")
     assert done.returncode == 2, done.stderr
     assert "pip install 'featlift[pictures]'" in done.stderr
+
+
+def test_what_knn_probes_and_featdice_wrote(featlift, tmp_path):
+    """Stores of two modes, through every command, into one table."""
+    rows = ["id,label,split"]
+    for n in range(12):
+        write_scan(tmp_path / f"scans/s{n:02}.nii.gz", seed=n, shape=(12, 10, 4))
+        labels = np.zeros((12, 10, 4), np.uint8)
+        labels[2:6, 3:7, 1:3] = 1
+        write_nifti(tmp_path / f"labels/s{n:02}.nii.gz", labels)
+        rows.append(f"s{n:02},{'ab'[n % 2]},{('train', 'train', 'val', 'val', 'test', 'test')[n % 6]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    for mode in ("2d", "pcg"):
+        options = [*patch_mean_options(tmp_path, patch=2, constant=0.5), "--mode", mode, "--layers", "0"]
+        assert featlift("extract", "scans", "-o", f"{mode}.zarr", *options).returncode == 0
+    stores, labels = ("2d.zarr", "pcg.zarr"), ("--labels", "labels.csv")
+    for command in (
+        ("knn", *stores, *labels, "-k", "1,3"),
+        ("probe", *stores, *labels, "--iterations", "20", "--seeds", "0,1,2"),
+        ("probe", *stores, *labels, "--protocol", "logistic"),
+        ("probe", *stores, *labels, "--dense", "--masks", "labels", "--weighting", "labels"),
+        ("featdice", *stores, "--masks", "labels"),
+    ):
+        done = featlift(*command)
+        assert done.returncode == 0, done.stderr
+    document = json.loads(featlift("compare", "results", "--to", "json", "--resamples", "50").stdout)
+    asked = [" ".join(question) for question in document["questions"]]
+    assert sorted(asked) == [
+        "dense-probe linear Dice",
+        "dense-probe linear HD95 mm",
+        "featdice prototype Dice",
+        "knn 1 of label AUC",
+        "knn 3 of label AUC",
+        "probe logistic of label ACC",
+        "probe logistic of label AUC",
+        "probe planecycle of label ACC",
+        "probe planecycle of label AUC",
+    ]
+    assert [row["mode"] for row in document["rows"]] == ["2d", "pcg"]
+    over = {question: each["over"] for question, each in zip(asked, document["differences"], strict=True)}
+    assert over["probe planecycle of label AUC"] == "seeds"
+    assert over["featdice prototype Dice"] == over["dense-probe linear Dice"] == "cases"
+    assert over["knn 3 of label AUC"] == ""

@@ -207,8 +207,8 @@ def test_help_needs_no_torch():
         "heavy = {{'torch', 'timm', 'zarr', 'numpy', 'nibabel', 'SimpleITK', 'pyarrow', 'scipy'}} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    commands = [[command, "--help"] for command in ("extract", "check", "featdice", "info", "doctor")]
-    for arguments in (["--help"], ["--version"], *commands):
+    names = ("extract", "check", "featdice", "knn", "probe", "retrieve", "compare", "info", "doctor", "merge")
+    for arguments in (["--help"], ["--version"], *([name, "--help"] for name in names)):
         done = subprocess.run(
             [sys.executable, "-c", code.format(arguments=arguments)], capture_output=True, text=True, check=False
         )

@@ -38,3 +38,8 @@ def import_timm() -> ModuleType:
         library.define(schema)
     _libraries.append(library)
     return importlib.import_module("timm")
+
+
+def acted() -> bool:
+    """Whether `import_timm` had to declare the schemas."""
+    return bool(_libraries)

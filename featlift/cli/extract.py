@@ -17,6 +17,7 @@ from featlift.cli.options import size as size_of
 
 if TYPE_CHECKING:
     from featlift.extraction import Extraction, Job, Keeping, Run
+    from featlift.extraction.lifters import Lifters
     from featlift.volumes import Found
 
 _MODEL = "Backbone"
@@ -183,6 +184,16 @@ def extract(
             help="Only part I/N of the scans, 1/N to N/N. Default: by the Slurm array.", rich_help_panel=_RUNNING
         ),
     ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Several at once, as cuda:0,cuda:1: a process for each.", rich_help_panel=_RUNNING),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: on the cluster of RAY_ADDRESS.", rich_help_panel=_RUNNING)
+    ] = "local",
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="Of ray. Default: one for each GPU.", rich_help_panel=_RUNNING)
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Erase the store if its recipe is another.")] = False,
 ) -> None:
     """Lift scans into a Zarr store of features.
@@ -241,6 +252,7 @@ def extract(
     try:
         with remembered_interrupts() as check_interrupt:
             from featlift.extraction import Job, Shard
+            from featlift.extraction.engines import lifters_of
             from featlift.store.durable import check_writable
 
             check_writable(output)
@@ -249,7 +261,8 @@ def extract(
             ahead = None if prefetch == "auto" else size_of(prefetch, "--prefetch")
             part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)
             job = Job(output, found, network, preparation, reading, keeping, workers, ahead, part)
-            _extract(job, overwrite, above, by_slurm=not shard, check_interrupt=check_interrupt)
+            job, lifters = lifters_of(job, engine, words(devices), actors)
+            _extract(job, lifters, overwrite, above, by_slurm=not shard, check_interrupt=check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -274,7 +287,12 @@ def _keeping(save: str, dtype: str, reduce: str | None, basis: Path | None, embe
 
 
 def _extract(
-    job: Job, overwrite: bool, confirm_above: int, by_slurm: bool, check_interrupt: Callable[[], None]
+    job: Job,
+    lifters: Lifters | None,
+    overwrite: bool,
+    confirm_above: int,
+    by_slurm: bool,
+    check_interrupt: Callable[[], None],
 ) -> None:
     from tqdm import tqdm
 
@@ -308,7 +326,7 @@ def _extract(
                 err=True,
             )
         with tqdm(total=len(run.todo), unit="volume", disable=None) as bar:
-            for outcome in run.extract():
+            for outcome in run.extract(lifters):
                 bar.update()
                 check_interrupt()
                 bar.set_description(outcome.id)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli.results import some
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
     from featlift.evaluation import Protocol, Result
     from featlift.store import Store
-
-_LISTED = 5
 
 
 def featdice(
@@ -42,21 +41,19 @@ def featdice(
 
     Writes a result file (JSON, and a CSV with a row for each case) for each store.
     """
+    from featlift.cli.results import opened
     from featlift.evaluation import Protocol, table, write_result
-    from featlift.store import open_store
 
-    opened = [open_store(store) for store in stores]
-    if len({store.path.resolve().name for store in opened}) < len(opened):
-        raise OptionError("two stores of one name, and results are called after stores: rename one")
-    name = protocol or _default_protocol(opened)
+    found = opened(stores)
+    name = protocol or _default_protocol(found)
     how = Protocol(name, centre, threshold, nearest, layer)  # type: ignore[arg-type]
-    if name == "centre" and not all(store.recipe.get("roi_mm") for store in opened):
+    if name == "centre" and not all(store.recipe.get("roi_mm") for store in found):
         typer.echo("featlift: not regions around lesions (extract --roi): their centres are those of scans", err=True)
     results = []
-    for store in opened:
+    for store in found:
         result = _result(store, masks, mask_pattern, how, save_maps, seed, resamples)
         results.append(result)
-        if result.scored:
+        if result.cases:
             typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
     typer.echo(f"FeatDice, protocol {name}; 95 % intervals by bootstrap over cases")
     typer.echo(table(results))
@@ -81,31 +78,27 @@ def _result(
 ) -> Result:
     from tqdm import tqdm
 
-    from featlift.evaluation import Result, featdice
+    from featlift.evaluation import featdice, featdice_result
     from featlift.volumes import find_masks
 
     pairs = find_masks(store, masks, pattern)
     without = [case_id for case_id in store if case_id not in pairs]
     if not pairs:
-        raise OptionError(f"--masks {masks}: none for any of the {len(store)} cases of {store.path}, {_some(without)}")
+        raise OptionError(f"--masks {masks}: none for any of the {len(store)} cases of {store.path}, {some(without)}")
     if without:
         typer.echo(
-            f"featlift: {store.path}: {len(without)} of {len(store)} cases have no mask: {_some(without)}", err=True
+            f"featlift: {store.path}: {len(without)} of {len(store)} cases have no mask: {some(without)}", err=True
         )
     name = store.path.resolve().name
     maps = None if save_maps is None else save_maps / f"{name.removesuffix('.zarr')}-{protocol.label}"
     scores = featdice(store, pairs, protocol, maps)
     cases = list(tqdm(scores, total=len(pairs), unit="case", disable=None, desc=name))
-    return Result(name, store.recipe, protocol, cases, without, seed, resamples)
-
-
-def _some(ids: list[str]) -> str:
-    return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
+    return featdice_result(name, store.recipe, protocol, cases, without, seed, resamples)
 
 
 def _tell_of_failures(results: list[Result]) -> None:
     """As `extract` does: a table at the end, exit code 1."""
-    failed = [(result.store, case.id, case.failure) for result in results for case in result.cases if case.failure]
+    failed = [(result.store, *failure) for result in results for failure in result.failed.items()]
     if not failed:
         return
     stores, cases = (max(map(len, column)) for column in list(zip(*failed, strict=True))[:2])

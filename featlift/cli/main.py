@@ -8,12 +8,18 @@ from typing import Annotated
 import typer
 
 import featlift
+from featlift.cli.check import check
+from featlift.cli.compare import compare
+from featlift.cli.doctor import doctor
 from featlift.cli.extract import extract
 from featlift.cli.featdice import featdice
 from featlift.cli.index import index
 from featlift.cli.info import info
+from featlift.cli.knn import knn
 from featlift.cli.merge import merge
 from featlift.cli.models import models
+from featlift.cli.probe import probe
+from featlift.cli.retrieve import retrieve
 from featlift.cli.verify import verify
 from featlift.errors import FeatliftError
 
@@ -27,7 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, featdice, info, verify, merge, index, models):
+for command in (
+    extract, check, featdice, knn, probe, retrieve, compare, info, verify, merge, index, models, doctor,
+):  # fmt: skip
     app.command()(command)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from featlift.errors import OptionError
@@ -88,3 +88,17 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def human_seconds(count: float) -> str:
+    """A time for people."""
+    for unit, length in (("s", 60), ("min", 60), ("h", 24)):
+        if count < length:
+            return f"{count:.1f} {unit}"
+        count /= length
+    return f"{count:.1f} days"
+
+
+def times(values: Iterable[float]) -> str:
+    """A shape or spacing for people, such as ``48 x 512 x 512``."""
+    return " x ".join(f"{value:.4g}" for value in values)

@@ -1,39 +1,103 @@
-"""What features are worth: FeatDice and its scores, on stores and masks."""
+"""What features are worth: FeatDice, k-NN, probes and their statistics, on stores, masks and labels."""
 
 from featlift.evaluation.bootstrap import Interval, interval_of_mean
 from featlift.evaluation.cells import CellGrid
+from featlift.evaluation.classification import classification_measures
+from featlift.evaluation.classification_bootstrap import classification_intervals
+from featlift.evaluation.comparison import Comparison, compare
+from featlift.evaluation.comparison_figure import write_figure
+from featlift.evaluation.comparison_text import comparison_text
+from featlift.evaluation.dense_probe import DenseScore, DenseScores, dense_probe
+from featlift.evaluation.dense_protocol import DenseProtocol
+from featlift.evaluation.dense_result import dense_result
+from featlift.evaluation.differences import Difference, Value
+from featlift.evaluation.draws import Draw, draw_cells
+from featlift.evaluation.embeddings import embeddings_of, input_of, slices_of
 from featlift.evaluation.featdice import CaseScores, featdice, score_case
+from featlift.evaluation.featdice_result import featdice_result
+from featlift.evaluation.labels import Task, read_labels, read_splits
 from featlift.evaluation.lesions import lesion_at
+from featlift.evaluation.linear import LinearClassifier, fit_linear
+from featlift.evaluation.neighbours import knn, nearest_by_cosine, vote
+from featlift.evaluation.predictions import classification_result, predictions_of
+from featlift.evaluation.probing import Probe, probe
 from featlift.evaluation.protocol import Protocol
-from featlift.evaluation.results import Result, read_result, write_result
+from featlift.evaluation.results import Measure, Result, name_of, read_result, read_results, write_result
+from featlift.evaluation.retrieval import Place, nearest_cases, nearest_places, place_at
 from featlift.evaluation.scores import Score, auroc, best_dice, dice
 from featlift.evaluation.segmentation import (
     Segmentation,
     cosine_similarity,
     segment_by_centre,
+    segment_by_maps,
     segment_by_prototypes,
 )
+from featlift.evaluation.significance import holm, paired_t
+from featlift.evaluation.surface import SurfaceDistances, surface_distances
 from featlift.evaluation.table import table
 
 __all__ = [
     "CaseScores",
     "CellGrid",
+    "Comparison",
+    "DenseProtocol",
+    "DenseScore",
+    "DenseScores",
+    "Difference",
+    "Draw",
     "Interval",
+    "LinearClassifier",
+    "Measure",
+    "Place",
+    "Probe",
     "Protocol",
     "Result",
     "Score",
     "Segmentation",
+    "SurfaceDistances",
+    "Task",
+    "Value",
     "auroc",
     "best_dice",
+    "classification_intervals",
+    "classification_measures",
+    "classification_result",
+    "compare",
+    "comparison_text",
     "cosine_similarity",
+    "dense_probe",
+    "dense_result",
     "dice",
+    "draw_cells",
+    "embeddings_of",
     "featdice",
+    "featdice_result",
+    "fit_linear",
+    "holm",
+    "input_of",
     "interval_of_mean",
+    "knn",
     "lesion_at",
+    "name_of",
+    "nearest_by_cosine",
+    "nearest_cases",
+    "nearest_places",
+    "paired_t",
+    "place_at",
+    "predictions_of",
+    "probe",
+    "read_labels",
     "read_result",
+    "read_results",
+    "read_splits",
     "score_case",
     "segment_by_centre",
+    "segment_by_maps",
     "segment_by_prototypes",
+    "slices_of",
+    "surface_distances",
     "table",
+    "vote",
+    "write_figure",
     "write_result",
 ]

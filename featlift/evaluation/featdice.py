@@ -11,19 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, StoreError, VolumeError
-from featlift.evaluation.cells import CellGrid
+from featlift.evaluation.labelled import features_of, grid_of, labels_of
 from featlift.evaluation.lesions import lesion_at
 from featlift.evaluation.maps import write_maps
 from featlift.evaluation.protocol import Protocol
 from featlift.evaluation.scores import Score, auroc, best_dice, dice
 from featlift.evaluation.segmentation import Segmentation, segment_by_centre, segment_by_prototypes
-from featlift.store.case import Case, CaseLayer
+from featlift.store.case import Case
 from featlift.store.reading import Store, open_store
-from featlift.volumes.masks import labels_on
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Volume
-
-_MOST_LABELS = 256  # a scan taken for a mask has more values
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ def score_case(case: Case, mask: Volume, protocol: Protocol, save_maps: Path | N
     layer = case if protocol.layer is None else case.layers[protocol.layer]
     grid = grid_of(case, layer)
     labels = _labels(case, mask, protocol)
-    features = _features(layer, grid)
+    features = features_of(layer)
     if protocol.name == "centre":
         segmentation = segment_by_centre(features, labels, grid, centre=protocol.centre, threshold=protocol.threshold)
     else:
@@ -121,30 +118,13 @@ def score_case(case: Case, mask: Volume, protocol: Protocol, save_maps: Path | N
     return CaseScores(case.id, scores, None if mask.source is None else mask.source["sha256"])
 
 
-def grid_of(case: Case, layer: CaseLayer) -> CellGrid:
-    """Where the cells of a layer that are scan lie among the voxels of the case's scan."""
-    return CellGrid(layer.valid_cells, case.scan_shape, layer.stride, layer.offset)
-
-
 def _labels(case: Case, mask: Volume, protocol: Protocol) -> NDArray[np.int32]:
     """The labels of a mask on the grid of the case's scan: for ``centre``, 1 in the lesion of its region."""
-    if mask.source is not None and mask.source["sha256"] == case.attributes["source"].get("sha256"):
-        raise VolumeError("its mask is the scan itself: --mask-pattern says which files are masks")
     centre = case.attributes["selection"]["centre"]
-    if protocol.name == "centre" and centre is not None:
-        mask = lesion_at(mask, centre)
-    labels = labels_on(mask, case.scan_shape, case.scan_affine)
-    if labels.min() < 0 or len(np.unique(labels)) > _MOST_LABELS:
-        raise VolumeError("not a mask: its values are those of a scan; --mask-pattern says which files are masks")
-    return (labels != 0).astype(np.int32) if protocol.name == "centre" else labels
-
-
-def _features(layer: CaseLayer, grid: CellGrid) -> NDArray[np.float32]:
-    d, h, w = grid.cells
-    try:
-        return np.asarray(layer.dense[:, :d, :h, :w], dtype=np.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError("its features are damaged; `featlift verify` says where") from error
+    if protocol.name == "prototype":
+        return labels_of(case, mask)
+    labels = labels_of(case, mask if centre is None else lesion_at(mask, centre))
+    return np.where(labels != 0, np.int32(1), np.int32(0))
 
 
 def _score(segmentation: Segmentation, label: int, mask: NDArray[np.bool_]) -> Score:

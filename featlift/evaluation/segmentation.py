@@ -27,8 +27,8 @@ class Segmentation:
     """What the features of a volume say of its labels.
 
     Attributes:
-        similarity: by label, how similar each cell is to the label's prototype, ``(d, h, w)`` float32. A label without
-            a prototype is missing.
+        similarity: by label, how similar each cell is to the label's prototype, ``(d, h, w)`` float32; of a trained
+            classifier, its logits. A label without a prototype is missing.
         prediction: ``(D, H, W)``, the label of each voxel, 0 for background.
         grid: where the cells lie among the voxels.
     """
@@ -38,7 +38,7 @@ class Segmentation:
     grid: CellGrid
 
     def map_of(self, label: int) -> NDArray[np.float32]:
-        """The similarity to a label's prototype at every voxel, ``(D, H, W)``."""
+        """The similarity to a label's prototype, or the logit, at every voxel, ``(D, H, W)``."""
         return self.grid.upsample(self.similarity[label])
 
 
@@ -105,17 +105,28 @@ def segment_by_prototypes(
     """
     grid = grid or CellGrid.of_equal_extent(features.shape[1:], labels.shape)
     on_cells = grid.labels_on_cells(labels, nearest)
-    similarity = {}
-    prediction = np.zeros(labels.shape, np.int32)
-    highest = np.full(labels.shape, -np.inf, np.float32)
-    for label in np.unique(on_cells).tolist():  # one map at a time: all of them would take much of the memory
-        prototype = features[:, on_cells == label].mean(axis=1)
-        similarity[label] = cosine_similarity(features, prototype)
-        upsampled = grid.upsample(similarity[label])
+    similarity = {
+        label: cosine_similarity(features, features[:, on_cells == label].mean(axis=1))
+        for label in np.unique(on_cells).tolist()
+    }
+    return segment_by_maps(similarity, grid)
+
+
+def segment_by_maps(maps: dict[int, NDArray[np.float32]], grid: CellGrid) -> Segmentation:
+    """Give each voxel the label whose upsampled map is highest there; of several, the first.
+
+    Args:
+        maps: by label, ``(d, h, w)``.
+        grid: where the cells lie.
+    """
+    prediction = np.zeros(grid.voxels, np.int32)
+    highest = np.full(grid.voxels, -np.inf, np.float32)
+    for label, values in maps.items():  # one label at a time: all of them on the voxels would take much of the memory
+        upsampled = grid.upsample(values)
         wins = upsampled > highest
         prediction[wins] = label
         highest[wins] = upsampled[wins]
-    return Segmentation(similarity, prediction, grid)
+    return Segmentation(maps, prediction, grid)
 
 
 def voxel_nearest_to_centroid(mask: NDArray[np.bool_]) -> Sequence[int]:

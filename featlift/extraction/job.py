@@ -10,7 +10,7 @@ from featlift.backbones.precision import resolve_device
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import lifted_backbone
-from featlift.extraction.readers import default_workers
+from featlift.extraction.readers import default_prefetch, default_workers
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
 from featlift.store.reading import check_store, is_vacant
@@ -43,9 +43,20 @@ class Job:
     prefetch: int | None = None
     shard: Shard | None = None
 
-    def on(self, device: str) -> Job:
-        """The same on another device."""
-        return replace(self, network={**self.network, "device": device})
+    def on(self, device: str, of: int = 1) -> Job:
+        """The same on another device, one of several that share the cores and the memory of a machine."""
+        prefetch = default_prefetch() if self.prefetch is None else self.prefetch
+        workers = default_workers(resolve_device(device)) if self.workers is None else self.workers
+        return replace(
+            self,
+            network={**self.network, "device": device},
+            workers=-(-workers // of),
+            prefetch=prefetch // of,
+        )
+
+    def with_network(self, **options: Any) -> Job:
+        """The same with other arguments of the network."""
+        return replace(self, network={**self.network, **options})
 
     def extraction(self) -> Extraction:
         """Load the network and lift it; precision ``auto`` follows a store that exists."""
@@ -54,9 +65,9 @@ class Job:
             network = {**network, "precision": check_store(self.output)["recipe"].get("precision", "auto")}
         return Extraction(lifted_backbone(**network), self.preparation, self.reading, self.keeping)
 
-    def run(self, extraction: Extraction) -> Run:
-        """The run, ready to extract; raises what `Run` does."""
+    def run(self, extraction: Extraction, is_part: bool = False) -> Run:
+        """The run, or a part of one, ready to extract; raises what `Run` does."""
         workers = self.workers
         if workers is None:
             workers = default_workers(resolve_device(self.network.get("device", "auto")))
-        return Run(self.output, extraction, self.found, workers, self.prefetch, self.shard)
+        return Run(self.output, extraction, self.found, workers, self.prefetch, self.shard, is_part)

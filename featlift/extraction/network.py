@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from featlift.backbones.loading import load_backbone
-from featlift.backbones.precision import place, resolve_device, resolve_precision
+from featlift.backbones.precision import DTYPES, place, resolve_device, resolve_precision
 from featlift.lifting import LiftedBackbone, lift
 
 
@@ -32,3 +34,17 @@ def lifted_backbone(
     on = resolve_device(device)
     backbone = load_backbone(model, weights, **(loading or {}))
     return lift(place(backbone, on, resolve_precision(precision, on, backbone.family)), **lifting)
+
+
+def precision_of(network: dict[str, Any]) -> str:
+    """The precision that ``auto`` becomes on the device of a network: one of ``fp32``, ``bf16``, ``fp16``.
+
+    Args:
+        network: arguments of `lifted_backbone`.
+    """
+    return precision_name(lifted_backbone(**network).backbone.dtype)
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """The name that recipes have for a type."""
+    return next(name for name, each in DTYPES.items() if each == dtype)

@@ -56,7 +56,7 @@ class Readers:
         self.preparation = preparation
         self.reading = reading
         self.workers = workers
-        self.prefetch = prefetch or _default_prefetch()
+        self.prefetch = prefetch or default_prefetch()
         self._largest = 0  # bytes of a prepared volume so far: what those being read are taken to need
 
     def __enter__(self) -> Readers:
@@ -133,7 +133,7 @@ def _cause_of(error: ProcessExpired) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _default_prefetch() -> int:
+def default_prefetch() -> int:
     """A quarter of the memory that is free, and half of the disk in memory unless that is a container's 64 MB."""
     room = [_MOST_AHEAD, (free_bytes(torch.device("cpu")) or _MOST_AHEAD) // 4]
     if _MEMORY_DISK.is_dir() and (free := shutil.disk_usage(_MEMORY_DISK).free) > _LEAST_MEMORY_DISK:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from featlift.backbones.precision import DTYPES
 from featlift.extraction.keeping import Keeping
+from featlift.extraction.network import precision_name
 from featlift.lifting import LiftedBackbone
 from featlift.store.layout import Recipe
 from featlift.volumes import Preparation
@@ -17,7 +17,6 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation, keeping: Keepi
     """
     backbone = lifted.backbone
     planewise = lifted.mode in ("pcg", "pcm")
-    precision = next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype)
     return {
         "model": backbone.name,
         "model_args": {name: _as_json(value) for name, value in sorted(backbone.arguments.items())},
@@ -33,7 +32,7 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation, keeping: Keepi
         "norm": lifted.norm,
         "depth_window": lifted.depth_window,
         "depth_overlap": lifted.depth_overlap if lifted.depth_window is not None else None,
-        "precision": precision,
+        "precision": precision_name(backbone.dtype),
         **preparation.as_recipe(),
         **(keeping or Keeping()).as_recipe(backbone.token_names),
     }

@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "timm", "zarr", "numpy", "nibabel")
 def run_record(
     recipe_sha256: str,
     weights: dict[str, str],
-    device: torch.device,
+    device: str,
     started: str,
     seconds: float,
     volumes: Mapping[str, int],
@@ -56,9 +56,7 @@ def run_record(
             "python": platform.python_version(),
             **{package: _version(package) for package in _PACKAGES},
         },
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type} {platform.machine()}",
+        "device": device,
         "threads": torch.get_num_threads(),
         "volumes": dict(volumes),
         "seconds_by_stage": {stage: round(total, 3) for stage, total in stages.items()},
@@ -73,3 +71,8 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def name_of(device: torch.device) -> str:
+    """The name of a device, for a record."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featlift.errors import FeatliftError
 from featlift.extraction.assembling import selection_of
@@ -17,7 +17,7 @@ from featlift.extraction.bottleneck import bottleneck
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
-from featlift.extraction.record import run_record
+from featlift.extraction.record import name_of, run_record
 from featlift.extraction.shards import Shard
 from featlift.store import CaseData, Claims, StoreWriter, index_is_current, rebuild_index
 from featlift.store.index import check_label_names
@@ -26,6 +26,9 @@ from featlift.store.reading import complete_cases, damaged_cases, is_vacant
 from featlift.store.verification import damage_of
 from featlift.volumes import Found, Scan
 from featlift.volumes.reading import identity, signature
+
+if TYPE_CHECKING:
+    from featlift.extraction.lifters import Lifters
 
 
 class Run:
@@ -38,6 +41,7 @@ class Run:
         workers: processes that read ahead, see `Readers`; 0 reads in this one.
         prefetch: bytes of prepared volumes that may wait for lifting.
         shard: the part of the scans to take; None takes all.
+        is_part: of another run, which writes the record and the index.
 
     Attributes:
         scans: those of the shard.
@@ -58,11 +62,13 @@ class Run:
         workers: int = 0,
         prefetch: int | None = None,
         shard: Shard | None = None,
+        is_part: bool = False,
     ) -> None:
         self.output = output
         self.extraction = extraction
         self.found = found
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
+        self._is_part = is_part
         self._is_new = is_vacant(output)
         self._writer = StoreWriter(output, extraction.recipe)
         self._claims = Claims(output)
@@ -75,6 +81,7 @@ class Run:
         self._scans = {scan.id: scan for scan in self.todo}
         self._pipeline = Pipeline(extraction, self._publish, workers, prefetch)
         self._working: Generator[Outcome, None, None] | None = None
+        self._devices: list[str] = []
         self._started, self._clock = datetime.now(UTC), perf_counter()
 
     @property
@@ -88,6 +95,16 @@ class Run:
         return self._pipeline.outcomes
 
     @property
+    def waited(self) -> dict[str, float]:
+        """Seconds that lifting waited for ``read`` and ``write``."""
+        return self._pipeline.waited
+
+    @property
+    def device(self) -> str:
+        """Where it lifts, for the record."""
+        return ", ".join(self._devices) or name_of(self.extraction.lifted.backbone.device)
+
+    @property
     def bottleneck(self) -> str:
         """Which stage the others waited for, and what would help, in a sentence."""
         return bottleneck(self._pipeline, self.extraction.lifted.backbone.device)
@@ -97,16 +114,41 @@ class Run:
         complete = len(self.scans) - len(self.todo) if status == "skipped" else 0
         return complete + sum(outcome.status == status for outcome in self.outcomes)
 
-    def extract(self) -> Generator[Outcome, None, None]:
+    def extract(self, lifters: Lifters | None = None) -> Generator[Outcome, None, None]:
         """Extract the scans. One that fails is reported, and the others go on.
 
         One that another process has finished meanwhile is left as it is.
 
+        Args:
+            lifters: processes that do it; None lifts in this one.
+
         Raises:
             OutputError: the store cannot be written; going on would only repeat it.
         """
-        self._working = self._extract()
+        self._working = self._extract() if lifters is None else self._gather(lifters)
         return self._working
+
+    def _gather(self, lifters: Lifters) -> Generator[Outcome, None, None]:
+        told: set[str] = set()
+        with lifters, closing(lifters.run()) as outcomes:
+            for outcome in outcomes:
+                if outcome.id not in told:
+                    told.add(outcome.id)
+                    self.outcomes.append(outcome)
+                    yield outcome
+        self._pipeline.waited = lifters.waited
+        self._devices = sorted(lifters.devices)
+        for scan in self.todo:
+            if scan.id in told:
+                continue
+            if self._is_done(scan):
+                self.outcomes.append(Outcome(scan.id, "skipped"))
+            elif lifters.ended:
+                self.outcomes.append(Outcome(scan.id, "failed", lifters.ended[-1]))
+            else:
+                self.elsewhere.append(scan.id)
+                continue
+            yield self.outcomes[-1]
 
     def _extract(self) -> Generator[Outcome, None, None]:
         yield from self._through(self._free())
@@ -116,7 +158,8 @@ class Run:
     def _through(self, scans: Iterator[Scan]) -> Generator[Outcome, None, None]:
         with closing(self._pipeline.run(scans)) as outcomes:
             for outcome in outcomes:
-                self._claims.release(outcome.id)
+                if outcome.status != "failed":  # others need not fail at it too while this run lasts
+                    self._claims.release(outcome.id)
                 yield outcome
 
     def _free(self) -> Iterator[Scan]:
@@ -155,6 +198,8 @@ class Run:
         if self._working is not None:
             self._working.close()  # interrupted: the volume that is being written still is
         self._claims.close()
+        if self._is_part:
+            return
         if self._is_new and not self.count("done"):
             self._writer.remove_if_empty()
             return
@@ -170,7 +215,7 @@ class Run:
         return run_record(
             recipe_sha256=self._writer.recipe_sha256,
             weights=backbone.weights,
-            device=backbone.device,
+            device=self.device,
             started=self._started.isoformat(),
             seconds=self.seconds,
             volumes={status: self.count(status) for status in ("done", "skipped", "failed")},

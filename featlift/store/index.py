@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Columns that come from the volumes; every other one is a label and is kept.
 _OWN = ("id", "source", "source_sha256", "modality", "depth", "height", "width", "spacing_d", "spacing_h", "spacing_w")
-_EMBEDDING = "embedding"
+EMBEDDING = "embedding"
 
 
 def read_index(path: str | Path) -> pa.Table:
@@ -83,7 +83,7 @@ def _with_labels(table: pa.Table, extra: pa.Table) -> pa.Table:
 
     rows = {case_id: row for row, case_id in enumerate(extra["id"].to_pylist())}
     for name in extra.column_names:
-        if name in (*_OWN, _EMBEDDING):
+        if name in (*_OWN, EMBEDDING):
             continue
         values = extra[name].to_pylist()
         known = table[name].to_pylist() if name in table.column_names else [None] * len(table)
@@ -100,13 +100,18 @@ def _with_labels(table: pa.Table, extra: pa.Table) -> pa.Table:
     return table
 
 
+def label_columns(table: pa.Table) -> list[str]:
+    """The columns of an index that are labels."""
+    return [name for name in table.column_names if name not in (*_OWN, EMBEDDING)]
+
+
 def check_label_names(names: Iterable[str], where: str) -> None:
     """Refuse labels that are called as columns of the index's own.
 
     Raises:
         InputError: a name is taken.
     """
-    if taken := set(names) & {*_OWN[1:], _EMBEDDING}:
+    if taken := set(names) & {*_OWN[1:], EMBEDDING}:
         raise InputError(f"{where}: the index has columns named {', '.join(sorted(taken))} of its own; rename them")
 
 
@@ -138,7 +143,7 @@ def _row(store: Path, case_id: str) -> dict[str, Any] | None:
             "height": height,
             "width": width,
             **dict(zip(_OWN[-3:], case.attributes["spacing"] or (None, None, None), strict=True)),
-            _EMBEDDING: case.embedding if _EMBEDDING in case.saved else None,
+            EMBEDDING: case.embedding if EMBEDDING in case.saved else None,
         }
     except (StoreError, OSError, ValueError, LookupError, TypeError):
         return None
@@ -148,7 +153,7 @@ def _schema(pa: Any) -> Any:
     kinds = {"depth": pa.int32(), "height": pa.int32(), "width": pa.int32()}
     kinds |= {name: pa.float64() for name in _OWN[-3:]}
     fields = [pa.field(name, kinds.get(name, pa.string())) for name in _OWN]
-    return pa.schema([*fields, pa.field(_EMBEDDING, pa.list_(pa.float32()))])
+    return pa.schema([*fields, pa.field(EMBEDDING, pa.list_(pa.float32()))])
 
 
 def _old_labels(path: Path) -> pa.Table | None:

@@ -21,13 +21,19 @@ _PART = re.compile(r"(__(roi|frame)\d+)+$")
 _LIKE_A_MASK = re.compile(r"(^|[/_.-])(labels?(tr|ts)?|masks?|segs?|segmentations?|rois?|gt)([/_.-]|$)", re.IGNORECASE)
 
 
-def find_scans(inputs: Sequence[str | Path], selection: Selection | None = None, limit: int | None = None) -> Found:
+def find_scans(
+    inputs: Sequence[str | Path],
+    selection: Selection | None = None,
+    limit: int | None = None,
+    refused: list[Skipped] | None = None,
+) -> Found:
     """Find every scan in files, folders (recursively), .zip files of DICOM and manifests.
 
     Args:
         inputs: paths, of HDF5, .npz and Zarr also ``file::array``.
         selection: which files are scans, and what in them.
         limit: take only the first of them.
+        refused: is told of every scan that cannot have its id, and the others are found all the same; None raises.
 
     Raises:
         InputError: an input that does not exist or cannot be searched, no scan at all, only masks, an id that is too
@@ -36,7 +42,7 @@ def find_scans(inputs: Sequence[str | Path], selection: Selection | None = None,
     selection = selection or Selection()
     skipped: list[Skipped] = []
     found = (scan for given in inputs for scan in scans_in(str(given), selection, skipped))
-    scans = _unique(found)
+    scans = _unique(found, refused)
     if not scans:
         raise InputError(_nothing(inputs, selection, skipped))
     scans, notices = _with_masks(scans, selection)
@@ -50,25 +56,36 @@ def find_scans(inputs: Sequence[str | Path], selection: Selection | None = None,
     return Found(scans, skipped, notices)
 
 
-def _unique(scans: Iterable[Scan]) -> list[Scan]:
+def _unique(scans: Iterable[Scan], refused: list[Skipped] | None = None) -> list[Scan]:
     """Ordered by id; the same scan found twice counts once."""
     by_id: dict[str, Scan] = {}
     for scan in scans:
-        if scan.id == "zarr.json":
-            raise InputError(f"{scan.name}: zarr.json is a name that Zarr keeps to itself; rename the scan")
-        if not scan.id.isprintable():
-            raise InputError(f"{scan.name!r}: a name that cannot be printed, or is not in UTF-8; rename the scan")
-        if len(scan.id.encode()) > _LONGEST_ID:
-            raise InputError(f"{scan.name}: its case id would be longer than {_LONGEST_ID} bytes; shorten its path")
-        other = by_id.setdefault(scan.id, scan)
-        if _place(other) != _place(scan):
-            raise InputError(
-                f"two scans with the id {scan.id}: {other.sources[0].path} and {scan.sources[0].path}; "
-                "rename or exclude one"
-            )
-        if (other.labels, other.mask) != (scan.labels, scan.mask):
-            raise InputError(f"{scan.id} stands twice in the inputs, with other labels or another mask: remove one")
+        complaint = _complaint(scan, by_id.get(scan.id, scan))
+        if not complaint:
+            by_id.setdefault(scan.id, scan)
+        elif refused is None:
+            raise InputError(complaint)
+        else:
+            refused.append(Skipped(scan.name, complaint))
     return [by_id[case_id] for case_id in sorted(by_id)]
+
+
+def _complaint(scan: Scan, other: Scan) -> str:
+    """Why a scan cannot have its id, which `other` has too, or nothing."""
+    if scan.id == "zarr.json":
+        return f"{scan.name}: zarr.json is a name that Zarr keeps to itself; rename the scan"
+    if not scan.id.isprintable():
+        return f"{scan.name!r}: a name that cannot be printed, or is not in UTF-8; rename the scan"
+    if len(scan.id.encode()) > _LONGEST_ID:
+        return f"{scan.name}: its case id would be longer than {_LONGEST_ID} bytes; shorten its path"
+    if _place(other) != _place(scan):
+        return (
+            f"two scans with the id {scan.id}: {other.sources[0].path} and {scan.sources[0].path}; "
+            "rename or exclude one"
+        )
+    if (other.labels, other.mask) != (scan.labels, scan.mask):
+        return f"{scan.id} stands twice in the inputs, with other labels or another mask: remove one"
+    return ""
 
 
 def _place(scan: Scan) -> tuple[object, ...]:

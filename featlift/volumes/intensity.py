@@ -52,6 +52,18 @@ class Intensity:
         """The same in one spelling: windows by their values, so that a name's values are on record too."""
         return ";".join(rule.canonical for rule in self._rules)
 
+    def channels_of(self, count: int) -> int:
+        """How many channels a volume of `count` becomes.
+
+        Raises:
+            VolumeError: the rules are not for so many.
+        """
+        if count > 1 and any(len(rule.windows) == 3 for rule in self._rules):
+            raise VolumeError(f"it has {count} channels already, so {self.spec} cannot make three of one")
+        if count == 1 and len(self._rules) == 3:
+            raise VolumeError(f"it has one channel, but {self.spec} is for three")
+        return self.channels if count == 1 else count
+
     @property
     def channels(self) -> int:
         """How many channels it makes of a volume that has one."""
@@ -76,10 +88,7 @@ class Intensity:
         parts = array[None] if array.ndim == 3 else array
         wholes = parts if whole is None else whole[None] if whole.ndim == 3 else whole
         rules = self._rules
-        if len(parts) > 1 and any(len(rule.windows) == 3 for rule in rules):
-            raise VolumeError(f"it has {len(parts)} channels already, so {self.spec} cannot make three of one")
-        if len(parts) == 1 and len(rules) == 3:
-            raise VolumeError(f"it has one channel, but {self.spec} is for three")
+        self.channels_of(len(parts))
         seen = [
             (part, window)
             for rule, part, measured in zip(cycle(rules), parts, wholes, strict=False)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featlift.errors import OptionError, VolumeError
 from featlift.volumes.grid import Shape, resample, target_shape
 from featlift.volumes.intensity import Intensity
-from featlift.volumes.orientation import Orientation, orient_lps
+from featlift.volumes.orientation import Orientation, lps_axes, orient_lps
 from featlift.volumes.regions import Box, body_box, box_around, cut
 from featlift.volumes.volume import Affine, Volume, scaled
 
@@ -157,6 +157,34 @@ def prepare(
     channels, windows = how.intensity.apply(part, array)  # a part looks as it does in its scan
     scan, affine = resample(channels, affine, target_shape(_shape(part), affine, how.spacing, how.size))
     return Prepared(scan, affine, windows, _shape(volume.array), box)
+
+
+def expected_grids(shape: Shape, affine: Affine | None, how: Preparation) -> list[tuple[Shape, Affine | None]]:
+    """What the header alone tells of `prepare`: (D, H, W) after orienting, and at its end without a crop.
+
+    Args:
+        shape: (D, H, W) of the file.
+        affine: of the file.
+        how: the preparation.
+
+    Returns:
+        Both grids, each with an affine that is right in its spacing only: no axis is turned round.
+
+    Raises:
+        VolumeError: a spacing is asked for and the volume's is unknown.
+    """
+    if how.orient == "LPS" and affine is not None:
+        order, _ = lps_axes(affine)
+        shape, affine = (shape[order[0]], shape[order[1]], shape[order[2]]), affine[:, [*order, 3]]
+    kept, strided = shape, affine
+    if how.depth_stride > 1:
+        kept = -(-shape[0] // how.depth_stride), shape[1], shape[2]
+        strided = None if affine is None else scaled(affine, (how.depth_stride, 1, 1), (0, 0, 0))
+    final = target_shape(kept, strided, how.spacing, how.size)
+    if strided is not None:
+        steps = (kept[0] / final[0], kept[1] / final[1], kept[2] / final[2])
+        strided = scaled(strided, steps, (0, 0, 0))
+    return [(shape, affine), (final, strided)]
 
 
 def _finite(array: NDArray[np.float32], nan_to: float | None) -> NDArray[np.float32]:

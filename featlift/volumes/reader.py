@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import threading
 import uuid
 from pathlib import Path
 
+from featlift.processes import end_with_parent
 from featlift.volumes.loading import load
 from featlift.volumes.parcels import Parcel, pack
 from featlift.volumes.preparation import Preparation
@@ -20,16 +19,9 @@ def start() -> None:
     """Set up the process: one thread, deaf to Ctrl-C, which its parent hears, and not outliving it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def load_into(folder: Path, scan: Scan, preparation: Preparation, reading: Reading) -> Parcel:
     """Read and prepare a scan, see `load`; its voxels are left in a file of the folder."""
     return pack(load(scan, preparation, reading), folder / uuid.uuid4().hex)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -90,10 +90,7 @@ def read_source(source: Source, reading: Reading = Reading()) -> Volume:
     with told_of(source.path):
         identified = identity([source])  # before the voxels: a file replaced meanwhile is then seen as changed
         image = _open(source, reading.allow_irregular)
-        frame = _frame_of(image, source)
-        voxels = image.frames * math.prod(image.shape)
-        if voxels > reading.max_voxels:
-            raise VolumeError(f"its header declares {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
+        frame = _frame_to_load(image, source, reading)
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
             array = image.load(frame)
     affine = None if image.affine is None else image.affine.copy()  # the image may be remembered for its next frame
@@ -104,6 +101,14 @@ def open_image(source: Source, allow_irregular: bool = False) -> Image:
     """Read the header of an image, all frames in one; see `read` for what it raises."""
     with told_of(source.path):
         return _open(source, allow_irregular)
+
+
+def check_header(source: Source, reading: Reading) -> Image:
+    """Read a header and refuse all that `read_source` refuses before voxels; see `read` for what it raises."""
+    image = open_image(source, reading.allow_irregular)
+    with told_of(source.path):
+        _frame_to_load(image, source, reading)
+    return image
 
 
 def files_of(source: Source) -> list[Path]:
@@ -175,6 +180,14 @@ def _format_of(path: Path) -> Format:
 def _open_file(path: Path, key: str | None, size: int, mtime_ns: int) -> Image:
     with np.errstate(over="ignore", invalid="ignore"):  # infinite affines are refused later
         return _format_of(path).open(path, key)
+
+
+def _frame_to_load(image: Image, source: Source, reading: Reading) -> int:
+    frame = _frame_of(image, source)
+    voxels = image.frames * math.prod(image.shape)
+    if voxels > reading.max_voxels:
+        raise VolumeError(f"its header declares {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
+    return frame
 
 
 def _frame_of(image: Image, source: Source) -> int:

@@ -207,7 +207,8 @@ def test_help_needs_no_torch():
         "heavy = {{'torch', 'timm', 'zarr', 'numpy', 'nibabel', 'SimpleITK', 'pyarrow', 'scipy'}} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    for arguments in (["--help"], ["extract", "--help"], ["featdice", "--help"], ["--version"], ["info", "--help"]):
+    names = ("extract", "check", "featdice", "knn", "probe", "retrieve", "compare", "info", "doctor", "merge")
+    for arguments in (["--help"], ["--version"], *([name, "--help"] for name in names)):
         done = subprocess.run(
             [sys.executable, "-c", code.format(arguments=arguments)], capture_output=True, text=True, check=False
         )

@@ -73,8 +73,8 @@ def test_the_demo_runs(tmp_path):
         assert min(case.dense.shape[2:]) >= 14  # cells a side
         assert case.affine is not None
         result = read_result(ROOT / "demo" / "results" / f"brain-{mode}-featdice-prototype.json")
-        assert result.labels == [1, 2]
-        assert 0.5 < result.means["dice"].mean < result.means["best_dice"].mean + 0.05 < 1
+        assert result.details["labels"] == [1, 2]
+        assert 0.5 < result.measures["dice"].mean < result.measures["best_dice"].mean + 0.05 < 1
 
 
 def test_links_lead_somewhere():

@@ -194,7 +194,7 @@ def test_what_cannot_be_scored_is_named_and_the_rest_goes_on(featlift, patients)
     result = json.loads((patients / "results/features-featdice-prototype.json").read_text())
     assert [case["id"] for case in result["cases"]] == ["p1", "p2"]
     assert sorted(result["failed"]) == ["damaged", "empty", "far", "itself"]
-    assert result["without_mask"] == ["lonely"]
+    assert result["left_out"] == ["lonely"]
     assert "Traceback" not in done.stderr
 
 
@@ -209,12 +209,12 @@ def test_the_table_comes_back_from_the_files_alone(featlift, patients):
     ]
     results = [read_result(file) for file in files if file.suffix == ".json"]
     assert table(results) in done.stdout
-    assert results[0].seed == 7
+    assert results[0].bootstrap["seed"] == 7
     assert results[0].recipe == open_store(patients / "first.zarr").recipe
-    assert len(results[0].cases[0].mask_sha256) == 64
+    assert len(results[0].cases[0]["mask_sha256"]) == 64
     for file in files:
         assert str(patients) not in file.read_text()
-    assert results[0].means["dice"].mean == np.mean([float(row["dice"]) for row in rows(files[0]).values()])
+    assert results[0].measures["dice"].mean == np.mean([float(row["dice"]) for row in rows(files[0]).values()])
 
 
 def test_masks_from_a_list(featlift, patients):

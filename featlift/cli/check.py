@@ -1,0 +1,257 @@
+"""`featlift check`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featlift.cli.options import decimal_bytes, frame_of, human_seconds, layers, model_args, numbers, times, words
+from featlift.errors import FeatliftError
+
+if TYPE_CHECKING:
+    from featlift.volumes import Preparation, Reading, Scan, Skipped
+    from featlift.volumes.findings import Finding
+    from featlift.volumes.survey import Surveyed
+
+_MODEL = "Backbone and lifting"
+_INPUTS = "Which scans"
+_VOLUMES = "What of them"
+_LOOK = "How closely"
+_KEEPING = "What is kept"
+_FINDINGS, _IDS = 12, 3  # listed; --json and --csv have all
+_MOST_WORKERS = 4  # each holds a volume or two, if voxels are read
+
+
+def check(
+    inputs: Annotated[list[str], typer.Argument(help="Scans, folders, manifests: what extract would be given.")],
+    sample: Annotated[
+        int, typer.Option(min=0, help="Read the voxels of N scans, evenly spread.", rich_help_panel=_LOOK)
+    ] = 0,
+    voxels: Annotated[
+        bool, typer.Option("--voxels", help="Read the voxels of all scans.", rich_help_panel=_LOOK)
+    ] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Lift the scan of median size, for the time.", rich_help_panel=_LOOK)
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read. Default: up to 4.", rich_help_panel=_LOOK)
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a CSV with a row for each scan.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    glob: Annotated[
+        list[str] | None, typer.Option(help="Only paths that match; repeatable.", rich_help_panel=_INPUTS)
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave out paths that match; repeatable.", rich_help_panel=_INPUTS)
+    ] = None,
+    mask_pattern: Annotated[
+        str | None, typer.Option(help="Files that are masks, as '*_label.nrrd'.", rich_help_panel=_INPUTS)
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=_INPUTS)
+    ] = None,
+    frame: Annotated[
+        str | None, typer.Option(help="Of images with several: a number from 0, or all.", rich_help_panel=_INPUTS)
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Three frames, or columns, as channels.", rich_help_panel=_INPUTS)
+    ] = None,
+    allow_irregular: Annotated[
+        bool, typer.Option("--allow-irregular", help="Resample DICOM with gaps or tilt.", rich_help_panel=_INPUTS)
+    ] = False,
+    max_voxels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse larger images unread.", rich_help_panel=_INPUTS)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scans.", rich_help_panel=_INPUTS)] = None,
+    intensity: Annotated[str, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = "percentile:0.5,99.5",
+    spacing: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = None,
+    size: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = None,
+    crop: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = None,
+    depth_stride: Annotated[int, typer.Option(min=1, help="As for extract.", rich_help_panel=_VOLUMES)] = 1,
+    orient: Annotated[str, typer.Option(help="LPS or native.", rich_help_panel=_VOLUMES)] = "LPS",
+    nan_to: Annotated[float | None, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = None,
+    model: Annotated[str, typer.Option(help="As for extract; no weights are needed.", rich_help_panel=_MODEL)] = (
+        "vitb16"
+    ),
+    model_arg: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for timm, repeatable.", rich_help_panel=_MODEL)
+    ] = None,
+    mode: Annotated[str, typer.Option(help="pcg, pcm, 2d or 3d.", rich_help_panel=_MODEL)] = "pcg",
+    layer: Annotated[
+        str, typer.Option("--layers", help="Layers, as in 3,6,-1 or stride16.", rich_help_panel=_MODEL)
+    ] = "-1",
+    depth_window: Annotated[int | None, typer.Option(help="As for extract.", rich_help_panel=_MODEL)] = None,
+    save: Annotated[str, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = (
+        "scan,dense,tokens,slice_mean,embedding"
+    ),
+    save_dtype: Annotated[str, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = "float16",
+    reduce: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = None,
+    device: Annotated[str, typer.Option(help="For --measure: auto, cpu, cuda, ...", rich_help_panel=_MODEL)] = "auto",
+    precision: Annotated[str, typer.Option(help="For --measure: as for extract.", rich_help_panel=_MODEL)] = "auto",
+) -> None:
+    """Look for what extract would trip over, before it costs hours: unreadable scans, odd geometry, intensities, masks.
+
+    Headers only, unless --sample or --voxels asks for more. Exit code 1 if some scans would fail.
+    """
+    from featlift.extraction import Keeping, Reduction, lifted_backbone
+    from featlift.extraction.forecast import FeatureSizes, volume_bytes
+    from featlift.extraction.measuring import measure_lifting
+    from featlift.extraction.sample import evenly_spaced
+    from featlift.store.index import check_label_names
+    from featlift.volumes import Preparation, Reading, Selection, find_scans
+    from featlift.volumes.findings import Plan, findings, totals
+    from featlift.volumes.intensity import Intensity
+
+    preparation = Preparation(
+        orient=orient,  # type: ignore[arg-type]
+        intensity=Intensity(intensity),
+        spacing=numbers(spacing, float, "--spacing"),
+        size=numbers(size, int, "--size"),
+        nan_to=nan_to,
+        crop=crop,
+        depth_stride=depth_stride,
+    )
+    selection = Selection(
+        glob=glob or (),
+        exclude=exclude or (),
+        key=key,
+        frame=frame_of(frame),
+        channels=words(channels),
+        mask_pattern=mask_pattern,
+        masks=masks,
+    )
+    reading = Reading(**({"max_voxels": max_voxels} if max_voxels else {}), allow_irregular=allow_irregular)
+    refused: list[Skipped] = []
+    found = find_scans(inputs, selection, limit, refused)
+    check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
+    lifted = lifted_backbone(
+        model,
+        "random:0",  # of any weights the sizes are the same, and so is the time
+        device=device if measure else "cpu",
+        precision=precision if measure else "fp32",
+        loading=model_args(model_arg or ()),
+        mode=mode,
+        layers=layers(layer),
+        depth_window=depth_window,
+    )
+    keeping = Keeping(words(save), save_dtype, None, Reduction.of(reduce))  # type: ignore[arg-type]
+    keeping.check(lifted)
+    closely = found.scans if voxels else evenly_spaced(found.scans, sample)
+    rows = _survey(found.scans, preparation, reading, {scan.id for scan in closely}, workers)
+    usable = [row for row in rows if row.lifted_shape and not row.failure]
+    sizes = FeatureSizes.of(lifted)
+    stored = (volume_bytes(row.lifted_shape, row.channels, sizes, keeping) for row in usable if row.lifted_shape)
+    report: dict[str, Any] = {
+        "totals": totals(rows),
+        "store_bytes": sum(size for arrays in stored for _, size in arrays),
+        "time": None,
+    }
+    if measure and usable:
+        try:
+            report["time"] = asdict(measure_lifting(lifted, found.scans, usable, preparation, reading))
+        except FeatliftError as error:
+            report["time"] = {"failure": str(error)}
+    plan = Plan(preparation, mode, lifted.stride, depth_window, bool(mask_pattern or masks))
+    judged = findings(found, refused, rows, plan)
+    if csv_file:
+        _write_csv(csv_file, rows)
+    if as_json:
+        report |= {"findings": [asdict(each) for each in judged], "skipped": [asdict(each) for each in found.skipped]}
+        typer.echo(json.dumps({**report, "cases": [asdict(row) for row in rows]}, indent=2))
+    else:
+        _print(judged, found.skipped, report)
+    if any(finding.level == "FAIL" for finding in judged):
+        raise typer.Exit(1)
+
+
+def _survey(
+    scans: Sequence[Scan], preparation: Preparation, reading: Reading, closely: set[str], workers: int | None
+) -> list[Surveyed]:
+    from tqdm import tqdm
+
+    from featlift.volumes.survey import survey
+
+    workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
+    with tqdm(total=len(scans), unit="scan", disable=None) as bar:
+        rows = []
+        for row in survey(scans, preparation, reading, closely, workers):
+            rows.append(row)
+            bar.update()
+    return rows
+
+
+def _write_csv(path: Path, rows: Sequence[Surveyed]) -> None:
+    """A row for each scan, what has three values in three columns."""
+    from featlift.store.durable import as_output_error
+
+    flat = []
+    for row in rows:
+        columns: dict[str, object] = {}
+        for name, value in asdict(row).items():
+            if name in ("shape", "spacing", "lifted_shape", "lifted_spacing"):
+                columns |= {f"{name}_{axis}": n for axis, n in zip("dhw", value or (None,) * 3, strict=True)}
+            else:
+                columns[name] = value
+        flat.append(columns)
+    with as_output_error(path), path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, flat[0])
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _print(judged: Sequence[Finding], skipped: Sequence[Skipped], report: dict[str, Any]) -> None:
+    """Findings first, each with its fix; then what the cohort consists of, and what was not looked at."""
+    for finding in judged[:_FINDINGS]:
+        typer.echo(f"{finding.level}  {finding.what}")
+        if finding.ids:
+            more = f" and {len(finding.ids) - _IDS} more" if len(finding.ids) > _IDS else ""
+            typer.echo(f"      {', '.join(finding.ids[:_IDS])}{more}")
+        if finding.fix:
+            typer.echo(f"      fix: {finding.fix}")
+    if len(judged) > _FINDINGS:
+        typer.echo(f"      and {len(judged) - _FINDINGS} findings more (--json lists them)")
+    for reason, count in Counter(each.reason for each in skipped).most_common(_IDS):
+        typer.echo(f"SKIP  {count} no scan: {reason}")
+    totals = report["totals"]
+    usable = totals["scans"] - totals["would_fail"]
+    typer.echo(f"{totals['scans']} scans, {usable} of them usable as far as was looked")
+    typer.echo(f"  {'looked at':<13} {_looked_at(totals)}")
+    for name in ("formats", "modalities", "orientations"):
+        typer.echo(f"  {name:<13} {', '.join(f'{what} {count}' for what, count in totals[name].items()) or '-'}")
+    for name, unit in (("shape", "voxels"), ("spacing", "mm"), ("lifted_shape", "voxels")):
+        if found := totals[name]:
+            low, middle, high = (times(found[which]) for which in ("min", "median", "max"))
+            typer.echo(f"  {name.replace('_', ' '):<13} {low} to {high}, median {middle} {unit} (D x H x W)")
+    if totals["values"]:
+        typer.echo(f"  {'values':<13} {totals['values'][0]:g} to {totals['values'][1]:g} where voxels were read")
+    typer.echo(f"  {'store':<13} about {decimal_bytes(report['store_bytes'])}")
+    typer.echo(f"  {'time':<13} {_time(report['time'])}")
+
+
+def _looked_at(totals: dict[str, Any]) -> str:
+    if totals["voxels_read"] == totals["scans"]:
+        return "headers and voxels of all"
+    unseen = "damaged data, NaN, constant volumes and intensity units show in no header (--sample N, --voxels)"
+    return f"headers of all, voxels of {totals['voxels_read']}; {unseen}"
+
+
+def _time(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return "not estimated; --measure lifts the scan of median size"
+    if "failure" in measured:
+        return f"not measured: {measured['failure']}"
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in measured["seconds"].items())
+    return (
+        f"about {human_seconds(measured['all_seconds'])} one after the other, by {measured['id']} ({stages}) and voxels"
+    )

@@ -1,0 +1,58 @@
+"""`featlift probe --dense`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from featlift.errors import OptionError
+
+
+def dense(
+    stores: Sequence[Path],
+    masks: Path | None,
+    mask_pattern: str | None,
+    labels: Path | None,
+    weighting: str,
+    cells: int,
+    layer: int | None,
+    seeds: tuple[int, ...],
+    save_maps: Path | None,
+    output: Path,
+    seed: int,
+    resamples: int,
+) -> None:
+    """Train a linear classifier of feature cells on the training cases, and compare its segmentations with masks."""
+    from featlift.cli.results import bars, opened, some, written
+    from featlift.evaluation import DenseProtocol, dense_probe, dense_result, read_splits, table
+    from featlift.volumes import find_masks
+
+    if masks is None:
+        raise OptionError("--dense compares with masks: give --masks")
+    how = DenseProtocol(weighting, cells, layer=layer)  # type: ignore[arg-type]
+    results = []
+    for store in opened(stores):
+        pairs = find_masks(store, masks, mask_pattern)
+        splits = read_splits(store, labels)
+        name = store.path.resolve().name
+        result_name = dense_result(store, how, [], splits, seeds).name
+        scores = dense_probe(
+            store, pairs, splits, how, seeds, None if save_maps is None else save_maps / result_name, bars(name)
+        )
+        result = dense_result(store, how, scores, splits, seeds, seed, resamples)
+        if result.left_out:
+            count = f"{len(result.left_out)} of {len(store)} cases"
+            typer.echo(f"featlift: {name}: {count} are of no split to train or test: {some(result.left_out)}", err=True)
+        results += written([result], output)
+    typer.echo(
+        f"Dense probe, logistic regression of cells, every one of the {weighting} counting alike; mean ± standard "
+        f"deviation of {len(seeds)} seeds, 95 % intervals by bootstrap over cases"
+    )
+    typer.echo(table(results))
+    for result in results:
+        if (missing := len(result.cases) - result.measures["hd95"].cases) > 0:
+            count = f"{missing} of {len(result.cases)} cases"
+            why = "a label was not predicted, or the geometry is unknown"
+            typer.echo(f"featlift: {result.store}: {count} have no HD95 and ASD: {why}", err=True)

@@ -1,0 +1,80 @@
+"""`featlift probe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featlift.cli.options import numbers, words
+from featlift.errors import OptionError
+
+
+def probe(
+    stores: Annotated[list[Path], typer.Argument(help="The store; several are compared in one table.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="A CSV with id,label,split. Default: the labels in the store's index.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Columns to predict, as in nodule,effusion. Default: label, or all of them.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="planecycle, logistic or ct-rate.")] = "planecycle",
+    given: Annotated[
+        str | None, typer.Option("--input", help="cls, patch-mean or cls+patch-mean. Default: cls if there is one.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Of the trainings, all at once.")] = "0,1,2,3,4",
+    iterations: Annotated[int | None, typer.Option(min=1, help="Instead of the published number.")] = None,
+    dense: Annotated[bool, typer.Option("--dense", help="Label every voxel instead, as masks do.")] = False,
+    masks: Annotated[
+        Path | None, typer.Option(help="Of --dense: a folder of masks, named as the cases, or a CSV with id,path.")
+    ] = None,
+    mask_pattern: Annotated[str | None, typer.Option(help="Of --dense: files of the folder that are masks.")] = None,
+    weighting: Annotated[
+        str, typer.Option(help="Of --dense: cells or labels, every one of which counts alike in training.")
+    ] = "cells",
+    cells: Annotated[int, typer.Option(min=1, help="Of --dense: to train on, of all cases together.")] = 100_000,
+    layer: Annotated[int | None, typer.Option(help="Of --dense: absolute index. Default: the deepest.")] = None,
+    save_maps: Annotated[Path | None, typer.Option(help="Of --dense: folder for logits and predictions.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
+    specificity: Annotated[float, typer.Option(min=0, max=1, help="At which sensitivity is read.")] = 0.9,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 1_000,
+) -> None:
+    """Train a linear probe on frozen features, and measure it on the test split.
+
+    Writes a result file (JSON and CSV) for each store and label. With --dense the truth is masks, the split that of
+    --labels or of the index, and logistic regression of feature cells the probe.
+    """
+    if dense:
+        if label or given or iterations or protocol != "planecycle":
+            raise OptionError("--label, --protocol, --input and --iterations do not belong to --dense")
+        from featlift.cli.dense import dense as probe_cells
+
+        all_seeds = numbers(seeds, int, "--seeds")
+        training = (masks, mask_pattern, labels, weighting, cells, layer, all_seeds)
+        probe_cells(stores, *training, save_maps, output, seed, resamples)
+        return
+    if masks or mask_pattern or save_maps or layer is not None:
+        raise OptionError("--masks, --mask-pattern, --layer and --save-maps belong to --dense: give that too")
+    from featlift.cli.results import bars, opened, tasks_of, written
+    from featlift.evaluation import Probe, table
+    from featlift.evaluation import probe as evaluate
+
+    how = Probe(
+        protocol,  # type: ignore[arg-type]
+        given,
+        numbers(seeds, int, "--seeds"),
+        iterations,
+        specificity,
+        seed,
+        resamples,
+    )
+    results = []
+    for store in opened(stores):
+        tasks = tasks_of(store, labels, words(label))
+        results += written(evaluate(store, tasks, how, bars(store.path.name)), output)
+    inputs = ", ".join(dict.fromkeys(result.protocol["input"] for result in results))
+    spread = f"mean ± standard deviation of {len(how.seeds)} seeds, " if results[0].seeds else ""
+    typer.echo(f"Probe {protocol} on {inputs}; {spread}95 % intervals by bootstrap over cases")
+    typer.echo(table(results))

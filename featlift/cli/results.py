@@ -1,0 +1,75 @@
+"""What the commands that measure share: stores in, tables and files out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from featlift.errors import OptionError
+
+if TYPE_CHECKING:
+    from featlift.evaluation import Result, Task
+    from featlift.store import Store
+
+_LISTED = 5
+
+
+def opened(paths: Sequence[Path]) -> list[Store]:
+    """Open stores whose results are to lie side by side."""
+    from featlift.store import open_store
+
+    stores = [open_store(path) for path in paths]
+    if len({store.path.resolve().name for store in stores}) < len(stores):
+        raise OptionError("two stores of one name, and results are called after stores: rename one")
+    return stores
+
+
+def tasks_of(store: Store, labels: Path | None, columns: Sequence[str]) -> list[Task]:
+    """The labels of a store, after saying which cases have none."""
+    from featlift.evaluation import read_labels
+
+    tasks = read_labels(store, labels, columns)
+    for task in tasks:
+        held = set(task.ids)
+        if without := [case_id for case_id in store if case_id not in held]:
+            count = f"{len(without)} of {len(store)} cases"
+            typer.echo(f"featlift: {store.path}: {count} take no part in {task.name}: {some(without)}", err=True)
+    return tasks
+
+
+def written(results: Iterable[Result], output: Path) -> list[Result]:
+    """Write each result as it comes, and say where."""
+    from featlift.evaluation import write_result
+
+    done = []
+    for result in results:
+        typer.echo(f"{result.store}: {write_result(result, output)}", err=True)
+        done.append(result)
+    return done
+
+
+def some(ids: Sequence[str]) -> str:
+    """The first few of many."""
+    return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
+
+
+def bars(name: str) -> Callable[[str, int, int], object]:
+    """A progress bar for each thing that is being done."""
+    from tqdm import tqdm
+
+    shown: dict[str, tqdm[object]] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        bar = (
+            shown.setdefault(what, tqdm(total=total, disable=None, desc=f"{name}: {what}"))
+            if done == 1
+            else shown[what]
+        )
+        bar.update(1)
+        if done == total:
+            bar.close()
+
+    return tell

@@ -1,0 +1,106 @@
+"""Vectors of cases: one for a volume, or one for each of its slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import OptionError, StoreError
+from featlift.store.case import Case
+from featlift.store.index import EMBEDDING, index_is_current, read_index
+from featlift.store.reading import Store
+
+#: The class token, the mean patch token, or one after the other.
+Input = Literal["cls", "patch-mean", "cls+patch-mean"]
+_PARTS = {"cls": ("cls-mean",), "patch-mean": ("patch-mean",), "cls+patch-mean": ("cls-mean", "patch-mean")}
+
+
+def input_of(store: Store, wanted: str | None = None) -> Input:
+    """What of the features is used: as asked, or else the class token if the backbone has one.
+
+    Raises:
+        OptionError: no such input, the backbone has no class token, or the store is empty.
+    """
+    if wanted is not None and wanted not in get_args(Input):
+        raise OptionError(f"input {wanted!r}: choose {', '.join(get_args(Input))}")
+    if not len(store):
+        raise OptionError(f"{store.path}: no volumes in it")
+    has_cls = "cls-mean" in store[next(iter(store))].embedding_parts
+    if wanted in ("cls", "cls+patch-mean") and not has_cls:
+        raise OptionError(f"input {wanted}: {store.recipe['model']} has no class token; choose patch-mean")
+    return wanted or ("cls" if has_cls else "patch-mean")  # type: ignore[return-value]
+
+
+def embeddings_of(store: Store, ids: Sequence[str], given: Input) -> NDArray[np.float32]:
+    """One vector a volume ``(N, E)``: class and patch tokens averaged over its slices.
+
+    They come from the index, one file, where that is up to date; or else from the volumes.
+
+    Raises:
+        StoreError: features are damaged.
+    """
+    vectors = _from_index(store, ids) if index_is_current(store.path) else None
+    if vectors is None:
+        vectors = np.stack([_read(store[case_id], lambda case: case.embedding) for case_id in ids])
+    parts = store[ids[0]].embedding_parts
+    return np.concatenate([vectors[:, slice(*parts[name])] for name in _PARTS[given]], axis=1)
+
+
+def slices_of(store: Store, ids: Iterable[str], given: Input) -> list[NDArray[np.float32]]:
+    """One vector a slice, ``(d, C)`` for each case: padding is in no mean. In mode 3d there is one class token, d = 1.
+
+    Raises:
+        OptionError: class and patch tokens of mode 3d, which do not meet slice by slice.
+        StoreError: features are damaged.
+    """
+    if given == "cls+patch-mean" and store.recipe["mode"] == "3d":
+        raise OptionError("input cls+patch-mean: in mode 3d a volume has one class token, not one a slice; choose cls")
+    return [_read(store[case_id], lambda case: _slices(case, given)) for case_id in ids]
+
+
+def pooled(slices: Sequence[NDArray[np.float32]], depth: int) -> NDArray[np.float32]:
+    """Volumes of other depths brought to a common one ``(N, depth, C)`` by adaptive average pooling.
+
+    Slice i of the common depth is the mean of slices floor(i d / depth) to ceil((i + 1) d / depth), as torch's
+    ``adaptive_avg_pool1d`` has it: fewer slices are repeated, more are averaged.
+    """
+    import torch
+    from torch.nn.functional import adaptive_avg_pool1d
+
+    return np.stack(
+        [
+            values if len(values) == depth else adaptive_avg_pool1d(torch.from_numpy(values.T.copy()), depth).T.numpy()
+            for values in slices
+        ]
+    )
+
+
+def _slices(case: Case, given: Input) -> NDArray[np.float32]:
+    parts = []
+    if given != "patch-mean":
+        assert case.tokens is not None  # input_of has looked
+        parts.append(np.asarray(case.tokens[:, 0], dtype=np.float32))
+    if given != "cls":
+        parts.append(np.asarray(case.slice_mean[:], dtype=np.float32))
+    return np.concatenate(parts, axis=1)
+
+
+def _read(case: Case, read: Callable[[Case], NDArray[np.float32]]) -> NDArray[np.float32]:
+    try:
+        return read(case)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError(f"case {case.id}: its features are damaged; `featlift verify` says where") from error
+
+
+def _from_index(store: Store, ids: Sequence[str]) -> NDArray[np.float32] | None:
+    """A row for each id without a Python object for each number: 50,000 are a second of work."""
+    table = read_index(store.path)
+    rows = {case_id: row for row, case_id in enumerate(table["id"].to_pylist())}
+    if not all(case_id in rows for case_id in ids):
+        return None
+    column = table[EMBEDDING].combine_chunks()
+    vectors = np.asarray(column.flatten()).reshape(len(table), -1)
+    return np.ascontiguousarray(vectors[[rows[case_id] for case_id in ids]])

@@ -1,0 +1,194 @@
+"""What is to be predicted of each case: labels and splits, from a CSV or from the store's index."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import InputError, OptionError
+from featlift.store.index import check_label_names, label_columns, read_index
+from featlift.store.reading import Store
+
+SPLITS = ("train", "val", "test")
+_LABEL, _SPLIT, _ID = "label", "split", "id"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to predict: a label, or one of several findings.
+
+    Attributes:
+        name: the label column.
+        ids: the cases that have the label.
+        labels: which of the classes each is, ``(N,)``.
+        classes: their names, numbers in order of size, others by the alphabet. Of two, the second is the positive one.
+        splits: train, val or test of each case; empty where nothing is said of them.
+        source: where it was read.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    source: str
+
+    def of(self, *splits: str) -> list[NDArray[np.intp]]:
+        """Which of the cases are in each of these splits, every one of which has to hold every class.
+
+        Raises:
+            InputError: there are no splits, or one is empty or lacks a class.
+        """
+        if not self.splits:
+            raise InputError(
+                f"{self.source}: no column {_SPLIT}: add one that says {', '.join(splits)} for each case "
+                "(all scans of a patient in one)"
+            )
+        members = [np.flatnonzero(np.array(self.splits) == split) for split in splits]
+        for split, indices in zip(splits, members, strict=True):
+            self._check(indices, f"in the split {split}")
+        return members
+
+    def everything(self) -> NDArray[np.intp]:
+        """All of the cases, which have to hold every class more than once.
+
+        Raises:
+            InputError: a class has a single case, so nothing is left to know it by.
+        """
+        indices = np.arange(len(self.ids))
+        self._check(indices, "twice, so that one could be found by the other", least=2)
+        return indices
+
+    def _check(self, indices: NDArray[np.intp], where: str, least: int = 1) -> None:
+        counts = np.bincount(self.labels[indices], minlength=len(self.classes))
+        if missing := [name for name, count in zip(self.classes, counts, strict=True) if count < least]:
+            raise InputError(
+                f"{self.source}: class {missing[0]} of {self.name} does not occur {where}; "
+                f"it has {len(indices)} cases there, classes are {_some(self.classes)}"
+            )
+
+
+def read_labels(store: Store, path: str | Path | None = None, columns: Sequence[str] = ()) -> list[Task]:
+    """The tasks of a CSV, or of the label columns of the store's index, as manifests and MedMNIST leave them there.
+
+    Args:
+        store: whose cases they are of.
+        path: a CSV with ``id``, labels and perhaps ``split``; None reads the index.
+        columns: the columns to predict. Without any: ``label`` if there is one, or else every column, each then being a
+            finding, 0 or 1. What is blank is not known: the case takes no part in that task.
+
+    Raises:
+        InputError: no such file or column, an id twice or of no case, a label or split that is none.
+        StoreError: the store has no readable index.
+    """
+    where, rows = _rows_of(store, path)
+    given = [name for name in next(iter(rows.values()), {}) if name != _SPLIT]
+    if unknown := [name for name in columns if name not in given]:
+        raise OptionError(f"{where}: no column {unknown[0]}; its labels are {_some(given) or 'none'}")
+    if not given:
+        raise InputError(f"{where}: no labels; give a CSV with id,label,split as --labels")
+    names = list(columns) or ([_LABEL] if _LABEL in given else given)
+    splits = _splits(rows, where)
+    return [_task(rows, splits, name, where, finding=not columns and len(names) > 1) for name in names]
+
+
+def read_splits(store: Store, path: str | Path | None = None) -> dict[str, str]:
+    """The split of each case that has one.
+
+    Args:
+        store: whose cases they are.
+        path: a CSV with ``id`` and ``split``; None reads the index.
+
+    Raises:
+        InputError: no such file, no splits in it, an id twice or of no case, a split that is none.
+        StoreError: the store has no readable index.
+    """
+    where, rows = _rows_of(store, path)
+    if splits := _splits(rows, where):
+        return splits
+    raise InputError(f"{where}: no column {_SPLIT}: give a CSV with id,split as --labels")
+
+
+def _task(rows: dict[str, dict[str, str]], splits: dict[str, str], name: str, where: str, finding: bool) -> Task:
+    values = {case_id: row[name] for case_id, row in rows.items() if row[name] and (not splits or case_id in splits)}
+    if finding and (wrong := next((case_id for case_id, value in values.items() if value not in "01"), None)):
+        raise InputError(
+            f"{where}: {name} of {wrong} is {values[wrong]!r}: give 0, 1 or nothing for each finding, "
+            "or choose columns with --label"
+        )
+    classes = sorted(set(values.values()), key=_by_size)
+    if len(classes) < 2:
+        raise InputError(f"{where}: {name} has {'one class' if classes else 'no labels'}: nothing to tell apart")
+    ids = tuple(sorted(values))
+    labels = np.array([classes.index(values[case_id]) for case_id in ids])
+    return Task(name, ids, labels, tuple(classes), tuple(splits[case_id] for case_id in ids if splits), where)
+
+
+def _splits(rows: dict[str, dict[str, str]], where: str) -> dict[str, str]:
+    """The split of each case that has one; none at all if no case has."""
+    splits = {case_id: row[_SPLIT] for case_id, row in rows.items() if row.get(_SPLIT)}
+    if wrong := next((case_id for case_id, split in splits.items() if split not in SPLITS), None):
+        raise InputError(f"{where}: the split of {wrong} is {splits[wrong]!r}: give {', '.join(SPLITS)}")
+    return splits
+
+
+def _rows_of(store: Store, path: str | Path | None) -> tuple[str, dict[str, dict[str, str]]]:
+    """Where the columns of each case come from, and the columns."""
+    where, rows = _from_index(store) if path is None else _from_csv(Path(path))
+    if path is not None and (unknown := [case_id for case_id in rows if case_id not in store]):
+        raise InputError(
+            f"{where}: {len(unknown)} of {len(rows)} ids are no case of {store.path}, as {unknown[0]}: "
+            "extract them, or take them out of the file"
+        )
+    return where, rows
+
+
+def _from_csv(path: Path) -> tuple[str, dict[str, dict[str, str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.DictReader(file)
+            names = [name.strip() for name in lines.fieldnames or []]
+            table = [(lines.line_num, [line.get(name) for name in lines.fieldnames or []]) for line in lines]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; labels are a CSV with id,label,split") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable CSV in UTF-8 ({error})") from error
+    if _ID not in names or len(set(names)) < len(names):
+        raise InputError(f"{path}: give a header such as id,label,split, no name twice; it has {_some(names)}")
+    check_label_names((name for name in names if name != _ID), str(path))
+    rows: dict[str, dict[str, str]] = {}
+    for number, values in table:
+        row = {name: (value or "").strip() for name, value in zip(names, values, strict=True)}
+        case_id = row.pop(_ID)
+        if not case_id or case_id in rows:
+            raise InputError(f"{path}, line {number}: {f'id {case_id} stands twice' if case_id else 'no id'}")
+        rows[case_id] = row
+    return str(path), rows
+
+
+def _from_index(store: Store) -> tuple[str, dict[str, dict[str, str]]]:
+    table = read_index(store.path)
+    names = label_columns(table)
+    values = table.select([_ID, *names]).to_pylist()
+    rows = {
+        row[_ID]: {name: "" if row[name] is None else str(row[name]).strip() for name in names}
+        for row in values
+        if row[_ID] in store
+    }
+    return f"the index of {store.path}", rows
+
+
+def _by_size(name: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

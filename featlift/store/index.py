@@ -73,7 +73,7 @@ def labels_of(path: Path) -> dict[str, dict[str, Any]]:
         StoreError: it is missing or broken.
     """
     table = read_index(path)
-    labels = table.drop_columns([name for name in (*_OWN[1:], _EMBEDDING) if name in table.column_names])
+    labels = table.drop_columns([name for name in (*_OWN[1:], EMBEDDING) if name in table.column_names])
     return {row.pop("id"): row for row in labels.to_pylist()}
 
 

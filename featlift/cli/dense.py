@@ -48,8 +48,8 @@ def dense(
         results += written([result], output)
     spread = f"mean ± standard deviation of {len(seeds)} seeds, " if len(seeds) > 1 else ""
     typer.echo(
-        f"Dense probe, logistic regression of cells, every one of the {weighting} counting alike; {spread}95 % intervals "
-        "by bootstrap over cases"
+        f"Dense probe, logistic regression of cells, every one of the {weighting} counting alike; {spread}"
+        "95 % intervals by bootstrap over cases"
     )
     typer.echo(table(results))
     for result in results:

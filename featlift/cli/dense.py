@@ -46,9 +46,10 @@ def dense(
             count = f"{len(result.left_out)} of {len(store)} cases"
             typer.echo(f"featlift: {name}: {count} are of no split to train or test: {some(result.left_out)}", err=True)
         results += written([result], output)
+    spread = f"mean ± standard deviation of {len(seeds)} seeds, " if len(seeds) > 1 else ""
     typer.echo(
-        f"Dense probe, logistic regression of cells, every one of the {weighting} counting alike; mean ± standard "
-        f"deviation of {len(seeds)} seeds, 95 % intervals by bootstrap over cases"
+        f"Dense probe, logistic regression of cells, every one of the {weighting} counting alike; {spread}"
+        "95 % intervals by bootstrap over cases"
     )
     typer.echo(table(results))
     for result in results:

@@ -118,6 +118,23 @@ def areas_and_sensitivities(
     return areas, np.where(negatives > 0, sensitivities, np.nan)
 
 
+def mean_areas(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AUC of each seed, ``(S, N, classes)`` to ``(S,)``: of two classes the second's, of more the mean over all."""
+    classes = probabilities.shape[-1]
+    even = np.ones((1, len(labels)))
+    return np.array(
+        [
+            np.mean(
+                [
+                    areas_and_sensitivities(labels == one, each[:, one], even)[0][0]
+                    for one in (range(1, 2) if classes == 2 else range(classes))
+                ]
+            )
+            for each in probabilities
+        ]
+    )
+
+
 def _ratio(part: Weights, whole: Weights) -> Weights:
     """A quotient that is 0 where there is nothing to divide by, as scikit-learn's ``zero_division=0``."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.evaluation.classification import classification_measures
+from featlift.evaluation.classification_bootstrap import mean_areas
 
 #: The inverse strengths of regularisation that are tried.
 CS = tuple(10.0**power for power in range(-6, 6))
@@ -62,7 +62,7 @@ def logistic(
             warnings.simplefilter("ignore", ConvergenceWarning)  # noted in the result
             model.fit(vectors[trained], labels[trained])
         models.append(model)
-        areas.append(classification_measures(labels[validated], model.predict_proba(vectors[validated]))["auc"])
+        areas.append(float(mean_areas(labels[validated], model.predict_proba(vectors[validated])[None])[0]))
     best = int(np.argmax(areas))
     converged = bool(max(models[best][-1].n_iter_) < MOST_ITERATIONS)
     return Logistic(models[best].predict_proba(vectors[tested]), CS[best], areas, converged)

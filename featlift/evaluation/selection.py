@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featlift.evaluation.classification_bootstrap import areas_and_sensitivities
+from featlift.evaluation.classification_bootstrap import mean_areas
 from featlift.evaluation.heads import Heads, Training, train
 
 
@@ -66,20 +66,3 @@ def train_and_select(
     with torch.no_grad():
         probabilities = heads(inputs[tested]).double().softmax(dim=-1).numpy()
     return Selected(probabilities, at.tolist(), areas.tolist())
-
-
-def mean_areas(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AUC of each seed, ``(S, N, classes)`` to ``(S,)``: of two classes the second's, of more the mean over all."""
-    classes = probabilities.shape[-1]
-    even = np.ones((1, len(labels)))
-    return np.array(
-        [
-            np.mean(
-                [
-                    areas_and_sensitivities(labels == one, each[:, one], even)[0][0]
-                    for one in (range(1, 2) if classes == 2 else range(classes))
-                ]
-            )
-            for each in probabilities
-        ]
-    )

@@ -61,7 +61,9 @@ def test_no_room(featlift, tmp_path, command, limit, says):
         done = featlift(*command, "-o", store)
         assert done.returncode == 2
         assert says in done.stderr
-        assert done.stderr.count("\n") == 1
+        about, error = done.stderr.splitlines()
+        assert about.startswith("featlift: about")
+        assert error.startswith("featlift: cannot write")
         make_room()
         complete = list(open_store(store))
         assert complete

@@ -13,6 +13,7 @@ from featlift.extraction import Extraction, Keeping
 from featlift.store import StoreWriter, read_index, rebuild_index, verify
 from featlift.store.layout import SAVED, sha256_of
 from featlift.volumes import find_scans
+from featlift.volumes.loading import load
 from tests.scans import patch_mean_options, write_nifti, write_scan
 
 SUBSETS = list(chain.from_iterable(combinations(SAVED, count) for count in range(1, len(SAVED) + 1)))
@@ -32,7 +33,7 @@ def scan(tmp_path_factory):
 
 def written(path, lifted, scan, keeping):
     extraction = Extraction(lifted, Preparation(), keeping=keeping)
-    StoreWriter(path, extraction.recipe).publish(extraction.of_scan(scan, {}))
+    StoreWriter(path, extraction.recipe).publish(*extraction.lift([load(scan, extraction.preparation)]))
     return open_store(path)
 
 

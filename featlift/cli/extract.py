@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +11,10 @@ from featlift.cli.interrupts import remembered_interrupts
 from featlift.cli.options import frame_of, human_bytes, layers, model_args, numbers, words
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from featlift.extraction import Extraction, Run
+    from featlift.remote import Remote
     from featlift.volumes import Found
 
 _MODEL = "Backbone"
@@ -23,8 +25,8 @@ _LISTED = 10
 
 
 def extract(
-    inputs: Annotated[list[Path], typer.Argument(help="Scans, or folders that are searched for scans.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to write.")] = Path("features.zarr"),
+    inputs: Annotated[list[str], typer.Argument(help="Scans, or folders that are searched for scans; or their URLs.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The store to write, or its URL.")] = "features.zarr",
     model: Annotated[
         str, typer.Option(help="A name of `featlift models`, or a timm name.", rich_help_panel=_MODEL)
     ] = "vitb16",
@@ -84,7 +86,7 @@ def extract(
         ),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
+        str | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
     ] = None,
     key: Annotated[
         str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=_INPUTS)
@@ -191,11 +193,12 @@ def extract(
     try:
         with remembered_interrupts() as check_interrupt:
             from featlift.extraction import Extraction
-            from featlift.store.durable import check_writable
+            from featlift.remote import located
+            from featlift.store.place import place_of
 
-            check_writable(output)
+            place_of(output).check_writable()
             extraction = Extraction(_lifted(output, network), preparation, reading)
-            _extract(output, extraction, found, overwrite, check_interrupt)
+            _extract(located(output), extraction, found, overwrite, check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -211,7 +214,7 @@ def _tell_of(found: Found) -> None:
         typer.echo(f"featlift: {notice}", err=True)
 
 
-def _lifted(output: Path, network: dict[str, Any]) -> Any:
+def _lifted(output: str, network: dict[str, Any]) -> Any:
     """Load the backbone and lift it; ``--precision auto`` follows a store that exists."""
     from featlift.extraction import lifted_backbone
     from featlift.store.reading import check_store, is_vacant
@@ -224,7 +227,7 @@ def _lifted(output: Path, network: dict[str, Any]) -> Any:
 
 
 def _extract(
-    output: Path, extraction: Extraction, found: Found, overwrite: bool, check_interrupt: Callable[[], None]
+    output: Path | Remote, extraction: Extraction, found: Found, overwrite: bool, check_interrupt: Callable[[], None]
 ) -> None:
     from tqdm import tqdm
 

@@ -17,7 +17,8 @@ from featlift.evaluation.bootstrap import RESAMPLES, Interval, interval_of_mean
 from featlift.evaluation.featdice import CaseScores
 from featlift.evaluation.protocol import Protocol
 from featlift.evaluation.scores import Score
-from featlift.store.durable import as_output_error, staging_name
+from featlift.staging import staging_name
+from featlift.store.durable import as_output_error
 from featlift.store.layout import Recipe, sha256_of
 
 FORMAT = 1

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal
@@ -19,9 +18,10 @@ from featlift.extraction.assembling import selection_of
 from featlift.extraction.extraction import Extraction, timed
 from featlift.extraction.recipe import make_recipe
 from featlift.extraction.record import run_record
+from featlift.remote import located
 from featlift.store import StoreWriter, index_is_current, rebuild_index
 from featlift.store.index import check_label_names
-from featlift.store.layout import METADATA, VOLUMES, attributes_of
+from featlift.store.place import Where, place_of
 from featlift.store.reading import complete_cases, damaged_cases, is_vacant
 from featlift.store.verification import damage_of
 from featlift.volumes import Found, Scan
@@ -63,8 +63,8 @@ class Run:
         OutputError: the place cannot be written.
     """
 
-    def __init__(self, output: Path, extraction: Extraction, found: Found) -> None:
-        self.output = output
+    def __init__(self, output: Where, extraction: Extraction, found: Found) -> None:
+        self.output = located(output)
         self.extraction = extraction
         self.found = found
         self.outcomes: list[Outcome] = []
@@ -148,19 +148,19 @@ class Run:
         )
 
 
-def is_current(store: Path, scan: Scan) -> bool:
+def is_current(store: Where, scan: Scan) -> bool:
     """Whether the store holds this scan: complete, every key in its size, made from the files as they are now."""
-    folder = store / VOLUMES / scan.id
-    if not (folder / METADATA).is_file() or any(damage_of(store, scan.id, thoroughly=False)):
+    if any(damage_of(store, scan.id, thoroughly=False)):
         return False
-    attributes = attributes_of(folder)
+    attributes = place_of(store).attributes(scan.id)
     if attributes.get("selection") != selection_of(scan):
         return False
     source = attributes["source"]
     try:
         now = signature(scan.sources)
         in_order = len({each.path for each in scan.sources}) == 1  # of several files, two could have changed places
-        if in_order and (now["bytes"], now["mtime_ns"]) == (source["bytes"], source["mtime_ns"]):
+        known = all(value is not None and value == source.get(name) for name, value in now.items())
+        if in_order and known:
             return True
         return bool(now["bytes"] == source["bytes"] and identity(scan.sources)["sha256"] == source["sha256"])
     except (OSError, FeatliftError):

@@ -11,7 +11,8 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from featlift.errors import OptionError, StoreError
-from featlift.store.layout import NAMESPACE
+from featlift.store.layout import NAMESPACE, VOLUMES
+from featlift.store.place import Where, place_of
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Affine, Volume
 
@@ -168,9 +169,9 @@ class Case(CaseLayer):
         return f"<case {self.id}: dense {self.dense.shape}>"
 
 
-def open_case(path: Path) -> Case:
-    """The case whose group is at `path`."""
-    return Case(zarr.open_group(path, mode="r"), path.name)
+def open_case(path: Where, case_id: str) -> Case:
+    """A case of the store at `path`."""
+    return Case(zarr.open_group(place_of(path).group(f"{VOLUMES}/{case_id}"), mode="r", zarr_format=3), case_id)
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

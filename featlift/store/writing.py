@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +14,10 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 from featlift.errors import StoreError
+from featlift.remote import located
 from featlift.store.arrays import as_float16, write_dense, write_scan, write_small
 from featlift.store.case import Case
-from featlift.store.durable import (
-    as_output_error,
-    fingerprint,
-    keys_below,
-    remove_abandoned,
-    staging_name,
-    sync,
-    sync_tree,
-    write_json,
-)
+from featlift.store.durable import as_output_error, fingerprint, keys_below, sync, sync_tree
 from featlift.store.layout import (
     DAMAGED,
     FEATURES_VERSION,
@@ -34,15 +25,15 @@ from featlift.store.layout import (
     METADATA,
     NAMESPACE,
     RUNS,
-    STAGING,
     VOLUMES,
     Recipe,
     differing_fields,
-    metadata_of,
+    metadata_in,
     sha256_of,
 )
 from featlift.store.ome import ome_attributes
-from featlift.store.reading import check_store, complete_cases, damaged_cases, is_vacant
+from featlift.store.place import Where, place_of
+from featlift.store.reading import check_store, complete_cases, damaged_cases
 
 _REMEDY = "store normed features (the default), or try --precision fp32"
 
@@ -93,7 +84,7 @@ class StoreWriter:
     """Adds volumes to a store of one recipe.
 
     Args:
-        path: the store, created if it is missing.
+        path: the store, created if it is missing: a folder or a URL.
         recipe: everything that changes a feature.
 
     Raises:
@@ -101,18 +92,17 @@ class StoreWriter:
         OutputError: the place cannot be written.
     """
 
-    def __init__(self, path: Path, recipe: Recipe) -> None:
-        self.path = path
+    def __init__(self, path: Where, recipe: Recipe) -> None:
+        self.path = located(path)
         self.recipe = recipe
-        with as_output_error(path):
-            if is_vacant(path):
-                self._create()
+        self._place = place_of(path)
+        with as_output_error(self.path):
+            if self._place.is_vacant():
+                self._place.create(self._new_store)
             attributes = check_store(path)
             self._check_recipe(attributes)
             self.recipe_sha256: str = attributes["recipe_sha256"]
-            for folder in (VOLUMES, STAGING, RUNS):
-                (path / folder).mkdir(exist_ok=True)
-            remove_abandoned((path / STAGING).iterdir())
+            self._place.prepare()
 
     def publish(self, case: CaseData) -> None:
         """Write one volume beside the store's volumes and move it in, in one step, in the place of an older one.
@@ -120,44 +110,37 @@ class StoreWriter:
         Raises:
             VolumeError: a value does not fit float16.
             OutputError: the disk is full or cannot be written.
+            RemoteError: an object store cannot be reached just now.
         """
-        staged = self.path / STAGING / staging_name()
+
+        def fill(folder: Path) -> None:
+            _write_case(LocalStore(folder), case)
+            _commit_metadata(folder, case)
+
         with as_output_error(self.path):
-            try:
-                _write_case(LocalStore(staged), case)
-                _commit_metadata(staged, case)
-                self._move_in(staged, self.path / VOLUMES / case.id)
-            finally:
-                shutil.rmtree(staged, ignore_errors=True)
+            self._place.publish(case.id, fill)
             self._forget_damage(case.id)
 
     def record_run(self, name: str, record: dict[str, Any]) -> None:
         """Keep a run record as ``runs/<name>.json``."""
         with as_output_error(self.path):
-            write_json(self.path / RUNS / f"{name}.json", record, self.path / STAGING)
+            self._place.write_json(f"{RUNS}/{name}.json", record)
 
     def remove_if_empty(self) -> None:
         """Remove a store that holds no volume and to which nobody is writing one."""
-        if not complete_cases(self.path) and not any((self.path / STAGING).iterdir()):
-            shutil.rmtree(self.path, ignore_errors=True)
+        if not complete_cases(self.path) and self._place.is_idle():
+            with suppress(OSError):
+                self._place.erase()
 
-    def _create(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(self.path.parent.glob(f".{self.path.name}~*"))
-        draft = self.path.with_name(staging_name(f".{self.path.name}"))
-        try:
-            ours = {
-                "format": FORMAT,
-                "features_version": FEATURES_VERSION,
-                "recipe": self.recipe,
-                "recipe_sha256": sha256_of(self.recipe),
-            }
-            zarr.create_group(LocalStore(draft), attributes={NAMESPACE: ours})
-            zarr.create_group(LocalStore(draft), path=VOLUMES)
-            sync_tree(draft)
-            _rename_unless_there(draft, self.path)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    def _new_store(self, folder: Path) -> None:
+        ours = {
+            "format": FORMAT,
+            "features_version": FEATURES_VERSION,
+            "recipe": self.recipe,
+            "recipe_sha256": sha256_of(self.recipe),
+        }
+        zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours})
+        zarr.create_group(LocalStore(folder), path=VOLUMES)
 
     def _check_recipe(self, attributes: dict[str, Any]) -> None:
         if attributes.get("features_version") != FEATURES_VERSION:
@@ -171,19 +154,6 @@ class StoreWriter:
                 "Give another -o, or --overwrite to erase it"
             )
 
-    def _move_in(self, staged: Path, place: Path) -> None:
-        """The commit. An older volume is moved aside first: a folder cannot be renamed onto a filled one."""
-        aside = self.path / STAGING / staging_name()
-        with suppress(FileNotFoundError):  # there was none
-            place.rename(aside)
-        try:
-            _rename_unless_there(staged, place)
-        except OSError:
-            with suppress(OSError):
-                aside.rename(place)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-
     def _forget_damage(self, case_id: str) -> None:
         damaged = damaged_cases(self.path)
         if case_id in damaged:
@@ -191,22 +161,12 @@ class StoreWriter:
             write_damaged(self.path, damaged)
 
 
-def _rename_unless_there(folder: Path, place: Path) -> None:
-    """Give a folder its final name. If another process was faster, its folder, of the same content, stays."""
-    try:
-        folder.rename(place)
-    except OSError:
-        if not (place / METADATA).is_file():
-            raise
-    sync(place.parent)
-
-
-def write_damaged(path: Path, damaged: dict[str, list[str]]) -> None:
+def write_damaged(path: Where, damaged: dict[str, list[str]]) -> None:
     """Keep the list of cases that `verify` found damaged, so that the next `extract` makes them again."""
     if damaged:
-        write_json(path / DAMAGED, damaged, path / STAGING)
+        place_of(path).write_json(DAMAGED, damaged)
     else:
-        (path / DAMAGED).unlink(missing_ok=True)
+        place_of(path).remove(DAMAGED)
 
 
 def case_in_memory(case: CaseData) -> Case:
@@ -245,9 +205,13 @@ def _commit_metadata(folder: Path, case: CaseData) -> None:
     ours = {"id": case.id, **case.attributes, "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
     grids = {f"{_prefix(case, layer)}dense": layer.attributes for layer in case.layers}
     group = zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours, **ome_attributes(grids)})
-    group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(metadata_of(folder))}
+    group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(_metadata(folder))}
     sync(folder / METADATA)
     sync(folder)
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    return metadata_in((folder / METADATA).read_bytes())
 
 
 def _prefix(case: CaseData, layer: LayerData) -> str:

@@ -140,29 +140,27 @@ class Remote:
         """What a back end raised as one of ours, see `filesystem`."""
         if self.is_web and isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
             error = error.__cause__  # fsspec says so of whatever went wrong
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        status = getattr(error, "status", None)  # of a web server
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) or status in (404, 410):
             return FileNotFoundError(
                 errno.ENOENT, "no such file" if self.is_web else "no such bucket or key", str(self)
             )
         if "Credential" in type(error).__name__:
             return AccessError(f"{self}: no credentials ({_told(error)})")
-        if isinstance(error, PermissionError) or getattr(error, "status", 0) in (401, 403):
+        if isinstance(error, PermissionError) or status in (401, 403):
             return AccessError(f"{self}: access denied, or wrong credentials")
         return RemoteError(f"{self}: cannot be reached ({_told(error)})")
 
     def files(self) -> dict[str, Stamp]:
-        """Every file below, by its path below; of a file itself the path is "". Empty if there is neither.
+        """Every file below, by its path below; of a file itself the path is "". Empty if a bucket has neither.
 
         A web server lists nothing, so there a URL is a file.
         """
         with self.filesystem() as (fs, path):
             if self.is_web:
                 return {"": _stamp(fs.info(path))}
-            try:
-                found = fs.find(path, detail=True)
-            except FileNotFoundError:
-                return {}
             path = path.rstrip("/")
+            found = fs.find(path, detail=True)
             below = {name.removeprefix(path).lstrip("/"): info for name, info in found.items()}
             return {name: _stamp(info) for name, info in below.items() if _is_file(name)}
 
@@ -210,6 +208,10 @@ class _Parts(io.RawIOBase):
     @cached_property
     def _size(self) -> int:
         return self._remote.stamped().bytes or 0
+
+    @property
+    def name(self) -> str:
+        return self._remote.name  # pydicom asks for it
 
     def readable(self) -> bool:
         return True

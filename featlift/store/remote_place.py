@@ -54,7 +54,10 @@ class RemotePlace(Place):
         return all(key == _GROUP or key.startswith(".") for key in self.remote.files())
 
     def exists(self) -> bool:
-        return (self.remote / METADATA).exists() or bool(self.remote.files())
+        try:
+            return (self.remote / METADATA).exists() or bool(self.remote.files())
+        except FileNotFoundError:  # not even the bucket
+            return False
 
     def read(self, key: str) -> bytes:
         return (self.remote / key).read_bytes()

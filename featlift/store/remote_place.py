@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from featlift.errors import InputError, OutputError, StoreError
 from featlift.remote import Remote
-from featlift.staging import staging_name, temporary_folder
+from featlift.staging import temporary_folder
 from featlift.store.durable import keys_below
 from featlift.store.layout import METADATA, VOLUMES
 from featlift.store.place import Fill, Place
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _BLOCK = 8 << 20  # bytes asked for at once when all are read
+_PROBE = ".featlift-writable"
 _GROUP = f"{VOLUMES}/{METADATA}"  # of all volumes: it is put with the store
 
 
@@ -89,10 +90,9 @@ class RemotePlace(Place):
         return reading_store(self.remote / key)
 
     def check_writable(self) -> None:
-        probe = f".featlift{staging_name()}"
         try:
-            self._put_bytes(probe, b"")
-            self.remove(probe)
+            self._put_bytes(_PROBE, b"")
+            self.remove(_PROBE)
         except OSError as error:
             raise OutputError(f"cannot write {self}: {error.strerror or error}; give another place with -o") from error
 

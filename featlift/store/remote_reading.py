@@ -11,8 +11,11 @@ from featlift.remote import Remote
 
 def reading_store(remote: Remote) -> FsspecStore:
     """What is below a URL, for Zarr to read."""
-    with remote.filesystem():  # tells of a package that is missing
-        return _Told.from_url(remote.url, storage_options={"use_listings_cache": False}, read_only=True)
+    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+    with remote.filesystem() as (fs, path):
+        # in threads: a file system of Zarr's own event loop would leave its connections open at the end of the process
+        return _Told(AsyncFileSystemWrapper(fs, asynchronous=True), read_only=True, path=path)
 
 
 class _Told(FsspecStore):
@@ -20,4 +23,4 @@ class _Told(FsspecStore):
         try:
             return await super().get(key, prototype, byte_range)
         except Exception as error:  # each back end has its own kinds
-            raise Remote(self.fs.unstrip_protocol(self.path)).in_one_line(error) from error
+            raise Remote(self.fs.sync_fs.unstrip_protocol(self.path)).in_one_line(error) from error

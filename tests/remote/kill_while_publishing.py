@@ -37,7 +37,7 @@ def run(arguments, scan, kill_at=None):
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    shutil.copy(scan, "scan.nii.gz")
+    shutil.copy2(scan, "scan.nii.gz")  # with its time, which is on record
     sys.argv = ["featlift", *arguments, "-o", "s3://bucket/features.zarr"]
     try:
         main()

@@ -40,8 +40,11 @@ class LocalPlace(Place):
         return (self.path / key).read_bytes()
 
     def sizes(self, folder: str) -> dict[str, int]:
-        below = self.path / folder
-        return {key: (below / key).stat().st_size for key in keys_below(below)}
+        below, sizes = self.path / folder, {}
+        with suppress(FileNotFoundError):  # another process is replacing it
+            for key in keys_below(below):
+                sizes[key] = (below / key).stat().st_size
+        return sizes
 
     def sha256(self, key: str) -> str:
         return sha256_of_file(self.path / key)
@@ -51,13 +54,13 @@ class LocalPlace(Place):
 
     def complete(self) -> dict[str, int]:
         found = {}
-        for case_id in self.claimed():
+        for case_id in self.listed():
             metadata = self.path / VOLUMES / case_id / METADATA
             if metadata.is_file():
                 found[case_id] = metadata.stat().st_mtime_ns
         return found
 
-    def claimed(self) -> list[str]:
+    def listed(self) -> list[str]:
         """Every folder: volumes appear whole, so one without metadata has lost it."""
         folder = self.path / VOLUMES
         return sorted(case.name for case in folder.iterdir() if case.is_dir()) if folder.is_dir() else []

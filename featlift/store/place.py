@@ -79,7 +79,7 @@ class Place(ABC):
         """Ids of the volumes that are complete, in order, and when their metadata was written, in nanoseconds."""
 
     @abstractmethod
-    def claimed(self) -> list[str]:
+    def listed(self) -> list[str]:
         """Ids of all that `featlift verify` looks at: complete volumes, and such as cannot have become incomplete."""
 
     @abstractmethod

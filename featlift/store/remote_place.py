@@ -80,7 +80,7 @@ class RemotePlace(Place):
         parts = {key: key.split("/") for key in sorted(files)}
         return {of[0]: files[key].mtime_ns for key, of in parts.items() if of[1:] == [METADATA]}
 
-    def claimed(self) -> list[str]:
+    def listed(self) -> list[str]:
         """Complete volumes only: another may be on its way, or was left there by a process that was killed."""
         return list(self.complete())
 
@@ -138,7 +138,10 @@ class RemotePlace(Place):
     def erase(self) -> None:
         """First what makes volumes complete, the store's own metadata last: until then it is a store, and ours."""
         self._remove_all([f"{VOLUMES}/{case_id}/{METADATA}" for case_id in self.complete()])
-        self._remove_all([key for key in self.sizes("") if key != METADATA])
+        if not self.complete():  # many keys are removed by one request, which does not fail if some of them stay
+            self._remove_all([key for key in self.sizes("") if key != METADATA])
+        if self.sizes("").keys() > {METADATA}:
+            raise OutputError(f"cannot erase {self}: some of it stays; are you allowed to delete there?")
         self.remove(METADATA)
 
     def is_idle(self) -> bool:

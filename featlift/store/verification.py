@@ -28,7 +28,7 @@ def verify(path: Where) -> Iterator[tuple[str, list[Damage]]]:
         volumes appear whole, so it has lost its own. (Not so in an object store, where it is one on its way.)
     """
     check_store(path)
-    for case_id in place_of(path).claimed():
+    for case_id in place_of(path).listed():
         yield case_id, list(damage_of(path, case_id, thoroughly=True))
 
 

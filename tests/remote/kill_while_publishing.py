@@ -67,7 +67,7 @@ def rounds(bucket, arguments, every, before, after):
     """Kill at every write of extracting the scan `after`, with the store of `before` there, or nothing."""
     bucket.empty()
     assert run(arguments, after) == 0
-    want, kills, at = contents(bucket), 0, 1
+    want, kills, at = contents(bucket), 0, every
     while True:
         bucket.empty()
         assert before is None or run(arguments, before) == 0

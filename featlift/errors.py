@@ -45,3 +45,11 @@ class StoreError(FeatliftError, ValueError):
 
 class OutputError(FeatliftError, OSError):
     """A place that cannot be written."""
+
+
+class RemoteError(FeatliftError, OSError):
+    """A URL that cannot be reached: the network, the server, or a package that is missing here."""
+
+
+class AccessError(RemoteError, PermissionError):
+    """A URL that is not open to us: no credentials, or not the right ones."""

@@ -56,7 +56,7 @@ def check(
         str | None, typer.Option(help="Files that are masks, as '*_label.nrrd'.", rich_help_panel=_INPUTS)
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
+        str | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
     ] = None,
     key: Annotated[
         str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=_INPUTS)
@@ -108,6 +108,7 @@ def check(
     from featlift.extraction.forecast import FeatureSizes, volume_bytes
     from featlift.extraction.measuring import measure_lifting
     from featlift.extraction.sample import evenly_spaced
+    from featlift.remote import Remote
     from featlift.store.index import check_label_names
     from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.findings import Plan, findings, totals
@@ -148,6 +149,8 @@ def check(
     keeping = Keeping(words(save), save_dtype, None, Reduction.of(reduce))  # type: ignore[arg-type]
     keeping.check(lifted)
     closely = found.scans if voxels else evenly_spaced(found.scans, sample)
+    if behind_url := sum(any(isinstance(source.path, Remote) for source in scan.sources) for scan in found.scans):
+        typer.echo(f"featlift: {behind_url} of {len(found.scans)} scans are behind URLs: fetched whole", err=True)
     rows = _survey(found.scans, preparation, reading, {scan.id for scan in closely}, workers)
     usable = [row for row in rows if row.lifted_shape and not row.failure]
     sizes = FeatureSizes.of(lifted)

@@ -11,8 +11,8 @@ from featlift.errors import OptionError
 
 
 def dense(
-    stores: Sequence[Path],
-    masks: Path | None,
+    stores: Sequence[str],
+    masks: str | None,
     mask_pattern: str | None,
     labels: Path | None,
     weighting: str,
@@ -36,7 +36,7 @@ def dense(
     for store in opened(stores):
         pairs = find_masks(store, masks, mask_pattern)
         splits = read_splits(store, labels)
-        name = store.path.resolve().name
+        name = store.name
         result_name = dense_result(store, how, [], splits, seeds).name
         scores = dense_probe(
             store, pairs, splits, how, seeds, None if save_maps is None else save_maps / result_name, bars(name)

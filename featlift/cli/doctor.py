@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ def doctor(
     weights: Annotated[str | None, typer.Option(help="Its weights file.")] = None,
     weights_prefix: Annotated[str | None, typer.Option(help="Prefix of the network's keys in the file.")] = None,
     model_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for timm, repeatable.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The store that you want to write.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="The store that you want to write.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +15,11 @@ from featlift.cli.options import frame_of, human_bytes, layers, model_args, numb
 from featlift.cli.options import size as size_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from featlift.extraction import Extraction, Job, Keeping, Run
     from featlift.extraction.lifters import Lifters
+    from featlift.remote import Remote
     from featlift.volumes import Found
 
 _MODEL = "Backbone"
@@ -30,8 +32,8 @@ _LISTED = 10
 
 
 def extract(
-    inputs: Annotated[list[Path], typer.Argument(help="Scans, or folders that are searched for scans.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to write.")] = Path("features.zarr"),
+    inputs: Annotated[list[str], typer.Argument(help="Scans, or folders that are searched for scans; or their URLs.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The store to write, or its URL.")] = "features.zarr",
     model: Annotated[
         str, typer.Option(help="A name of `featlift models`, or a timm name.", rich_help_panel=_MODEL)
     ] = "vitb16",
@@ -91,7 +93,7 @@ def extract(
         ),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
+        str | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
     ] = None,
     key: Annotated[
         str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=_INPUTS)
@@ -152,7 +154,7 @@ def extract(
         str | None, typer.Option(help="Dense features to K channels: pca:K or random:K.", rich_help_panel=_KEEPING)
     ] = None,
     basis: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="A basis.safetensors of another store for pca. Default: fitted.", rich_help_panel=_KEEPING),
     ] = None,
     embedding: Annotated[
@@ -253,14 +255,15 @@ def extract(
         with remembered_interrupts() as check_interrupt:
             from featlift.extraction import Job, Shard
             from featlift.extraction.engines import lifters_of
-            from featlift.store.durable import check_writable
+            from featlift.remote import located
+            from featlift.store.place import place_of
 
-            check_writable(output)
+            place_of(output).check_writable()
             above = sys.maxsize if yes else size_of(confirm_above, "--confirm-above")
             keeping = _keeping(save, save_dtype, reduce, basis, embedding)
             ahead = None if prefetch == "auto" else size_of(prefetch, "--prefetch")
             part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)
-            job = Job(output, found, network, preparation, reading, keeping, workers, ahead, part)
+            job = Job(located(output), found, network, preparation, reading, keeping, workers, ahead, part)
             job, lifters = lifters_of(job, engine, words(devices), actors)
             _extract(job, lifters, overwrite, above, by_slurm=not shard, check_interrupt=check_interrupt)
     except KeyboardInterrupt:
@@ -278,11 +281,12 @@ def _tell_of(found: Found) -> None:
         typer.echo(f"featlift: {notice}", err=True)
 
 
-def _keeping(save: str, dtype: str, reduce: str | None, basis: Path | None, embedding: str | None) -> Keeping:
+def _keeping(save: str, dtype: str, reduce: str | None, basis: str | None, embedding: str | None) -> Keeping:
     from featlift.extraction import Keeping, Reduction
     from featlift.extraction.basis import Basis
+    from featlift.remote import located
 
-    reduction = Reduction.of(reduce, None if basis is None else Basis.read(basis))
+    reduction = Reduction.of(reduce, None if basis is None else Basis.read(located(basis)))
     return Keeping(words(save), dtype, embedding, reduction)  # type: ignore[arg-type]
 
 
@@ -335,7 +339,7 @@ def _extract(
     _report(run)
 
 
-def _confirm(output: Path, extraction: Extraction, found: Found, overwrite: bool, above: int) -> None:
+def _confirm(output: Path | Remote, extraction: Extraction, found: Found, overwrite: bool, above: int) -> None:
     """Say how much is about to be written, unless the store is of another recipe and the run will refuse it."""
     from featlift.extraction.forecast import FeatureSizes, forecast
     from featlift.store.layout import differing_fields

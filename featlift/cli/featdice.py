@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 
 def featdice(
-    stores: Annotated[list[Path], typer.Argument(help="The store; several are compared in one table.")],
-    masks: Annotated[
-        Path, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")
-    ],
+    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several are compared in one table.")],
+    masks: Annotated[str, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")],
     mask_pattern: Annotated[
         str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
     ] = None,
@@ -69,7 +67,7 @@ def _default_protocol(stores: list[Store]) -> str:
 
 def _result(
     store: Store,
-    masks: Path,
+    masks: str,
     pattern: str | None,
     protocol: Protocol,
     save_maps: Path | None,
@@ -89,7 +87,7 @@ def _result(
         typer.echo(
             f"featlift: {store.path}: {len(without)} of {len(store)} cases have no mask: {some(without)}", err=True
         )
-    name = store.path.resolve().name
+    name = store.name
     maps = None if save_maps is None else save_maps / f"{name.removesuffix('.zarr')}-{protocol.label}"
     scores = featdice(store, pairs, protocol, maps)
     cases = list(tqdm(scores, total=len(pairs), unit="case", disable=None, desc=name))

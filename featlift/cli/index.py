@@ -9,11 +9,12 @@ import typer
 
 
 def index(
-    store: Annotated[Path, typer.Argument(help="The store.")],
+    store: Annotated[str, typer.Argument(help="The store, or its URL.")],
     labels: Annotated[Path | None, typer.Option(help="A CSV with a column id: its columns join the index.")] = None,
 ) -> None:
     """Write the store's index anew from its volumes; label columns are kept."""
+    from featlift.remote import located
     from featlift.store import rebuild_index
 
     count = rebuild_index(store, labels)
-    typer.echo(f"{store}/index.parquet: {count} cases")
+    typer.echo(f"{located(store)}/index.parquet: {count} cases")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,12 +12,13 @@ from featlift.errors import StoreError
 
 
 def info(
-    store: Annotated[Path, typer.Argument(help="The store.")],
+    store: Annotated[str, typer.Argument(help="The store, or its URL.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a store holds: recipe, volumes, shapes, size, the last run."""
     from featlift.store import open_store
     from featlift.store.layout import RUNS
+    from featlift.store.place import place_of
     from featlift.store.reading import damaged_cases
 
     opened = open_store(store)
@@ -29,22 +29,23 @@ def info(
             cases.append(_case(opened[case_id]))
         except (StoreError, LookupError, TypeError, ValueError) as error:
             damaged.setdefault(case_id, [str(error)])
-    runs = sorted((store / RUNS).glob("*.json"))
+    place = place_of(store)
+    runs = sorted(name for name in place.sizes(RUNS) if name.endswith(".json"))
     summary: dict[str, Any] = {
-        "store": store.name,
+        "store": opened.name,
         "format": opened.attributes["format"],
         "features_version": opened.attributes["features_version"],
         "recipe_sha256": opened.attributes["recipe_sha256"],
         "recipe": opened.recipe,
         "bytes": sum(case["bytes"] for case in cases),
         "damaged": damaged,
-        "last_run": json.loads(runs[-1].read_text()) if runs else None,
+        "last_run": json.loads(place.read(f"{RUNS}/{runs[-1]}")) if runs else None,
         "cases": cases,
     }
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:
-        _print(store, summary)
+        _print(opened.path, summary)
 
 
 def _case(case: Any) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _case(case: Any) -> dict[str, Any]:
     }
 
 
-def _print(store: Path, summary: dict[str, Any]) -> None:
+def _print(store: object, summary: dict[str, Any]) -> None:
     recipe = summary["recipe"]
     typer.echo(f"{store}: {len(summary['cases'])} volumes, {human_bytes(summary['bytes'])}")
     for name, value in recipe.items():

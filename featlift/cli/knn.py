@@ -11,7 +11,7 @@ from featlift.cli.options import numbers, words
 
 
 def knn(
-    stores: Annotated[list[Path], typer.Argument(help="The store; several are compared in one table.")],
+    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several are compared in one table.")],
     labels: Annotated[
         Path | None, typer.Option(help="A CSV with id,label[,split]. Default: the labels in the store's index.")
     ] = None,

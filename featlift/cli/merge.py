@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def merge(
-    stores: Annotated[list[Path], typer.Argument(help="The stores to join, all of one recipe.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to make, or to add to.")],
+    stores: Annotated[list[str], typer.Argument(help="The stores to join, all of one recipe.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The store to make, or to add to.")],
 ) -> None:
     """Join stores of one recipe. Every byte is compared with what was written; nothing is copied that can be linked.
 

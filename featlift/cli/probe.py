@@ -12,7 +12,7 @@ from featlift.errors import OptionError
 
 
 def probe(
-    stores: Annotated[list[Path], typer.Argument(help="The store; several are compared in one table.")],
+    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several are compared in one table.")],
     labels: Annotated[
         Path | None, typer.Option(help="A CSV with id,label,split. Default: the labels in the store's index.")
     ] = None,
@@ -27,7 +27,7 @@ def probe(
     iterations: Annotated[int | None, typer.Option(min=1, help="Instead of the published number.")] = None,
     dense: Annotated[bool, typer.Option("--dense", help="Label every voxel instead, as masks do.")] = False,
     masks: Annotated[
-        Path | None, typer.Option(help="Of --dense: a folder of masks, named as the cases, or a CSV with id,path.")
+        str | None, typer.Option(help="Of --dense: a folder of masks, named as the cases, or a CSV with id,path.")
     ] = None,
     mask_pattern: Annotated[str | None, typer.Option(help="Of --dense: files of the folder that are masks.")] = None,
     weighting: Annotated[
@@ -73,7 +73,7 @@ def probe(
     results = []
     for store in opened(stores):
         tasks = tasks_of(store, labels, words(label))
-        results += written(evaluate(store, tasks, how, bars(store.path.name)), output)
+        results += written(evaluate(store, tasks, how, bars(store.name)), output)
     inputs = ", ".join(dict.fromkeys(result.protocol["input"] for result in results))
     spread = f"mean ± standard deviation of {len(how.seeds)} seeds, " if results[0].seeds else ""
     typer.echo(f"Probe {protocol} on {inputs}; {spread}95 % intervals by bootstrap over cases")

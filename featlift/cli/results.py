@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 _LISTED = 5
 
 
-def opened(paths: Sequence[Path]) -> list[Store]:
+def opened(paths: Sequence[str]) -> list[Store]:
     """Open stores whose results are to lie side by side."""
     from featlift.store import open_store
 
     stores = [open_store(path) for path in paths]
-    if len({store.path.resolve().name for store in stores}) < len(stores):
+    if len({store.name for store in stores}) < len(stores):
         raise OptionError("two stores of one name, and results are called after stores: rename one")
     return stores
 

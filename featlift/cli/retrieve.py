@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def retrieve(
-    store: Annotated[Path, typer.Argument(help="The store.")],
+    store: Annotated[str, typer.Argument(help="The store, or its URL.")],
     case: Annotated[str, typer.Option(help="The case to look for, or in which the place is.")],
     voxel: Annotated[
         str | None, typer.Option(help="A place: column,row,slice (x,y,z) of the stored scan, from 0.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
+def verify(store: Annotated[str, typer.Argument(help="The store, or its URL.")]) -> None:
     """Read every byte of a store and compare it with what was written. Damaged volumes are made again by extract."""
     from tqdm import tqdm
 
@@ -18,8 +17,8 @@ def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
     from featlift.store.writing import write_damaged
 
     damaged: dict[str, list[str]] = {}
-    count, total = 0, len(stores.open_store(store))
-    for case_id, damage in tqdm(stores.verify(store), total=total, unit="volume", disable=None):
+    opened, count = stores.open_store(store), 0
+    for case_id, damage in tqdm(stores.verify(store), total=len(opened), unit="volume", disable=None):
         count += 1
         if damage:
             damaged[case_id] = [f"{item.key}: {item.what}" for item in damage]
@@ -30,12 +29,15 @@ def verify(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
         write_damaged(store, damaged)
     except OSError as error:
         typer.echo(
-            f"featlift: cannot note this in the store ({error.strerror}), so extract will not repair it", err=True
+            f"featlift: cannot note this in the store ({error.strerror or error}), so extract will not repair it",
+            err=True,
         )
     if what_of_basis := damage_of_basis(store):
         typer.echo(f"damaged  {BASIS}: {what_of_basis}; put it back from a copy: no run makes it again")
     if damaged:
-        typer.echo(f"{store}: {len(damaged)} of {count} volumes damaged; run the same extract again to repair them")
+        typer.echo(
+            f"{opened.path}: {len(damaged)} of {count} volumes damaged; run the same extract again to repair them"
+        )
     if damaged or what_of_basis:
         raise typer.Exit(1)
-    typer.echo(f"{store}: all {count} volumes are as written")
+    typer.echo(f"{opened.path}: all {count} volumes are as written")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from featlift.diagnosis.hub import look_at_cache, look_at_hub
@@ -14,12 +13,13 @@ from featlift.diagnosis.places import look_at_shared_memory, look_at_store, look
 from featlift.diagnosis.row import Row
 from featlift.diagnosis.self_test import look_at_lifting
 from featlift.diagnosis.weights import look_at_weights
+from featlift.store.place import Where
 
 
 def diagnose(
     model: str | None = None,
     weights: str | None = None,
-    store: Path | None = None,
+    store: Where | None = None,
     *,
     model_args: Mapping[str, Any] | None = None,
     weights_prefix: str | None = None,

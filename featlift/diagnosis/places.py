@@ -9,6 +9,7 @@ from pathlib import Path
 from featlift.diagnosis.row import Row
 from featlift.diagnosis.sizes import free_on_disk, human
 from featlift.errors import FeatliftError
+from featlift.store.place import Where
 
 _SHARED = Path("/dev/shm")
 _LITTLE_SHARED = 2**30  # bytes: one CT of 512 x 512 x 500 on its way from a reading process
@@ -44,22 +45,24 @@ def look_at_shared_memory() -> Iterator[Row]:
         yield Row("shared memory", "PASS", f"{_SHARED}, {human(free)} free")
 
 
-def look_at_store(store: Path | None) -> Iterator[Row]:
+def look_at_store(where: Where | None) -> Iterator[Row]:
     """The store that is to be written, if one is named."""
-    if store is None:
+    if where is None:
         return
-    from featlift.store.durable import check_writable
+    from featlift.remote import located
+    from featlift.store.place import place_of
     from featlift.store.reading import check_store, complete_cases, is_vacant
 
     try:
-        check_writable(store)
-        free = human(free_on_disk(store))
+        store = located(where)
+        place_of(store).check_writable()
+        free = f", {human(free_on_disk(store))} free" if isinstance(store, Path) else ""
         if is_vacant(store):
-            yield Row("store", "PASS", f"{store} can be made, {free} free")
+            yield Row("store", "PASS", f"{store} can be made{free}")
             return
         recipe = check_store(store)["recipe"]
     except FeatliftError as error:
         yield Row("store", "FAIL", str(error), "give another place with -o")
         return
-    what = f"{store}: {len(complete_cases(store))} volumes of {recipe['model']}, mode {recipe['mode']}, {free} free"
+    what = f"{store}: {len(complete_cases(store))} volumes of {recipe['model']}, mode {recipe['mode']}{free}"
     yield Row("store", "PASS", what)

@@ -39,7 +39,7 @@ def dense_result(
         bootstrap_seed: of the intervals.
         resamples: of the intervals.
     """
-    name = store.path.resolve().name
+    name = store.name
     labels = sorted({label for case in scores for label in case.labels})
     columns = {measure: [_of_case(case, measure) for case in scores] for measure in _MEASURES}
     for label in labels:

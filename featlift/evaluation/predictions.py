@@ -51,7 +51,7 @@ def classification_result(
     labels = task.labels[tested]
     by_seed = [classification_measures(labels, each, specificity) for each in rounded]
     intervals = classification_intervals(labels, rounded, specificity, seed, resamples) if len(tested) > 1 else {}
-    name = store.path.resolve().name
+    name = store.name
     held = set(task.ids)
     return Result(
         kind,

@@ -14,7 +14,8 @@ from typing import Any
 import featlift
 from featlift.errors import InputError, StoreError
 from featlift.evaluation.bootstrap import Interval
-from featlift.store.durable import as_output_error, staging_name
+from featlift.staging import staging_name
+from featlift.store.durable import as_output_error
 from featlift.store.layout import Recipe, sha256_of
 
 FORMAT = 1

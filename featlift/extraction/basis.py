@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import InputError, StoreError
+from featlift.errors import InputError, RemoteError, StoreError
+from featlift.remote import Remote
 from featlift.store.layout import canonical
 
 _ABOUT = "featlift"  # one entry: safetensors writes several in any order
@@ -56,7 +57,7 @@ class Basis:
         return cls(save(tensors, {_ABOUT: canonical(about)}))
 
     @classmethod
-    def read(cls, path: Path) -> Basis:
+    def read(cls, path: Path | Remote) -> Basis:
         """Read a file.
 
         Raises:
@@ -70,6 +71,8 @@ class Basis:
             raise InputError(
                 f"{path}: no such file; `featlift extract --reduce pca:K` makes one in its store"
             ) from error
+        except RemoteError:
+            raise
         except Exception as error:  # safetensors has an error of its own
             raise StoreError(f"{path} is no basis of featlift's ({error})") from error
         return basis

@@ -34,7 +34,7 @@ def extract(
     """Features of one volume, without a store: everything, in float16, all channels.
 
     Args:
-        volume: as `featlift.read` gives it, or the path of one.
+        volume: as `featlift.read` gives it, or the path or URL of one.
         model: a lifted backbone, or the name of one; with a name the network is loaded for this call alone.
         preparation: what happens before lifting, or the recipe of a store whose volumes were made so.
         centre: of a region of interest of the preparation's `roi_mm`, (x, y, z) in LPS millimetres.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from featlift.errors import FeatliftError, StoreError
 from featlift.extraction.basis import Basis
@@ -13,8 +12,10 @@ from featlift.extraction.extraction import Extraction
 from featlift.extraction.keeping import Keeping
 from featlift.extraction.reduction import Covariance
 from featlift.extraction.sample import evenly_spaced
+from featlift.remote import located
 from featlift.store import StoreWriter
 from featlift.store.layout import BASIS
+from featlift.store.place import Where
 from featlift.store.reading import check_store, is_vacant
 from featlift.store.verification import damage_of_basis
 from featlift.volumes import Scan
@@ -25,12 +26,12 @@ SAMPLED_SCANS = 16
 SAMPLED_CELLS = 16_384
 
 
-def needs_fitting(store: Path, extraction: Extraction) -> bool:
+def needs_fitting(store: Where, extraction: Extraction) -> bool:
     """Whether features are to be reduced by principal components, and neither the user nor the store has them."""
     return _needs_basis(extraction) and is_vacant(store)
 
 
-def with_basis_of(store: Path, extraction: Extraction) -> Extraction:
+def with_basis_of(store: Where, extraction: Extraction) -> Extraction:
     """The extraction with the basis of a store, if it needs one and the store has one of its kind.
 
     Raises:
@@ -45,19 +46,20 @@ def with_basis_of(store: Path, extraction: Extraction) -> Extraction:
     return _with(extraction, basis_of(store))
 
 
-def basis_of(store: Path) -> Basis:
+def basis_of(store: Where) -> Basis:
     """The basis that the features of a store were reduced with.
 
     Raises:
         InputError: it has none.
         StoreError: it is missing, or not the one that was written.
     """
+    file = located(store) / BASIS
     if what := damage_of_basis(store):
-        raise StoreError(f"{store / BASIS}: {what}; put it back from a copy, or use another -o")
-    return Basis.read(store / BASIS)
+        raise StoreError(f"{file}: {what}; put it back from a copy, or use another -o")
+    return Basis.read(file)
 
 
-def with_fitted_basis(store: Path, extraction: Extraction, scans: Sequence[Scan]) -> Extraction:
+def with_fitted_basis(store: Where, extraction: Extraction, scans: Sequence[Scan]) -> Extraction:
     """The extraction with a basis: a given one, or one fitted on a sample of the scans.
 
     A store that is not there yet is created with the basis in it. Of two jobs that fit at the same time the first one

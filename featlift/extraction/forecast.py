@@ -10,6 +10,7 @@ from featlift.errors import FeatliftError, VolumeError
 from featlift.extraction.keeping import Keeping
 from featlift.extraction.sample import evenly_spaced
 from featlift.lifting import LiftedBackbone
+from featlift.remote import Remote
 from featlift.store.arrays import dense_bytes, scan_bytes, small_bytes
 from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.grid import Shape, target_shape
@@ -20,6 +21,8 @@ from featlift.volumes.volume import Affine, scaled
 
 #: Headers that are read at most; larger cohorts are judged by so many of their scans.
 MOST_HEADERS = 200
+#: The same where some scans are behind URLs: these are fetched whole for their headers.
+MOST_FETCHED = 4
 
 _ITEMSIZE = {"float16": 2, "float32": 4, "int8": 1}
 _ARRAY_METADATA = 1400  # bytes of an array's zarr.json, more or less
@@ -77,7 +80,7 @@ def forecast(
     sizes: FeatureSizes,
     keeping: Keeping,
     reading: Reading | None = None,
-    most: int = MOST_HEADERS,
+    most: int | None = None,
 ) -> Forecast:
     """What a store of these scans will take on disk. No voxel is read.
 
@@ -87,11 +90,15 @@ def forecast(
         sizes: of the features.
         keeping: what is kept of them.
         reading: how far reading may go.
-        most: headers to read; of a larger cohort a sample that is evenly spaced.
+        most: headers to read; of a larger cohort a sample that is evenly spaced. None: `MOST_HEADERS` or, of scans
+            behind URLs, `MOST_FETCHED`.
     """
     reading = reading or Reading()
     total: dict[str, int] = {}
     refused = {}
+    if most is None:
+        behind_url = any(isinstance(source.path, Remote) for scan in scans for source in scan.sources)
+        most = MOST_FETCHED if behind_url else MOST_HEADERS
     sample = evenly_spaced(scans, most)
     for scan in sample:
         try:

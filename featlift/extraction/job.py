@@ -13,6 +13,7 @@ from featlift.extraction.network import lifted_backbone
 from featlift.extraction.readers import default_prefetch, default_workers
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
+from featlift.remote import Remote
 from featlift.store.reading import check_store, is_vacant
 from featlift.volumes import Found, Preparation, Reading
 
@@ -22,7 +23,7 @@ class Job:
     """A cohort to extract.
 
     Attributes:
-        output: the store.
+        output: the store, a folder or behind a URL.
         found: the scans.
         network: arguments of `lifted_backbone`.
         preparation: what happens to a volume before lifting.
@@ -33,7 +34,7 @@ class Job:
         shard: the part of the scans to take; None takes all.
     """
 
-    output: Path
+    output: Path | Remote
     found: Found
     network: dict[str, Any]
     preparation: Preparation

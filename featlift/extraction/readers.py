@@ -19,7 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from featlift.errors import VolumeError
 from featlift.lifting.budget import free_bytes
-from featlift.store.durable import remove_abandoned, staging_name
+from featlift.staging import new_temporary_folder
 from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.loading import Loaded, load
 from featlift.volumes.parcels import Parcel, unpack
@@ -61,10 +61,7 @@ class Readers:
 
     def __enter__(self) -> Readers:
         if self.workers:
-            place = _disk_with(2 * self.prefetch)
-            remove_abandoned(place.glob("featlift~*"))  # by a run that was killed
-            self._folder = place / staging_name("featlift")
-            self._folder.mkdir(mode=0o700)
+            self._folder = new_temporary_folder(_disk_with(2 * self.prefetch))
             self._pool = ProcessPool(
                 max_workers=self.workers,
                 context=multiprocessing.get_context("spawn"),  # a fork would copy torch's threads half-way

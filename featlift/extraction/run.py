@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.record import name_of, run_record
 from featlift.extraction.shards import Shard
+from featlift.remote import Remote, located
 from featlift.store import CaseData, Claims, StoreWriter, index_is_current, rebuild_index
 from featlift.store.index import check_label_names
-from featlift.store.layout import METADATA, VOLUMES, attributes_of
+from featlift.store.place import Where, place_of
 from featlift.store.reading import complete_cases, damaged_cases, is_vacant
 from featlift.store.verification import damage_of
 from featlift.volumes import Found, Scan
@@ -29,6 +30,9 @@ from featlift.volumes.reading import identity, signature
 
 if TYPE_CHECKING:
     from featlift.extraction.lifters import Lifters
+
+
+_ASKED_AT_ONCE = 16  # scans
 
 
 class Run:
@@ -56,7 +60,7 @@ class Run:
 
     def __init__(
         self,
-        output: Path,
+        output: Where,
         extraction: Extraction,
         found: Found,
         workers: int = 0,
@@ -64,7 +68,7 @@ class Run:
         shard: Shard | None = None,
         is_part: bool = False,
     ) -> None:
-        self.output = output
+        self.output = located(output)
         self.extraction = extraction
         self.found = found
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
@@ -75,7 +79,7 @@ class Run:
         self._damaged = set(damaged_cases(output))
         held = set(complete_cases(output))
         self.scans = shard.take(found.scans) if shard else found.scans
-        self.todo = [scan for scan in self.scans if not self._is_done(scan)]
+        self.todo = self._left()
         self.replaced = [scan.id for scan in self.todo if scan.id in held]
         self.elsewhere: list[str] = []
         self._scans = {scan.id: scan for scan in self.todo}
@@ -184,6 +188,14 @@ class Run:
         else:
             yield scan
 
+    def _left(self) -> list[Scan]:
+        """Scans that are not done. An object store is asked about several at once: each answer takes its time."""
+        if not isinstance(self.output, Remote):
+            return [scan for scan in self.scans if not self._is_done(scan)]
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            done = pool.map(self._is_done, self.scans)
+            return [scan for scan, is_done in zip(self.scans, done, strict=True) if not is_done]
+
     def _is_done(self, scan: Scan) -> bool:
         return scan.id not in self._damaged and is_current(self.output, scan)
 
@@ -225,19 +237,19 @@ class Run:
         )
 
 
-def is_current(store: Path, scan: Scan) -> bool:
+def is_current(store: Where, scan: Scan) -> bool:
     """Whether the store holds this scan: complete, every key in its size, made from the files as they are now."""
-    folder = store / VOLUMES / scan.id
-    if not (folder / METADATA).is_file() or any(damage_of(store, scan.id, thoroughly=False)):
+    if any(damage_of(store, scan.id, thoroughly=False)):
         return False
-    attributes = attributes_of(folder)
+    attributes = place_of(store).attributes(scan.id)
     if attributes.get("selection") != selection_of(scan):
         return False
     source = attributes["source"]
     try:
         now = signature(scan.sources)
         in_order = len({each.path for each in scan.sources}) == 1  # of several files, two could have changed places
-        if in_order and (now["bytes"], now["mtime_ns"]) == (source["bytes"], source["mtime_ns"]):
+        known = all(value is not None and value == source.get(name) for name, value in now.items())
+        if in_order and known:
             return True
         return bool(now["bytes"] == source["bytes"] and identity(scan.sources)["sha256"] == source["sha256"])
     except (OSError, FeatliftError):

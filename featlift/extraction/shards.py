@@ -88,6 +88,6 @@ def _sizes(scans: Sequence[Scan]) -> dict[str, float]:
 
 def _bytes(scan: Scan) -> int:
     try:
-        return signature(scan.sources)["bytes"]
+        return signature(scan.sources)["bytes"] or 0  # a web server need not say
     except (OSError, FeatliftError):
         return 0  # reading it will say what is wrong

@@ -11,7 +11,8 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from featlift.errors import OptionError, StoreError
-from featlift.store.layout import NAMESPACE, SAVED, not_kept
+from featlift.store.layout import NAMESPACE, SAVED, VOLUMES, not_kept
+from featlift.store.place import Where, place_of
 from featlift.store.quantised import Dequantised
 from featlift.volumes.grid import Shape
 from featlift.volumes.reading import read
@@ -218,9 +219,9 @@ class Case(CaseLayer):
         return f"<case {self.id}: {f'dense {self.dense.shape}' if 'dense' in self.saved else ', '.join(self.saved)}>"
 
 
-def open_case(path: Path) -> Case:
-    """The case whose group is at `path`."""
-    return Case(zarr.open_group(path, mode="r"), path.name)
+def open_case(path: Where, case_id: str) -> Case:
+    """A case of the store at `path`."""
+    return Case(zarr.open_group(place_of(path).group(f"{VOLUMES}/{case_id}"), mode="r", zarr_format=3), case_id)
 
 
 def _attributes(node: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:

@@ -20,8 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from featlift.store.durable import is_gone, staging_name
+from featlift.remote import Remote, located
+from featlift.staging import is_gone, staging_name
 from featlift.store.layout import STAGING
+from featlift.store.place import Where
 
 BEAT = 20.0  # seconds between two signs of life
 SILENCE = 300.0  # seconds without one after which a job is taken for dead; network disks show times late by a minute
@@ -34,17 +36,21 @@ class Claims:
 
     A claim names host, process and time. It is stale when its process ran on this machine and is gone, or when the
     file was not touched for `SILENCE` seconds; a thread touches those held here. Used as a context, all are released.
+    In an object store nothing is claimed: whoever asks may work on a volume.
 
     Args:
         store: the store, which exists.
     """
 
-    def __init__(self, store: Path) -> None:
-        self._staging = store / STAGING
+    def __init__(self, store: Where) -> None:
+        path = located(store)
+        self._staging = None if isinstance(path, Remote) else path / STAGING
         self._job = uuid.uuid4().hex
         self._held: dict[str, Path] = {}
         self._over = threading.Event()
         self._beating: threading.Thread | None = None
+        if self._staging is None:
+            return
         with suppress(OSError):
             for claim in self._staging.glob(f"{_CLAIM}*"):
                 self._drop_stale(claim)
@@ -56,7 +62,7 @@ class Claims:
 
     def take(self, case_id: str) -> bool:
         """Claim a case. False: it is in the hands of another job. True also where the disk cannot say."""
-        if case_id in self._held:
+        if self._staging is None or case_id in self._held:
             return True
         claim = self._place(case_id)
         try:
@@ -119,6 +125,7 @@ class Claims:
         self.close()
 
     def _place(self, case_id: str) -> Path:
+        assert self._staging is not None
         return self._staging / f"{_CLAIM}{hashlib.sha256(case_id.encode()).hexdigest()[:32]}"  # ids can be long
 
     def _create(self, place: Path, case_id: str) -> bool:
@@ -163,7 +170,7 @@ class Claims:
             touched = claim.stat().st_mtime
         except FileNotFoundError:
             return False  # given back this very moment
-        return self._now() - touched > SILENCE
+        return _now(claim.parent) - touched > SILENCE
 
     def _lives(self, case_id: str, since: float) -> bool:
         """Whether the owner is known to live: a process of this machine, or one that touched its claim `since`."""
@@ -179,20 +186,21 @@ class Claims:
         except OSError:
             return 0.0
 
-    def _now(self) -> float:
-        """The time by the clock of the disk, which stamps the claims."""
-        probe = self._staging / staging_name()
-        try:
-            probe.touch()
-            return probe.stat().st_mtime
-        finally:
-            probe.unlink(missing_ok=True)
-
     def _beat(self) -> None:
         while not self._over.wait(BEAT):
             for claim in list(self._held.values()):
                 with suppress(OSError):
                     os.utime(claim)
+
+
+def _now(staging: Path) -> float:
+    """The time by the clock of the disk, which stamps the claims."""
+    probe = staging / staging_name()
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _owner(claim: Path) -> dict[str, Any]:

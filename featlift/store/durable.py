@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import socket
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from featlift.checksums import sha256_of_file
-from featlift.errors import OutputError
+from featlift.errors import AccessError, OutputError, RemoteError
+from featlift.staging import staging_name
 
 
 @contextmanager
-def as_output_error(path: Path) -> Iterator[None]:
-    """What the system says of a place that cannot be written, as an `OutputError`."""
+def as_output_error(path: object) -> Iterator[None]:
+    """What the system says of a place that cannot be written, as an `OutputError`.
+
+    That an object store cannot be reached just now stays a `RemoteError`: it may be reached again for the next volume.
+    """
     try:
         yield
     except OSError as error:
-        if isinstance(error, OutputError):
+        if isinstance(error, OutputError) or (isinstance(error, RemoteError) and not isinstance(error, AccessError)):
             raise
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {path}: {reason}; check the path, its permissions and free space") from error
@@ -68,12 +69,6 @@ def write_atomically(path: Path, write: Callable[[Path], object], staging: Path)
         draft.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: object, staging: Path) -> None:
-    """`write_atomically` a JSON value, indented for people."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda draft: draft.write_text(text), staging)
-
-
 def keys_below(folder: Path) -> Iterator[str]:
     """Every file below a folder, as a Zarr key, in order."""
     for path in sorted(folder.rglob("*")):
@@ -84,36 +79,6 @@ def keys_below(folder: Path) -> Iterator[str]:
 def fingerprint(path: Path) -> dict[str, int | str]:
     """Size and SHA-256 of a file."""
     return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-
-
-def staging_name(prefix: str = "") -> str:
-    """A name that no other process uses and that tells whose it is."""
-    return f"{prefix}~{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
-
-
-def remove_abandoned(paths: Iterable[Path]) -> None:
-    """Clear away what processes of this machine were writing when they were killed."""
-    for path in paths:
-        if _is_abandoned(path.name):
-            # another process may be clearing the same
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _is_abandoned(name: str) -> bool:
-    """Whether the process that a staging name belongs to ran on this machine and is gone."""
-    _, host, process, _ = ("~~~" + name).rsplit("~", 3)
-    return process.isdigit() and is_gone(host, int(process))
-
-
-def is_gone(host: object, process: object) -> bool:
-    """Whether a process ran on this machine and runs no more; False where that cannot be known."""
-    if host != socket.gethostname() or not isinstance(process, int):
-        return False
-    try:
-        os.kill(process, 0)
-    except (OSError, OverflowError) as error:
-        return isinstance(error, ProcessLookupError)  # any other: it runs, under another user
-    return False
 
 
 def check_writable(path: Path) -> None:

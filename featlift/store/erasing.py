@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
-from featlift.store.durable import as_output_error, staging_name
+from featlift.store.durable import as_output_error
 from featlift.store.layout import Recipe, differing_fields
+from featlift.store.place import Where, place_of
 from featlift.store.reading import is_vacant, open_store
 
 
@@ -26,7 +25,7 @@ class Erased:
     differences: list[str]
 
 
-def erase_other(path: Path, recipe: Recipe) -> Erased | None:
+def erase_other(path: Where, recipe: Recipe) -> Erased | None:
     """Erase the store at `path` if it was made with another recipe.
 
     Raises:
@@ -39,9 +38,8 @@ def erase_other(path: Path, recipe: Recipe) -> Erased | None:
     differences = differing_fields(store.recipe, recipe)
     if not differences:
         return None
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    with as_output_error(path):
-        aside = path.with_name(staging_name(f".{path.name}"))
-        path.rename(aside)  # at once, so that a stop leaves no half of a store
-        shutil.rmtree(aside)
+    place = place_of(path)
+    size = sum(place.sizes("").values())
+    with as_output_error(place):
+        place.erase()
     return Erased(len(store), size, differences)

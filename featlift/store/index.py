@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featlift.errors import InputError, StoreError
+from featlift.errors import InputError, RemoteError, StoreError
 from featlift.store.case import open_case
 from featlift.store.claims import Claims
-from featlift.store.durable import as_output_error, write_atomically
-from featlift.store.layout import INDEX, METADATA, STAGING, VOLUMES
-from featlift.store.reading import complete_cases, open_store
+from featlift.store.durable import as_output_error
+from featlift.store.layout import INDEX
+from featlift.store.place import Where, place_of
+from featlift.store.reading import open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,21 +22,25 @@ _OWN = ("id", "source", "source_sha256", "modality", "depth", "height", "width",
 EMBEDDING = "embedding"
 
 
-def read_index(path: str | Path) -> pa.Table:
+def read_index(path: Where) -> pa.Table:
     """The index of a store as an Arrow table.
 
     Raises:
         StoreError: it is missing or broken; `featlift index` writes it anew.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    place = place_of(path)
     try:
-        return pq.read_table(Path(path) / INDEX)
+        return pq.read_table(pa.BufferReader(place.read(INDEX)))
+    except RemoteError:
+        raise
     except Exception as error:  # Arrow raises many kinds
-        raise StoreError(f"{path}: no readable {INDEX}; run `featlift index {path}`") from error
+        raise StoreError(f"{place}: no readable {INDEX}; run `featlift index {place}`") from error
 
 
-def rebuild_index(path: str | Path, labels: str | Path | Mapping[str, Mapping[str, Any]] | None = None) -> int:
+def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, Any]] | None = None) -> int:
     """Write the index anew from the volumes, keeping label columns it has and adding others.
 
     Args:
@@ -52,7 +56,7 @@ def rebuild_index(path: str | Path, labels: str | Path | Mapping[str, Mapping[st
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(path)
+    place = place_of(path)
     with Claims(path) as claims, claims.turn("/index"):  # else a job that began before another could end after it
         rows = [row for case_id in open_store(path) if (row := _row(path, case_id)) is not None]
         table = pa.Table.from_pylist(rows, schema=_schema(pa))
@@ -61,12 +65,12 @@ def rebuild_index(path: str | Path, labels: str | Path | Mapping[str, Mapping[st
         for extra in (_old_labels(path), given):
             if extra is not None:
                 table = _with_labels(table, extra)
-        with as_output_error(path):
-            write_atomically(path / INDEX, lambda draft: pq.write_table(table, draft), path / STAGING)
+        with as_output_error(place):
+            place.write(INDEX, lambda draft: pq.write_table(table, draft))
     return len(rows)
 
 
-def labels_of(path: Path) -> dict[str, dict[str, Any]]:
+def labels_of(path: Where) -> dict[str, dict[str, Any]]:
     """The labels of each case that the index of a store lists.
 
     Raises:
@@ -114,24 +118,21 @@ def check_label_names(names: Iterable[str], where: str) -> None:
         raise InputError(f"{where}: the index has columns named {', '.join(sorted(taken))} of its own; rename them")
 
 
-def index_is_current(path: Path) -> bool:
+def index_is_current(path: Where) -> bool:
     """Whether the index lists just the volumes that are there, and is younger than each of them."""
     try:
         ids = read_index(path)["id"].to_pylist()
-        written = (path / INDEX).stat().st_mtime_ns
+        written = place_of(path).changed(INDEX)
     except (StoreError, KeyError):
         return False
-    commits = {}
-    for case_id in complete_cases(path):
-        with suppress(FileNotFoundError):  # another job replaces it this very moment
-            commits[case_id] = (path / VOLUMES / case_id / METADATA).stat().st_mtime_ns
-    return ids == list(commits) and all(time <= written for time in commits.values())
+    volumes = place_of(path).complete()
+    return ids == list(volumes) and all(changed <= written for changed in volumes.values())
 
 
-def _row(store: Path, case_id: str) -> dict[str, Any] | None:
+def _row(store: Where, case_id: str) -> dict[str, Any] | None:
     """What the index says of a case; None for one too damaged to read, which `verify` tells of."""
     try:
-        case = open_case(store / VOLUMES / case_id)
+        case = open_case(store, case_id)
         depth, height, width = case.attributes["shape"]
         return {
             "id": case.id,
@@ -144,6 +145,8 @@ def _row(store: Path, case_id: str) -> dict[str, Any] | None:
             **dict(zip(_OWN[-3:], case.attributes["spacing"] or (None, None, None), strict=True)),
             EMBEDDING: case.embedding if EMBEDDING in case.saved else None,
         }
+    except RemoteError:
+        raise
     except (StoreError, OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -155,7 +158,7 @@ def _schema(pa: Any) -> Any:
     return pa.schema([*fields, pa.field(EMBEDDING, pa.list_(pa.float32()))])
 
 
-def _old_labels(path: Path) -> pa.Table | None:
+def _old_labels(path: Where) -> pa.Table | None:
     try:
         return read_index(path)
     except StoreError:

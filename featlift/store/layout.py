@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from featlift.errors import StoreError
@@ -38,22 +37,17 @@ def sha256_of(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def metadata_of(group: Path) -> dict[str, Any]:
-    """A Zarr group's metadata document.
-
-    Raises:
-        OSError: no readable ``zarr.json`` there.
-        ValueError: it is not a JSON object.
-    """
-    document = json.loads((group / METADATA).read_bytes())
+def metadata_in(content: bytes) -> dict[str, Any]:
+    """A Zarr group's metadata document, from its ``zarr.json``; raises ValueError if it is not a JSON object."""
+    document = json.loads(content)
     if not isinstance(document, dict):
         raise ValueError(f"{METADATA} holds no object")
     return document
 
 
-def attributes_of(group: Path) -> dict[str, Any]:
-    """Our attributes of a Zarr group on disk, empty if it has none; errors as `metadata_of`."""
-    attributes = metadata_of(group).get("attributes")
+def attributes_in(document: dict[str, Any]) -> dict[str, Any]:
+    """Our attributes of a Zarr group, empty if it has none."""
+    attributes = document.get("attributes")
     ours = attributes.get(NAMESPACE) if isinstance(attributes, dict) else None
     return ours if isinstance(ours, dict) else {}
 

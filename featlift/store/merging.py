@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from featlift.errors import OptionError, StoreError
+from featlift.remote import Remote, located
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.index import labels_of, rebuild_index
 from featlift.store.layout import (
     BASIS,
     FEATURES_VERSION,
+    METADATA,
     NAMESPACE,
     RUNS,
     STAGING,
     VOLUMES,
     differing_fields,
-    metadata_of,
+    metadata_in,
     sha256_of,
 )
+from featlift.store.place import Where
 from featlift.store.reading import Store, damaged_cases, is_vacant, open_store
 from featlift.store.verification import Damage, damage_of, damage_of_basis
 from featlift.store.writing import StoreWriter
@@ -37,20 +40,21 @@ class Merge:
 
     Raises:
         InputError: a store is not there.
+        OptionError: no store, or one behind a URL.
         StoreError: recipes, volumes of one case, or labels of one case differ.
     """
 
-    def __init__(self, stores: Sequence[Path], output: Path) -> None:
-        self.output = output
-        self._stores = [open_store(path) for path in stores]
+    def __init__(self, stores: Sequence[Where], output: Where) -> None:
+        self.output = _folder(output)
+        self._stores = [open_store(_folder(path)) for path in stores]
         if not self._stores:
             raise OptionError("name the stores to merge")
-        there = [] if is_vacant(output) else [open_store(output)]
+        there = [] if is_vacant(self.output) else [open_store(self.output)]
         self._check_recipes([*self._stores, *there])
         self.holders: dict[str, list[Path]] = {}
         for store in self._stores:
             for case_id in store:
-                self.holders.setdefault(case_id, []).append(store.path)
+                self.holders.setdefault(case_id, []).append(_folder(store.path))
         self._check_contents([*self._stores, *there])
         self._labels = _joined_labels(self._stores)
 
@@ -67,7 +71,7 @@ class Merge:
         for case_id in sorted(self.holders):
             yield case_id, self._take(writer, case_id)
         for store in self._stores:
-            for record in sorted((store.path / RUNS).glob("*.json")):
+            for record in sorted((_folder(store.path) / RUNS).glob("*.json")):
                 self._take_record(record)
         rebuild_index(self.output, self._labels or None)
 
@@ -85,7 +89,7 @@ class Merge:
 
     def _basis(self) -> bytes | None:
         """The file that features were reduced with, from the first store where it is sound."""
-        sound = (store.path / BASIS for store in self._stores if damage_of_basis(store.path) is None)
+        sound = (_folder(store.path) / BASIS for store in self._stores if damage_of_basis(store.path) is None)
         basis = next(sound, None)
         return basis.read_bytes() if basis is not None and basis.is_file() else None
 
@@ -110,22 +114,31 @@ class Merge:
         """Refuse two volumes of one case, unless every byte that recipe and scan decide is the same."""
         seen: dict[str, tuple[str, Path]] = {}
         for store in stores:
+            folder = _folder(store.path)
             for case_id in store:
-                digest = _digest_of(store.path / VOLUMES / case_id)
+                digest = _digest_of(folder / VOLUMES / case_id)
                 if digest is None:
                     continue  # damaged, which taking it over tells of
-                other, where = seen.setdefault(case_id, (digest, store.path))
+                other, where = seen.setdefault(case_id, (digest, folder))
                 if other != digest:
                     raise StoreError(
-                        f"case {case_id} is another in {store.path} than in {where}: of two scans with one id, or made "
+                        f"case {case_id} is another in {folder} than in {where}: of two scans with one id, or made "
                         "on two machines; remove its folder in volumes/ from one of them"
                     )
+
+
+def _folder(store: Where) -> Path:
+    """Where a store is on this machine; raises OptionError of one behind a URL."""
+    place = located(store)
+    if isinstance(place, Remote):
+        raise OptionError(f"{place}: merge joins folders of this machine only; copy it here, or extract into one URL")
+    return place
 
 
 def _digest_of(folder: Path) -> str | None:
     """One hash of what a volume holds; when its source was last touched does not count. None if it is damaged."""
     try:
-        document = metadata_of(folder)
+        document = metadata_in((folder / METADATA).read_bytes())
         attributes = document["attributes"][NAMESPACE]
         if attributes.pop("metadata_sha256") != sha256_of(document):
             return None

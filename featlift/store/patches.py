@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from featlift.errors import OptionError
+from featlift.remote import Remote
 from featlift.store.case import Case, CaseLayer
 from featlift.store.reading import Store, open_store
 from featlift.volumes.masks import labels_on
@@ -30,7 +31,7 @@ class FeaturePatches(Dataset[dict[str, Any]]):
     ``mask`` ``(D, H, W)`` int64, -1 for voxels beyond the scan.
 
     Args:
-        store: a store, or its path.
+        store: a store, or its path or URL.
         patch: (d, h, w) in cells; None takes whole volumes.
         masks: the path of the mask of each case to use, by its id; see `featlift.find_masks`.
         per_case: patches of each case in an epoch.
@@ -100,7 +101,7 @@ class FeaturePatches(Dataset[dict[str, Any]]):
     def _labels(self, case: Case) -> NDArray[np.int16] | None:
         if self.masks is None:
             return None
-        return _labels_on_scan(self.store.path, case.id, Path(self.masks[case.id]))
+        return _labels_on_scan(self.store.path, case.id, self.masks[case.id])
 
     def _place(self, case: Case, layer: CaseLayer, labels: NDArray[np.int16] | None, rng: np.random.Generator) -> Box:
         """Where a patch lies: anywhere among the cells that are scan, or around a labelled voxel."""
@@ -118,7 +119,7 @@ class FeaturePatches(Dataset[dict[str, Any]]):
 
 
 @lru_cache(maxsize=4)  # patches of one case often follow each other
-def _labels_on_scan(store: Path, case_id: str, mask: Path) -> NDArray[np.int16]:
+def _labels_on_scan(store: Path | Remote, case_id: str, mask: str | Path) -> NDArray[np.int16]:
     case = open_store(store)[case_id]
     return labels_on(read(mask), case.scan_shape, case.scan_affine).astype(np.int16)
 

@@ -4,41 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from featlift.errors import InputError, StoreError
+from featlift.errors import InputError, RemoteError, StoreError
+from featlift.remote import located
 from featlift.store.case import Case, open_case
 from featlift.store.layout import (
     DAMAGED,
     FORMAT,
     METADATA,
-    VOLUMES,
     Recipe,
-    attributes_of,
+    attributes_in,
+    metadata_in,
     not_kept,
     saved_in,
     sha256_of,
 )
+from featlift.store.place import Where, place_of
 
 
-def open_store(path: str | Path) -> Store:
-    """Open a store for reading.
+def open_store(path: Where) -> Store:
+    """Open a store for reading, at a path or a URL such as ``s3://bucket/features.zarr``.
 
     Raises:
         InputError: nothing there.
         StoreError: not a featlift store, or one of a later format.
     """
-    path = Path(path)
     return Store(path, check_store(path))
 
 
-def check_store(path: Path) -> dict[str, Any]:
+def check_store(path: Where) -> dict[str, Any]:
     """Our attributes of the store at `path`, after making sure that it is one we can read."""
-    if not path.exists():
+    path = located(path)
+    place = place_of(path)
+    if not place.exists():
         raise InputError(f"{path}: no such store; `featlift extract` makes one")
     try:
-        attributes = attributes_of(path)
+        attributes = attributes_in(metadata_in(place.read(METADATA)))
+    except RemoteError:
+        raise
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is not a featlift store: it has no readable {METADATA} of its own") from error
     if "format" not in attributes or not isinstance(attributes.get("recipe"), dict):
@@ -50,21 +54,22 @@ def check_store(path: Path) -> dict[str, Any]:
     return attributes
 
 
-def is_vacant(path: Path) -> bool:
+def is_vacant(path: Where) -> bool:
     """Whether nothing is at `path`, or a folder with nothing in it."""
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    return place_of(path).is_vacant()
 
 
-def complete_cases(path: Path) -> list[str]:
+def complete_cases(path: Where) -> list[str]:
     """Ids of the volumes that are complete: those whose group has its metadata, which is written last."""
-    folder = path / VOLUMES
-    return sorted(case.name for case in folder.iterdir() if (case / METADATA).is_file()) if folder.is_dir() else []
+    return list(place_of(path).complete())
 
 
-def damaged_cases(path: Path) -> dict[str, list[str]]:
+def damaged_cases(path: Where) -> dict[str, list[str]]:
     """Cases that the last `featlift verify` found damaged, and what it found."""
     try:
-        found = json.loads((path / DAMAGED).read_text())
+        found = json.loads(place_of(path).read(DAMAGED))
+    except RemoteError:
+        raise
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -74,12 +79,14 @@ class Store(Mapping[str, Case]):
     """A store opened for reading: a mapping of case ids to cases.
 
     Attributes:
-        path: where it is.
+        path: where it is, a folder or a URL.
+        name: the last part of that.
         attributes: our attributes of the store: format, features_version, recipe, recipe_sha256.
     """
 
-    def __init__(self, path: Path, attributes: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Where, attributes: dict[str, Any]) -> None:
+        self.path = located(path)
+        self.name = place_of(path).name
         self.attributes = attributes
         self._ids = complete_cases(path)
 
@@ -101,7 +108,9 @@ class Store(Mapping[str, Case]):
                 f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them"
             )
         try:
-            return open_case(self.path / VOLUMES / case_id)
+            return open_case(self.path, case_id)
+        except RemoteError:
+            raise
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreError(f"{self.path}: case {case_id} is damaged; `featlift verify` says where") from error
 

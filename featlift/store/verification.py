@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from featlift.store.durable import fingerprint
-from featlift.store.layout import BASIS, METADATA, NAMESPACE, VOLUMES, metadata_of, sha256_of
+from featlift.errors import RemoteError
+from featlift.store.layout import BASIS, METADATA, NAMESPACE, VOLUMES, sha256_of
+from featlift.store.place import Where, place_of
 from featlift.store.reading import check_store
 
 
@@ -20,20 +20,19 @@ class Damage:
     what: str
 
 
-def verify(path: str | Path) -> Iterator[tuple[str, list[Damage]]]:
+def verify(path: Where) -> Iterator[tuple[str, list[Damage]]]:
     """Read every key of every volume and compare it with its recorded size and SHA-256.
 
     Yields:
         The id of each case in turn and its damage, empty if it is sound. A folder without metadata is damage too:
-        volumes appear whole, so it has lost its own.
+        volumes appear whole, so it has lost its own. (Not so in an object store, where it is one on its way.)
     """
-    check_store(Path(path))
-    for folder in sorted((Path(path) / VOLUMES).iterdir()):
-        if folder.is_dir():
-            yield folder.name, list(damage_of(Path(path), folder.name, thoroughly=True))
+    check_store(path)
+    for case_id in place_of(path).listed():
+        yield case_id, list(damage_of(path, case_id, thoroughly=True))
 
 
-def damage_of(path: Path, case_id: str, thoroughly: bool) -> Iterator[Damage]:
+def damage_of(path: Where, case_id: str, thoroughly: bool) -> Iterator[Damage]:
     """What is wrong with one volume.
 
     Args:
@@ -41,35 +40,42 @@ def damage_of(path: Path, case_id: str, thoroughly: bool) -> Iterator[Damage]:
         case_id: the case.
         thoroughly: compare every byte; otherwise only that every key is there in its recorded size.
     """
-    folder = path / VOLUMES / case_id
+    place = place_of(path)
+    group = f"{VOLUMES}/{case_id}"
     try:
-        document = metadata_of(folder)
+        document = place.metadata(case_id)
         attributes = document["attributes"][NAMESPACE]
         recorded = attributes.pop("metadata_sha256")
         keys = attributes["keys"].items()
+    except RemoteError:
+        raise
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         yield Damage(case_id, METADATA, "unreadable")
         return
     if sha256_of(document) != recorded:
         yield Damage(case_id, METADATA, "not what was written")
+    sizes = place.sizes(group)
     for key, expected in keys:
-        file = folder / key
-        try:
-            if not file.is_file():
-                yield Damage(case_id, key, "missing")
-            elif (size := file.stat().st_size) != expected["bytes"]:
-                yield Damage(case_id, key, f"{size} bytes instead of {expected['bytes']}")
-            elif thoroughly and fingerprint(file)["sha256"] != expected["sha256"]:
-                yield Damage(case_id, key, "not what was written")
-        except OSError as error:  # of the disk itself
-            yield Damage(case_id, key, f"cannot be read ({error.strerror or error})")
+        if key not in sizes:
+            yield Damage(case_id, key, "missing")
+        elif sizes[key] != expected["bytes"]:
+            yield Damage(case_id, key, f"{sizes[key]} bytes instead of {expected['bytes']}")
+        elif thoroughly:
+            try:
+                if place.sha256(f"{group}/{key}") != expected["sha256"]:
+                    yield Damage(case_id, key, "not what was written")
+            except RemoteError:
+                raise
+            except OSError as error:  # of the disk itself
+                yield Damage(case_id, key, f"cannot be read ({error.strerror or error})")
 
 
-def damage_of_basis(path: Path) -> str | None:
+def damage_of_basis(path: Where) -> str | None:
     """What is wrong with the basis that a store's features were reduced with; None if it is sound or there is none."""
     expected = check_store(path)["recipe"].get("basis_sha256")
     if expected is None:
         return None
-    if not (path / BASIS).is_file():
+    try:
+        return None if place_of(path).sha256(BASIS) == expected else "not what was written"
+    except FileNotFoundError:
         return "missing"
-    return None if fingerprint(path / BASIS)["sha256"] == expected else "not what was written"

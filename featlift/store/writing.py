@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,19 +15,10 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 from featlift.errors import StoreError
+from featlift.remote import located
 from featlift.store.arrays import as_float16, as_floats, write_dense, write_scan, write_small
 from featlift.store.case import Case
-from featlift.store.durable import (
-    as_output_error,
-    fingerprint,
-    keys_below,
-    link_or_copy_tree,
-    remove_abandoned,
-    staging_name,
-    sync,
-    sync_tree,
-    write_json,
-)
+from featlift.store.durable import as_output_error, fingerprint, keys_below, link_or_copy_tree, sync, sync_tree
 from featlift.store.layout import (
     BASIS,
     DAMAGED,
@@ -38,17 +28,17 @@ from featlift.store.layout import (
     NAMESPACE,
     RUNS,
     SAVED,
-    STAGING,
     VOLUMES,
     Recipe,
-    attributes_of,
+    attributes_in,
     differing_fields,
-    metadata_of,
+    metadata_in,
     sha256_of,
 )
 from featlift.store.ome import ome_attributes
+from featlift.store.place import Where, place_of
 from featlift.store.quantised import quantise
-from featlift.store.reading import check_store, complete_cases, damaged_cases, is_vacant
+from featlift.store.reading import check_store, complete_cases, damaged_cases
 from featlift.store.verification import damage_of
 
 _REMEDY = "store normed features (the default), or try --precision fp32"
@@ -114,7 +104,7 @@ class StoreWriter:
     """Adds volumes to a store of one recipe.
 
     Args:
-        path: the store, created if it is missing.
+        path: the store, created if it is missing: a folder or a URL.
         recipe: everything that changes a feature.
         basis: the file of the recipe's ``basis_sha256``, for a store that is created.
 
@@ -123,18 +113,17 @@ class StoreWriter:
         OutputError: the place cannot be written.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, basis: bytes | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Where, recipe: Recipe, basis: bytes | None = None) -> None:
+        self.path = located(path)
         self.recipe = recipe
-        with as_output_error(path):
-            if is_vacant(path):
-                self._create(basis)
+        self._place = place_of(path)
+        with as_output_error(self.path):
+            if self._place.is_vacant():
+                self._place.create(lambda folder: self._new_store(folder, basis))
             attributes = check_store(path)
             self._check_recipe(attributes)
             self.recipe_sha256: str = attributes["recipe_sha256"]
-            for folder in (VOLUMES, STAGING, RUNS):
-                (path / folder).mkdir(exist_ok=True)
-            remove_abandoned((path / STAGING).iterdir())
+            self._place.prepare()
 
     def publish(self, case: CaseData) -> bool:
         """Write one volume beside the store's volumes and move it in, in one step, in the place of an older one.
@@ -145,11 +134,12 @@ class StoreWriter:
         Raises:
             VolumeError: a value does not fit float16.
             OutputError: the disk is full or cannot be written.
+            RemoteError: an object store cannot be reached just now.
         """
 
-        def write(staged: Path) -> None:
-            _write_case(LocalStore(staged), case)
-            _commit_metadata(staged, case)
+        def write(folder: Path) -> None:
+            _write_case(LocalStore(folder), case)
+            _commit_metadata(folder, case)
 
         return self._publish(case.id, write)
 
@@ -163,45 +153,33 @@ class StoreWriter:
         return self._publish(folder.name, take_over)
 
     def _publish(self, case_id: str, fill: Callable[[Path], None]) -> bool:
-        staged = self.path / STAGING / staging_name()
         with as_output_error(self.path):
-            try:
-                fill(staged)
-                is_first = self._move_in(staged, case_id)
-            finally:
-                shutil.rmtree(staged, ignore_errors=True)
+            is_first = self._place.publish(case_id, fill, lambda staged: self._is_published(staged, case_id))
             self._forget_damage(case_id)
         return is_first
 
     def record_run(self, name: str, record: dict[str, Any]) -> None:
         """Keep a run record as ``runs/<name>.json``."""
         with as_output_error(self.path):
-            write_json(self.path / RUNS / f"{name}.json", record, self.path / STAGING)
+            self._place.write_json(f"{RUNS}/{name}.json", record)
 
     def remove_if_empty(self) -> None:
         """Remove a store that holds no volume and to which nobody is writing one."""
-        if not complete_cases(self.path) and not any((self.path / STAGING).iterdir()):
-            shutil.rmtree(self.path, ignore_errors=True)
+        if not complete_cases(self.path) and self._place.is_idle():
+            with suppress(OSError):
+                self._place.erase()
 
-    def _create(self, basis: bytes | None) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(self.path.parent.glob(f".{self.path.name}~*"))
-        draft = self.path.with_name(staging_name(f".{self.path.name}"))
-        try:
-            ours = {
-                "format": FORMAT,
-                "features_version": FEATURES_VERSION,
-                "recipe": self.recipe,
-                "recipe_sha256": sha256_of(self.recipe),
-            }
-            zarr.create_group(LocalStore(draft), attributes={NAMESPACE: ours})
-            zarr.create_group(LocalStore(draft), path=VOLUMES)
-            if basis is not None:
-                (draft / BASIS).write_bytes(basis)
-            sync_tree(draft)
-            _rename_unless_there(draft, self.path)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    def _new_store(self, folder: Path, basis: bytes | None) -> None:
+        ours = {
+            "format": FORMAT,
+            "features_version": FEATURES_VERSION,
+            "recipe": self.recipe,
+            "recipe_sha256": sha256_of(self.recipe),
+        }
+        zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours})
+        zarr.create_group(LocalStore(folder), path=VOLUMES)
+        if basis is not None:
+            (folder / BASIS).write_bytes(basis)
 
     def _check_recipe(self, attributes: dict[str, Any]) -> None:
         if attributes.get("features_version") != FEATURES_VERSION:
@@ -215,30 +193,12 @@ class StoreWriter:
                 "Give another -o, or --overwrite to erase it"
             )
 
-    def _move_in(self, staged: Path, case_id: str) -> bool:
-        """The commit. An older volume is moved aside first: a folder cannot be renamed onto a filled one."""
-        place, aside = self.path / VOLUMES / case_id, self.path / STAGING / staging_name()
-        if not place.exists() and _rename_unless_there(staged, place):
-            return True
-        if self._is_published(staged, case_id):
-            return False
-        with suppress(FileNotFoundError):  # another job is replacing it too
-            place.rename(aside)
-        try:
-            is_first = _rename_unless_there(staged, place)
-        except OSError:
-            with suppress(OSError):
-                aside.rename(place)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-        return is_first
-
     def _is_published(self, staged: Path, case_id: str) -> bool:
         """Whether the store holds a sound volume of the same scan already."""
         if case_id in damaged_cases(self.path) or any(damage_of(self.path, case_id, thoroughly=False)):
             return False
-        scan = _scan_of(attributes_of(staged))
-        return scan is not None and scan == _scan_of(attributes_of(self.path / VOLUMES / case_id))
+        scan = _scan_of(attributes_in(_metadata(staged)))
+        return scan is not None and scan == _scan_of(self._place.attributes(case_id))
 
     def _forget_damage(self, case_id: str) -> None:
         damaged = damaged_cases(self.path)
@@ -253,24 +213,12 @@ def _scan_of(attributes: dict[str, Any]) -> tuple[Any, Any] | None:
     return (source.get("sha256"), attributes.get("selection")) if isinstance(source, dict) else None
 
 
-def _rename_unless_there(folder: Path, place: Path) -> bool:
-    """Give a folder its final name. If another process was faster, its folder, of the same content, stays: False."""
-    try:
-        folder.rename(place)
-    except OSError:
-        if not (place / METADATA).is_file():
-            raise
-        return False
-    sync(place.parent)
-    return True
-
-
-def write_damaged(path: Path, damaged: dict[str, list[str]]) -> None:
+def write_damaged(path: Where, damaged: dict[str, list[str]]) -> None:
     """Keep the list of cases that `verify` found damaged, so that the next `extract` makes them again."""
     if damaged:
-        write_json(path / DAMAGED, damaged, path / STAGING)
+        place_of(path).write_json(DAMAGED, damaged)
     else:
-        (path / DAMAGED).unlink(missing_ok=True)
+        place_of(path).remove(DAMAGED)
 
 
 def case_in_memory(case: CaseData) -> Case:
@@ -331,9 +279,13 @@ def _commit_metadata(folder: Path, case: CaseData) -> None:
     ours = {**_attributes_of(case), "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
     grids = case.grids if "dense" in case.saved else {}
     group = zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours, **ome_attributes(grids)})
-    group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(metadata_of(folder))}
+    group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(_metadata(folder))}
     sync(folder / METADATA)
     sync(folder)
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    return metadata_in((folder / METADATA).read_bytes())
 
 
 def _prefix(case: CaseData, layer: LayerData) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
+from featlift.volumes.fetching import fetched
 from featlift.volumes.grid import on_grid
-from featlift.volumes.reading import Reading, identity, read_source
+from featlift.volumes.reading import Reading, identity, read_source, signature
 from featlift.volumes.scan import Scan
 from featlift.volumes.volume import Volume
 
@@ -24,8 +25,10 @@ def read_scan(scan: Scan, reading: Reading | None = None) -> Volume:
     reading = reading or Reading()
     if len(scan.sources) == 1:
         return read_source(scan.sources[0], reading)
-    identified = identity(scan.sources)
-    volumes = [read_source(source, reading) for source in scan.sources]
+    known = signature(scan.sources)
+    with fetched(scan.sources) as sources:
+        identified = {**identity(sources), **known}
+        volumes = [read_source(source, reading) for source in sources]
     first = volumes[0]
     return replace(
         first,

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from featlift.errors import InputError, OptionError
-from featlift.volumes.formats import FORMATS
+from featlift.remote import Remote, located
+from featlift.volumes.formats import FORMATS, suffix_of
 from featlift.volumes.masks import pair_scans, shared_part
 from featlift.volumes.roi import regions_of_interest
 from featlift.volumes.scan import Found, Scan, Selection, case_id_of, matches
@@ -22,7 +23,7 @@ _LIKE_A_MASK = re.compile(r"(^|[/_.-])(labels?(tr|ts)?|masks?|segs?|segmentation
 
 
 def find_scans(
-    inputs: Sequence[str | Path],
+    inputs: Sequence[str | Path | Remote],
     selection: Selection | None = None,
     limit: int | None = None,
     refused: list[Skipped] | None = None,
@@ -30,7 +31,7 @@ def find_scans(
     """Find every scan in files, folders (recursively), .zip files of DICOM and manifests.
 
     Args:
-        inputs: paths, of HDF5, .npz and Zarr also ``file::array``.
+        inputs: paths or URLs, of HDF5, .npz and Zarr also ``file::array``.
         selection: which files are scans, and what in them.
         limit: take only the first of them.
         refused: is told of every scan that cannot have its id, and the others are found all the same; None raises.
@@ -41,7 +42,7 @@ def find_scans(
     """
     selection = selection or Selection()
     skipped: list[Skipped] = []
-    found = (scan for given in inputs for scan in scans_in(str(given), selection, skipped))
+    found = (scan for given in inputs for scan in scans_in(given, selection, skipped))
     scans = _unique(found, refused)
     if not scans:
         raise InputError(_nothing(inputs, selection, skipped))
@@ -92,7 +93,9 @@ def _place(scan: Scan) -> tuple[object, ...]:
     return (*(replace(source, path=_real(source)) for source in scan.sources), scan.centre)
 
 
-def _real(source: Source) -> Path:
+def _real(source: Source) -> Path | Remote:
+    if isinstance(source.path, Remote):
+        return source.path
     return Path(os.path.realpath(source.path))  # not Path's, which raises for a link to itself
 
 
@@ -102,7 +105,7 @@ def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], li
     folder = selection.mask_folder
     if folder:
         masks = _masks_in(folder, pattern)
-        if folder.is_file() and len(scans) == len(masks) == 1:  # whatever they are called
+        if _is_file(folder) and len(scans) == len(masks) == 1:  # whatever they are called
             return [replace(scans[0], mask=next(iter(masks.values())))], []
         files = {_real(mask) for mask in masks.values()}  # their folder may be below that of the scans
         scans = [scan for scan in scans if _real(scan.sources[0]) not in files]
@@ -123,7 +126,7 @@ def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], li
     return [replace(scan, mask=pairs.get(scan.id, scan.mask)) for scan in scans], notices
 
 
-def find_masks(ids: Iterable[str], masks: str | Path, pattern: str | None = None) -> dict[str, Path]:
+def find_masks(ids: Iterable[str], masks: str | Path, pattern: str | None = None) -> dict[str, str | Path]:
     """The mask of each case that has one. Regions and frames of a scan (``__roi1``, ``__frame0``) have the scan's.
 
     Args:
@@ -133,27 +136,34 @@ def find_masks(ids: Iterable[str], masks: str | Path, pattern: str | None = None
         pattern: files of the folder that are masks, such as ``*_label.nrrd``; ``*`` is the case's name.
 
     Returns:
-        By id, a path for `featlift.read`: ``file.h5::name`` for an array of a file that holds several.
+        By id, a path or URL for `featlift.read`: ``file.h5::name`` for an array of a file that holds several.
 
     Raises:
         InputError: there is no such folder or file, it holds none, or a case could have several.
     """
     whole = {case_id: _PART.sub("", case_id) for case_id in ids}
-    found = _listed(Path(masks)) if str(masks).lower().endswith(".csv") else _masks_in(masks, pattern)
+    place = located(masks)
+    found = _listed(place) if place.suffix.lower() == ".csv" else _masks_in(place, pattern)
     scans = [Scan(scan_id, scan_id.replace("__", "/"), ()) for scan_id in sorted(set(whole.values()))]
-    if Path(masks).is_file() and len(scans) == len(found) == 1:  # whatever they are called
+    if _is_file(place) and len(scans) == len(found) == 1:  # whatever they are called
         pairs = dict.fromkeys(whole.values(), next(iter(found.values())))
     else:
         pairs = pair_scans(scans, found)
     sources = {case_id: found.get(case_id) or pairs.get(scan_id) for case_id, scan_id in whole.items()}
-    return {
-        case_id: Path(f"{source.path}::{source.key}") if source.key else source.path
-        for case_id, source in sources.items()
-        if source
-    }
+    return {case_id: _as_input(source) for case_id, source in sources.items() if source}
 
 
-def _listed(path: Path) -> dict[str, Source]:
+def _as_input(source: Source) -> str | Path:
+    if isinstance(source.path, Remote):
+        return f"{source.path.url}::{source.key}" if source.key else source.path.url
+    return Path(f"{source.path}::{source.key}") if source.key else source.path
+
+
+def _is_file(place: Path | Remote) -> bool:
+    return suffix_of(place) is not None if isinstance(place, Remote) else place.is_file()
+
+
+def _listed(path: Path | Remote) -> dict[str, Source]:
     """Masks by id, of a CSV of masks or of the manifest that the scans came from."""
     scans = find_scans([path], Selection(glob=["*"])).scans  # chosen by name: they may be called as masks are
     if any(scan.mask for scan in scans):
@@ -161,7 +171,7 @@ def _listed(path: Path) -> dict[str, Source]:
     return {scan.id: scan.sources[0] for scan in scans}
 
 
-def _masks_in(folder: str | Path, pattern: str | None) -> dict[str, Source]:
+def _masks_in(folder: str | Path | Remote, pattern: str | None) -> dict[str, Source]:
     pattern = pattern or "*"
     return _by_shared_part(find_scans([folder], Selection(glob=[pattern])).scans, pattern)
 
@@ -209,8 +219,9 @@ def _with_channels(scan: Scan, channels: Sequence[str]) -> Scan:
     return replace(scan, sources=tuple(replace(scan.sources[0], frame=int(channel)) for channel in channels))
 
 
-def _nothing(inputs: Sequence[str | Path], selection: Selection, skipped: list[Skipped]) -> str:
+def _nothing(inputs: Sequence[str | Path | Remote], selection: Selection, skipped: list[Skipped]) -> str:
     filters = " that match --glob and --exclude" if selection.glob or selection.exclude else ""
     why = f"; skipped {skipped[0].name}: {skipped[0].reason}" if skipped else ""
     more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-    return f"no scans{filters} in {', '.join(map(str, inputs))} ({', '.join(FORMATS)}, DICOM){why}{more}"
+    places = ", ".join(str(located(given)) for given in inputs)
+    return f"no scans{filters} in {places} ({', '.join(FORMATS)}, DICOM){why}{more}"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from featlift.errors import FeatliftError, InputError
+from featlift.remote import Remote, located
+from featlift.volumes.fetching import fetched
 from featlift.volumes.formats.voxels import one_line
-from featlift.volumes.reading import source_of
+from featlift.volumes.reading import source_of, told_of
 from featlift.volumes.scan import Scan, Selection, case_id_of, id_of_array
 from featlift.volumes.source import Source
 from featlift.volumes.walking import with_frames, with_key
@@ -18,8 +21,8 @@ from featlift.volumes.walking import with_frames, with_key
 _PATH, _ID, _MASK = "path", "id", "mask"
 
 
-def read_manifest(path: Path, selection: Selection) -> Iterator[Scan]:
-    """The scans of a manifest. Paths are relative to its folder; further columns become labels.
+def read_manifest(path: Path | Remote, selection: Selection) -> Iterator[Scan]:
+    """The scans of a manifest. Paths are relative to its folder, or URLs; further columns become labels.
 
     Columns named by `selection.channels` hold the images that are the channels of one volume, such as ``t1,t2,flair``;
     without them the column ``path`` holds the scan.
@@ -30,7 +33,8 @@ def read_manifest(path: Path, selection: Selection) -> Iterator[Scan]:
         InputError: it cannot be read, or lacks a column, an id, a path or a mask that it names.
     """
     images = [name for name in selection.channels if not name.isdecimal()] or [_PATH]
-    rows = _rows(path, {_ID, _MASK, *images})
+    with told_of(path), fetched([Source(path)]) as (copy,):
+        rows = _rows(copy.path, {_ID, _MASK, *images})
     for name in images:
         if name not in rows[0][1]:
             raise InputError(f"{path.name}: no column {name!r}; it has {', '.join(rows[0][1])}")
@@ -38,18 +42,21 @@ def read_manifest(path: Path, selection: Selection) -> Iterator[Scan]:
         if not all(row[name] and row[name].isprintable() for name in images):
             raise InputError(f"{path.name}, line {number}: no {' or '.join(images)}")
         name, _, key = row[images[0]].partition("::")
-        name = Path(name).name if Path(name).is_absolute() else name  # where it lies here is nobody else's business
+        place = located(name)
+        if isinstance(place, Remote) or place.is_absolute():
+            name = place.name  # where it lies is nobody else's business
         if not selection.takes(name):
             continue
         labels = {key: value for key, value in row.items() if key not in (_ID, _MASK, _PATH, *images)}
         mask = _mask(path, row[_MASK], number) if row.get(_MASK) else None
-        sources = tuple(with_key(_source(path.parent / row[image]), selection.key) for image in images)
+        sources = tuple(with_key(_source(path, row[image]), selection.key) for image in images)
         scan = Scan(_id(path, row, name, key, number), name, sources, labels, mask)
         yield from with_frames(scan, selection.frame) if len(sources) == 1 else [scan]
 
 
-def _rows(path: Path, names: Iterable[str]) -> list[tuple[int, dict[str, Any]]]:
+def _rows(path: Path | Remote, names: Iterable[str]) -> list[tuple[int, dict[str, Any]]]:
     """The number of its line and the columns of each row: these are texts, others what they look like."""
+    assert isinstance(path, Path)
     from pyarrow import csv as arrow
     from pyarrow import string
 
@@ -66,7 +73,7 @@ def _rows(path: Path, names: Iterable[str]) -> list[tuple[int, dict[str, Any]]]:
     return list(zip(numbers[1:], rows.to_pylist(), strict=True))
 
 
-def _id(manifest: Path, row: dict[str, Any], name: str, key: str, number: int) -> str:
+def _id(manifest: Path | Remote, row: dict[str, Any], name: str, key: str, number: int) -> str:
     file = Path(name).name
     case_id: str = row.get(_ID) or (id_of_array(file, key) if key else case_id_of(file))
     if "/" in case_id or case_id.startswith(".") or not case_id.isprintable():
@@ -74,15 +81,23 @@ def _id(manifest: Path, row: dict[str, Any], name: str, key: str, number: int) -
     return case_id
 
 
-def _source(path: Path) -> Source:
+def _source(manifest: Path | Remote, text: str) -> Source:
+    text, _, key = text.partition("::")
+    place = located(text)
+    if isinstance(place, Path) and not place.is_absolute():
+        place = manifest.parent / text
     try:
-        return source_of(path)
+        source = source_of(place)
     except FeatliftError:
-        return Source(path)  # reading it will say what is wrong: one row does not stop the others
+        source = Source(place)  # reading it will say what is wrong: one row does not stop the others
+    return replace(source, key=key or source.key)
 
 
-def _mask(manifest: Path, text: str, number: int) -> Source:
-    source = _source(manifest.parent / text)
-    if not os.path.exists(source.path):  # not Path's, which raises for names that are too long
+def _mask(manifest: Path | Remote, text: str, number: int) -> Source:
+    source = _source(manifest, text)
+    path = source.path
+    with told_of(path):
+        exists = bool(path.files()) if isinstance(path, Remote) else os.path.exists(path)  # not Path's, which may raise
+    if not exists:
         raise InputError(f"{manifest.name}, line {number}: no such file: {text}")
     return source

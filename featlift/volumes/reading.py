@@ -6,16 +6,19 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 import numpy as np
 
 from featlift.checksums import sha256_of_file
-from featlift.errors import InputError, VolumeError
+from featlift.errors import InputError, RemoteError, VolumeError
+from featlift.remote import Remote, Stamp, located
+from featlift.volumes.fetching import fetched, stamp_of
 from featlift.volumes.formats import FORMATS, Format, suffix_of
 from featlift.volumes.image import Image
 from featlift.volumes.source import Source
@@ -41,7 +44,7 @@ class Reading:
 
 
 def read(
-    path: str | Path,
+    path: str | Path | Remote,
     *,
     key: str | None = None,
     frame: int | None = None,
@@ -52,7 +55,8 @@ def read(
 
     Args:
         path: a NIfTI, Analyze, NRRD, MetaImage, NumPy, HDF5, Zarr, OME-Zarr or TIFF file, or a folder or .zip with one
-            DICOM series. ``file.h5::name`` is the array `name` of a file that holds several.
+            DICOM series; or the URL of one, such as ``s3://bucket/scan.nii.gz``, which is fetched whole.
+            ``file.h5::name`` is the array `name` of a file that holds several.
         key: that name.
         frame: which of several frames (time points, echoes, sequences), counted from 0.
         max_voxels: refuse larger volumes before allocating.
@@ -70,15 +74,23 @@ def read(
     return read_source(source, Reading(max_voxels, allow_irregular))
 
 
-def source_of(path: str | Path) -> Source:
-    """The one volume at a path, which may end in ``::key``.
+def place_and_key(given: str | Path | Remote) -> tuple[Path | Remote, str]:
+    """Where a volume is, and the key of its array, "" if none is given."""
+    if isinstance(given, Remote):
+        return given, ""
+    text, _, key = str(given).partition("::")
+    return located(text), key
+
+
+def source_of(path: str | Path | Remote) -> Source:
+    """The one volume at a path or URL, which may end in ``::key``.
 
     Raises:
         InputError: a folder or .zip that holds no DICOM series, or several.
     """
-    text, _, key = str(path).partition("::")
-    path = Path(text)
-    if suffix_of(path) is None and os.path.exists(path):  # not Path's, which raises for names that are too long
+    path, key = place_and_key(path)
+    there = isinstance(path, Remote) or os.path.exists(path)  # not Path's, which raises for names that are too long
+    if suffix_of(path) is None and there:
         from featlift.volumes.walking import one_series
 
         return one_series(path)
@@ -88,19 +100,28 @@ def source_of(path: str | Path) -> Source:
 def read_source(source: Source, reading: Reading = Reading()) -> Volume:
     """Read one volume; see `read` for what it raises."""
     with told_of(source.path):
-        identified = identity([source])  # before the voxels: a file replaced meanwhile is then seen as changed
-        image = _open(source, reading.allow_irregular)
-        frame = _frame_to_load(image, source, reading)
-        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
-            array = image.load(frame)
+        known = signature([source])  # before the content: a file replaced meanwhile is then seen as changed
+        with fetched([source]) as (copy,):
+            return _read(copy, reading, known)
+
+
+def _read(source: Source, reading: Reading, known: dict[str, Any]) -> Volume:
+    identified = {**identity([source]), **known}
+    image = _open(source, reading.allow_irregular)
+    frame = _frame_to_load(image, source, reading)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
+        array = image.load(frame)
     affine = None if image.affine is None else image.affine.copy()  # the image may be remembered for its next frame
     return Volume(array, affine, image.modality, identified, dict(image.notes))
 
 
 def open_image(source: Source, allow_irregular: bool = False) -> Image:
-    """Read the header of an image, all frames in one; see `read` for what it raises."""
-    with told_of(source.path):
-        return _open(source, allow_irregular)
+    """Read the header of an image, all frames in one; see `read` for what it raises.
+
+    Of one behind a URL the voxels cannot be loaded any more: its copy is gone.
+    """
+    with told_of(source.path), fetched([source]) as (copy,):
+        return _open(copy, allow_irregular)
 
 
 def check_header(source: Source, reading: Reading) -> Image:
@@ -112,14 +133,19 @@ def check_header(source: Source, reading: Reading) -> Image:
 
 
 def files_of(source: Source) -> list[Path]:
-    """Every file that a volume is read from."""
+    """Every file that a volume on this machine is read from."""
+    assert isinstance(source.path, Path)
     if source.members:
         return [source.path] if source.path.is_file() else [source.path / member for member in source.members]
     return _format_of(source.path).files(source.path)
 
 
-def signature(sources: Iterable[Source]) -> dict[str, int]:
-    """Size in bytes and time of the latest change of the files of a volume."""
+def signature(sources: Iterable[Source]) -> dict[str, Any]:
+    """Size in bytes and time of the latest change of the files of a volume; behind a URL also their version."""
+    sources = list(sources)
+    if any(isinstance(source.path, Remote) for source in sources):
+        files = {(source.path, source.members): source for source in sources}.values()
+        return asdict(Stamp.joined([_stamp(source) for source in files]))
     statuses = [file.stat() for file in dict.fromkeys(file for source in sources for file in files_of(source))]
     return {
         "bytes": sum(status.st_size for status in statuses),
@@ -127,12 +153,21 @@ def signature(sources: Iterable[Source]) -> dict[str, int]:
     }
 
 
-def identity(sources: Sequence[Source]) -> dict[str, int | str]:
+def _stamp(source: Source) -> Stamp:
+    if isinstance(source.path, Remote):
+        return stamp_of(source)
+    known = signature([source])
+    return Stamp(**known, version=str(known["mtime_ns"]))
+
+
+def identity(sources: Sequence[Source]) -> dict[str, Any]:
     """Size, time and SHA-256 of the files of a volume, by which a later run knows it again.
 
     Of several files, the SHA-256 is that of theirs in order.
     """
-    return {**signature(sources), "sha256": _joined([_digest(source) for source in sources])}
+    known = signature(sources)
+    with fetched(sources) as copies:
+        return {**known, "sha256": _joined([_digest(copy) for copy in copies])}
 
 
 def _digest(source: Source) -> str:
@@ -151,6 +186,7 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 def _open(source: Source, allow_irregular: bool) -> Image:
     path = source.path
+    assert isinstance(path, Path)
     if source.members:
         from featlift.volumes.dicom import open_series
 
@@ -202,16 +238,17 @@ def _frame_of(image: Image, source: Source) -> int:
 
 
 @contextmanager
-def told_of(path: Path) -> Iterator[None]:
+def told_of(path: Path | Remote) -> Iterator[None]:
     """Errors in one family, each with the name of the file."""
     try:
         yield
-    except InputError:  # it is a FileNotFoundError too
+    except (InputError, RemoteError):  # they are OSErrors too
         raise
     except VolumeError as error:
         raise VolumeError(f"{path.name}: {error}") from error
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        what = error.strerror if isinstance(path, Remote) else "no such file"
+        raise InputError(f"{path}: {what}") from error
     except OSError as error:
         raise VolumeError(f"{path.name}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:

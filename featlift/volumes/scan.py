@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
+from featlift.remote import Remote, located
 from featlift.volumes.formats import suffix_of
 from featlift.volumes.source import Skipped, Source
 
@@ -72,7 +73,7 @@ class Selection:
     frame: Frame = None
     channels: Sequence[str] = ()
     mask_pattern: str | None = None
-    masks: Path | None = None
+    masks: str | Path | None = None
     roi: str | None = None
 
     @property
@@ -81,9 +82,10 @@ class Selection:
         return Path(self.roi) if self.roi and self.roi.lower().endswith(".csv") else None
 
     @property
-    def mask_folder(self) -> Path | None:
+    def mask_folder(self) -> Path | Remote | None:
         """Where masks are that do not lie among the scans."""
-        return Path(self.roi) if self.roi not in (None, "masks") and not self.points else self.masks
+        given = self.roi if self.roi not in (None, "masks") and not self.points else self.masks
+        return None if given is None else located(given)
 
     def takes(self, name: str) -> bool:
         """Whether a path below the input folder is wanted."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from featlift.remote import Remote
+
 
 @dataclass(frozen=True)
 class Source:
-    """One volume on disk.
+    """One volume on disk, or behind a URL.
 
     Attributes:
         path: a file, the folder of a Zarr array or of a DICOM series, or a .zip that holds the series.
@@ -17,7 +19,7 @@ class Source:
         members: of a DICOM series, its files below `path`.
     """
 
-    path: Path
+    path: Path | Remote
     key: str | None = None
     frame: int | None = None
     members: tuple[str, ...] = ()

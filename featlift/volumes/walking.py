@@ -10,28 +10,31 @@ from pathlib import Path
 from typing import NoReturn
 
 from featlift.errors import FeatliftError, InputError
+from featlift.remote import Remote
 from featlift.volumes.formats import FORMATS, suffix_of
 from featlift.volumes.formats.medmnist import is_medmnist, medmnist_volumes
-from featlift.volumes.reading import open_image, told_of
+from featlift.volumes.reading import open_image, place_and_key, told_of
 from featlift.volumes.scan import Frame, Scan, Selection, case_id_of, id_of_array
 from featlift.volumes.source import Skipped, Source
 
 _DICOM_START = 132  # bytes that tell a DICOM file
 
 
-def scans_in(given: str, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
+def scans_in(given: str | Path | Remote, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
     """The scans of one input: a file, ``file::array``, a .zip, a manifest, or a folder with all that is below it.
 
     Args:
-        given: the input.
+        given: the input, a path or a URL.
         selection: which of its files are scans.
         skipped: is told of what is none.
 
     Raises:
         InputError: it does not exist or cannot be searched.
     """
-    text, _, key = given.partition("::")
-    path = Path(text)
+    path, key = place_and_key(given)
+    if isinstance(path, Remote):
+        yield from _in_remote(path, key, selection, skipped)
+        return
     is_folder = os.path.isdir(path)  # not Path's, which raises where there is no permission
     if is_folder and suffix_of(path) is None:
         if key:
@@ -44,10 +47,26 @@ def scans_in(given: str, selection: Selection, skipped: list[Skipped]) -> Iterat
 
         yield from read_manifest(path, selection)
     elif key:
-        scan = Scan(id_of_array(path.name, key), path.name, (Source(path, key),))
-        yield from with_frames(scan, selection.frame)
+        yield from _one_array(path, key, selection)
     else:
-        yield from _in_file(path, path.name, selection, skipped)
+        yield from in_file(path, path.name, selection, skipped)
+
+
+def _in_remote(remote: Remote, key: str, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
+    if remote.suffix.lower() == ".csv":
+        from featlift.volumes.manifest import read_manifest
+
+        yield from read_manifest(remote, selection)
+    elif key:
+        yield from _one_array(remote, key, selection)
+    else:
+        from featlift.volumes.listing import scans_behind
+
+        yield from scans_behind(remote, selection, skipped)
+
+
+def _one_array(path: Path | Remote, key: str, selection: Selection) -> Iterator[Scan]:
+    yield from with_frames(Scan(id_of_array(path.name, key), path.name, (Source(path, key),)), selection.frame)
 
 
 def with_key(source: Source, key: str | None) -> Source:
@@ -78,15 +97,16 @@ def _in_folder(folder: Path, selection: Selection, skipped: list[Skipped]) -> It
         if not selection.takes(name):
             continue
         if suffix_of(path) or path.suffix.lower() == ".zip":
-            yield from _in_file(path, name, selection, skipped)
-        elif _is_dicom(path):
+            yield from in_file(path, name, selection, skipped)
+        elif is_dicom(path):
             dicom.append(name)
-    yield from _in_dicom(folder, "", dicom, selection, skipped)
+    yield from in_dicom(folder, "", dicom, selection, skipped)
 
 
-def _in_file(path: Path, name: str, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
+def in_file(path: Path | Remote, name: str, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
+    """The scans of one file called `name`; a .zip or .npz must be on this machine."""
     suffix = suffix_of(path)
-    if path.suffix.lower() == ".zip":
+    if isinstance(path, Path) and path.suffix.lower() == ".zip":
         from featlift.volumes.dicom import dicom_in_zip
 
         try:
@@ -96,12 +116,12 @@ def _in_file(path: Path, name: str, selection: Selection, skipped: list[Skipped]
             return
         if not members:
             skipped.append(Skipped(name, "a .zip without DICOM files"))
-        yield from _in_dicom(path, name[: -len(".zip")], members, selection, skipped)
-    elif suffix is None and _is_dicom(path):
-        yield from _in_dicom(path.parent, "", [path.name], selection, skipped)
+        yield from in_dicom(path, name[: -len(".zip")], members, selection, skipped)
+    elif suffix is None and is_dicom(path):
+        yield from in_dicom(path.parent, "", [path.name], selection, skipped)
     elif suffix == ".zarr" and _is_featlift_store(path):
         skipped.append(Skipped(name, "a store of featlift"))
-    elif suffix == ".npz" and selection.key is None and is_medmnist(path):
+    elif isinstance(path, Path) and suffix == ".npz" and selection.key is None and is_medmnist(path):
         with told_of(path):
             volumes = list(medmnist_volumes(path))
         for split, number, label in volumes:
@@ -113,8 +133,8 @@ def _in_file(path: Path, name: str, selection: Selection, skipped: list[Skipped]
         yield from with_frames(Scan(case_id_of(name), name, (source,)), selection.frame)
 
 
-def _in_dicom(
-    root: Path, name: str, members: Sequence[str], selection: Selection, skipped: list[Skipped]
+def in_dicom(
+    root: Path | Remote, name: str, members: Sequence[str], selection: Selection, skipped: list[Skipped]
 ) -> Iterator[Scan]:
     """The series of DICOM files below a folder, or in a .zip called `name`."""
     if not members:
@@ -124,29 +144,35 @@ def _in_dicom(
     series, others = find_series(root, members)
     skipped.extend(replace(each, name=f"{name}/{each.name}".strip("/")) for each in others)
     for each in series:
-        where = "/".join(part for part in (name, each.folder) if part) or root.resolve().name
+        where = "/".join(part for part in (name, each.folder) if part) or _name_of(root)
         case_id = f"{where.replace('/', '__').lstrip('.')}__{each.digest}"
         scan = Scan(case_id, where, (Source(root, members=each.members),))
         yield from with_frames(scan, selection.frame)
 
 
-def one_series(root: Path) -> Source:
-    """The only DICOM series in a folder, .zip or DICOM file.
+def _name_of(root: Path | Remote) -> str:
+    return root.name if isinstance(root, Remote) else root.resolve().name
+
+
+def one_series(root: Path | Remote) -> Source:
+    """The only DICOM series in a folder, .zip or DICOM file, or behind a URL.
 
     Raises:
         InputError: there is none, or several.
     """
     skipped: list[Skipped] = []
     selection = Selection()
-    if root.is_dir():
-        members = [name for name in _walk(root) if suffix_of(Path(name)) is None and _is_dicom(root / name)]
-        found = list(_in_dicom(root, "", members, selection, skipped))
+    if isinstance(root, Remote):
+        found = [scan for scan in _in_remote(root, "", selection, skipped) if scan.sources[0].members]
+    elif root.is_dir():
+        members = [name for name in _walk(root) if suffix_of(Path(name)) is None and is_dicom(root / name)]
+        found = list(in_dicom(root, "", members, selection, skipped))
     elif root.suffix.lower() == ".zip":
         from featlift.volumes.dicom import dicom_in_zip
 
-        found = list(_in_dicom(root, "", dicom_in_zip(root), selection, skipped))
+        found = list(in_dicom(root, "", dicom_in_zip(root), selection, skipped))
     else:
-        found = list(_in_file(root, root.name, selection, skipped))
+        found = list(in_file(root, root.name, selection, skipped))
     if len(found) != 1:
         several = f"{len(found)} DICOM series, give the folder of one: {', '.join(scan.name for scan in found[:3])}"
         why = f" ({skipped[0].name}: {skipped[0].reason})" if skipped else ""
@@ -168,9 +194,15 @@ def _refuse(error: OSError) -> NoReturn:
     raise InputError(f"{error.filename}: cannot be searched for scans ({error.strerror})")
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path | Remote) -> bool:
+    """Whether a file is DICOM, by its beginning or its suffix."""
     from featlift.volumes.dicom import looks_like_dicom
 
+    if isinstance(path, Remote):
+        with told_of(path):
+            return looks_like_dicom(path.name, b"") or (
+                path.stamped().bytes != 0 and looks_like_dicom(path.name, path.read_bytes(0, _DICOM_START))
+            )
     try:
         if not path.is_file():  # a pipe would never end
             return False
@@ -180,7 +212,7 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def _is_featlift_store(path: Path) -> bool:
+def _is_featlift_store(path: Path | Remote) -> bool:
     try:
         return "featlift" in json.loads((path / "zarr.json").read_bytes())["attributes"]
     except (OSError, ValueError, LookupError, TypeError):

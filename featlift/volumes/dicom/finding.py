@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from featlift.errors import VolumeError
+from featlift.remote import Remote
 from featlift.volumes.dicom.headers import read_header, reading
 from featlift.volumes.dicom.members import OpenMember, common_folder, opener
 from featlift.volumes.dicom.scouting import modality_of, why_no_slice
@@ -45,11 +46,11 @@ class _Instance:
     identity: tuple[str, ...]
 
 
-def find_series(root: Path, members: Sequence[str]) -> tuple[list[Series], list[Skipped]]:
+def find_series(root: Path | Remote, members: Sequence[str]) -> tuple[list[Series], list[Skipped]]:
     """Read the headers of DICOM files and sort them into series, wherever below `root` the files of one are.
 
     Args:
-        root: a folder or a .zip.
+        root: a folder, a .zip, or a folder behind a URL.
         members: its DICOM files, by their paths below it, "/" between folders.
 
     Returns:

@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from featlift.errors import VolumeError
+from featlift.errors import RemoteError, VolumeError
 from featlift.volumes.dicom.quiet import quiet
 
 #: A value of a tag, as Python has it.
@@ -90,7 +90,7 @@ def reading(problem: str) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except VolumeError:
+    except (VolumeError, RemoteError):
         raise
     except MemoryError as error:  # a damaged length asks for up to 4 GiB
         raise VolumeError(f"{problem}: it asks for more memory than there is") from error

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from featlift.errors import InputError, VolumeError
+from featlift.remote import Remote
 from featlift.volumes.dicom.headers import reading
 
 OpenMember = Callable[[str], BinaryIO]
@@ -44,12 +45,17 @@ def dicom_in_zip(path: Path) -> list[str]:
 
 
 @contextmanager
-def opener(root: Path) -> Iterator[OpenMember]:
+def opener(root: Path | Remote) -> Iterator[OpenMember]:
     """What opens a file by its path below `root`, a folder or a .zip; the .zip is parsed once and nothing unpacked.
+
+    Behind a URL a folder's files are read in parts, as far as they are asked for.
 
     Raises:
         VolumeError: when opening: a member of a .zip that is encrypted, damaged or a bomb.
     """
+    if isinstance(root, Remote):
+        yield lambda member: (root / member).open()
+        return
     if root.is_dir():
         yield lambda member: (root / member).open("rb")
         return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from featlift.remote import Remote
 from featlift.volumes.formats.hdf5 import open_hdf5
 from featlift.volumes.formats.metaimage import files_of_metaimage, open_metaimage
 from featlift.volumes.formats.nifti import image_of, open_header, open_nifti
@@ -62,7 +63,7 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def suffix_of(path: Path) -> str | None:
+def suffix_of(path: Path | Remote) -> str | None:
     """The suffix by which the format of a file is known, or None."""
     name = path.name.lower()
     return next((suffix for suffix in FORMATS if name.endswith(suffix)), None)

@@ -132,8 +132,20 @@ def beside(path: Path, name: str) -> Path:
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise VolumeError(f"its voxels are in {name!r}, which is not beside it: save header and voxels as one file")
     if not data.is_file():
-        raise VolumeError(f"its voxels are in {name!r}, and there is no such file beside it: copy that one too")
+        raise MissingFileError(name)
     return data
+
+
+class MissingFileError(VolumeError):
+    """The file with the voxels of a header is not beside it.
+
+    Attributes:
+        name: what the header calls it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"its voxels are in {name!r}, and there is no such file beside it: copy that one too")
+        self.name = name
 
 
 def one_line(error: object) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_TEMPORARY = "featlift"
+
 
 def staging_name(prefix: str = "") -> str:
     """A name that no other process uses and that tells whose it is."""
@@ -41,10 +43,15 @@ def new_temporary_folder(place: Path | None = None) -> Path:
     What killed processes left there is removed.
     """
     place = place or Path(tempfile.gettempdir())
-    remove_abandoned(place.glob("featlift~*"))
-    folder = place / staging_name("featlift")
+    remove_abandoned_temporary(place)
+    folder = place / staging_name(_TEMPORARY)
     folder.mkdir(mode=0o700)  # for nobody else's eyes
     return folder
+
+
+def remove_abandoned_temporary(place: Path | None = None) -> None:
+    """Clear away the temporary folders of processes that are gone."""
+    remove_abandoned((place or Path(tempfile.gettempdir())).glob(f"{_TEMPORARY}~*"))
 
 
 def _is_abandoned(name: str) -> bool:

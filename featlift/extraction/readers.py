@@ -19,7 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from featlift.errors import VolumeError
 from featlift.lifting.budget import free_bytes
-from featlift.staging import new_temporary_folder
+from featlift.staging import new_temporary_folder, remove_abandoned_temporary
 from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.loading import Loaded, load
 from featlift.volumes.parcels import Parcel, unpack
@@ -74,6 +74,7 @@ class Readers:
             self._pool.stop()
             self._pool.join()
             shutil.rmtree(self._folder, ignore_errors=True)
+            remove_abandoned_temporary()  # what those processes had fetched
 
     def read(self, scans: Iterable[Scan]) -> Iterator[tuple[Scan, Loaded | Exception]]:
         """Each scan in turn, loaded, or the reason why it could not be."""

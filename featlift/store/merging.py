@@ -131,7 +131,7 @@ def _folder(store: Where) -> Path:
     """Where a store is on this machine; raises OptionError of one behind a URL."""
     place = located(store)
     if isinstance(place, Remote):
-        raise OptionError(f"{place}: merge joins folders of this machine only; copy it here, or extract into one URL")
+        raise OptionError(f"{place}: merge joins folders of this machine only; copy the store to one")
     return place
 
 

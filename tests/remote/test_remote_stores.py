@@ -49,7 +49,7 @@ def without_runs(contents):
 
 def test_a_store_in_a_bucket_is_the_one_on_a_disk(cohort, featlift, bucket, tmp_path):
     url = f"{bucket.url}/features.zarr"
-    done = cohort()
+    done = cohort("--workers", 1)  # a reading process fetches them
     assert (done.returncode, f"{url}: 3 extracted, 0 failed" in done.stdout) == (0, True), done.stderr
     assert cohort(scans="scans", store="local.zarr").returncode == 0
     local = {p.relative_to(tmp_path / "local.zarr").as_posix(): p for p in (tmp_path / "local.zarr").rglob("*")}
@@ -162,14 +162,48 @@ def test_killed_while_publishing(bucket, tmp_path, every):
     """SIGKILL at every n-th write of a run, then run again (see kill_while_publishing.py)."""
     write_scan(tmp_path / "old.nii.gz", 0, (40, 36, 9))
     write_scan(tmp_path / "new.nii.gz", 1)
-    options = ["extract", "scan.nii.gz", "--mode", "2d", "--layers", "0", *patch_mean_options(tmp_path, patch=4)]
+    options = ["--workers", "0", "--mode", "2d", "--layers", "0", *patch_mean_options(tmp_path, patch=4)]
     paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "tests.remote.kill_while_publishing", str(every), *options],
+        [sys.executable, "-m", "tests.remote.kill_while_publishing", str(every), "extract", "scan.nii.gz", *options],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert int(done.stdout.split()[0]) >= 32 // every, done.stdout
+
+
+def test_a_basis_lies_in_the_bucket(cohort, bucket, featlift):
+    """Fitted by the first run, taken by the next, and missed when it is gone."""
+    url, reduced = f"{bucket.url}/features.zarr", ("--reduce", "pca:2")
+    done = cohort(*reduced, "--limit", 2)
+    assert (done.returncode, "fitting the basis" in done.stderr) == (0, True), done.stderr
+    done = cohort(*reduced)
+    assert "1 extracted, 2 complete before" in done.stdout, done.stdout + done.stderr
+    assert "fitting" not in done.stderr
+    assert open_store(url)["a"].dense.shape[0] == 2
+    assert featlift("verify", url).returncode == 0
+    bucket.delete("features.zarr/basis.safetensors")
+    done = featlift("verify", url)
+    assert (done.returncode, "basis.safetensors: missing" in done.stdout) == (1, True), done.stdout
+    assert "basis.safetensors: missing" in cohort(*reduced).stderr
+
+
+def test_reading_processes_leave_no_copies(featlift_process, bucket, tmp_path, monkeypatch):
+    """That of a file with several volumes stays until another is fetched, or the process ends."""
+    np.save(tmp_path / "frames.npy", np.random.default_rng(0).random((3, 5, 24, 24), np.float32))
+    bucket.put("frames/frames.npy", (tmp_path / "frames.npy").read_bytes())
+    (tmp_path / "drafts").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "drafts"))
+    options = ["--mode", "2d", "--frame", "all", "--workers", 1, *patch_mean_options(tmp_path, patch=4)]
+    done = featlift_process("extract", f"{bucket.url}/frames", "-o", "frames.zarr", *options)
+    assert "3 extracted" in done.stdout, done.stdout + done.stderr
+    assert list((tmp_path / "drafts").glob("featlift~*")) == []
+
+
+def test_merge_is_of_folders(featlift, bucket):
+    for stores in (["a.zarr", "-o", f"{bucket.url}/b.zarr"], [f"{bucket.url}/a.zarr", "-o", "b.zarr"]):
+        done = featlift("merge", *stores)
+        assert (done.returncode, "folders of this machine only" in done.stderr) == (2, True), done.stderr
 
 
 def test_an_unfinished_upload_is_no_volume(cohort, bucket, featlift):

@@ -203,7 +203,7 @@ def test_featdice_needs_dense_features_and_nothing_else(cohort, featlift, tmp_pa
     ("save", "command", "lacks"),
     [
         ("dense", ["knn", "--labels", "labels.csv"], "embedding"),
-        ("scan,embedding", ["probe", "--labels", "labels.csv"], "slice_mean"),
+        ("scan,embedding", ["probe", "--labels", "labels.csv"], "tokens"),
         ("scan", ["retrieve", "--case", "a"], "embedding"),
         ("scan", ["retrieve", "--case", "a", "--voxel", "1,1,1"], "dense"),
         ("scan", ["probe", "--dense", "--masks", "labels", "--labels", "labels.csv"], "dense"),

@@ -43,7 +43,8 @@ def case_of(scan: np.ndarray) -> CaseData:
     rng = np.random.default_rng(0)
     depth, height, width = SHAPE
     grid = (depth, height // STRIDE, width // STRIDE)
-    dense = rng.standard_normal((CHANNELS, *grid), np.float32).astype(np.float16)
+    cells = rng.standard_normal((*grid, CHANNELS), np.float32).astype(np.float16)
+    dense = np.moveaxis(cells, -1, 0)  # as lifting leaves them: the channels of a cell side by side
     tokens = rng.standard_normal((depth, len(TOKENS), CHANNELS), np.float32).astype(np.float16)
     place = {"layer": 11, "stride": [1, 16, 16], "offset": [0, 7.5, 7.5], "valid": list(grid), "affine": None}
     layer = LayerData(11, dense, tokens, np.zeros((depth, CHANNELS), np.float32), place)

@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("ct", type=Path)
     parser.add_argument("--lift", type=float, default=0.28, help="seconds a GPU takes for one volume")
     parser.add_argument("--workers", type=int, default=8, help="reading processes of each GPU")
+    parser.add_argument("--writers", type=int, default=4, help="writing threads of each GPU")
     parser.add_argument("--disk", type=float, default=1000.0, help="MB a second that all share")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
@@ -92,7 +93,7 @@ def main() -> None:
         hours = {
             "reading": each * (seconds["read"] + seconds["prepare"]) / options.workers,
             "lifting": each * options.lift,
-            "writing": each * seconds["write"],
+            "writing": each * seconds["write"] / options.writers,
             "the disk": VOLUMES * (read_mb + written_mb) / options.disk / 3600,
         }
         slowest = max(hours, key=lambda stage: hours[stage])

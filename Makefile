@@ -34,6 +34,7 @@ bench: .venv/test
 	$(BIN)/python -m benchmarks.ceiling --device $(or $(DEVICE),cpu)
 	$(BIN)/python -m benchmarks.scaling --device $(or $(DEVICE),cpu) --pictures docs/pictures
 	$(BIN)/python -m benchmarks.extract $(SCAN)
+	$(BIN)/python -m benchmarks.evaluate
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -7,7 +7,9 @@ of ten volumes one is the CT, one the series, eight are hippocampi. Each row is 
 
 - a light and a heavy backbone: a loop (read, prepare, lift, write, one after the other) and the pipeline. Where lifting
   fills all cores, no order of work can beat the sum of CPU seconds over the cores: the last column is the ratio to it;
-- a timed wait in the place of lifting, as long as a GPU takes: the bound is then the slowest stage.
+- a timed wait in the place of lifting, as long as a GPU takes: the bound is then the slowest stage;
+- the light one again by `featlift extract` itself: two shards side by side, two lifting processes, two actors of Ray.
+  These seconds include starting and loading.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -135,6 +139,32 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "volumes": len(found.scans)}  # fmt: skip
 
 
+#: Commands that run side by side, one thread of torch each.
+COMMANDS = {
+    "2 shards": [["--shard", "1/2"], ["--shard", "2/2"]],
+    "2 lifting processes": [["--devices", "cpu,cpu:0"]],
+    "Ray, 2 actors": [["--engine", "ray", "--actors", "2"]],
+}
+
+
+def by_commands(scans: Path, size: int, each: list[list[str]]) -> float:
+    """Wall time of commands that fill one store."""
+    model, how = BACKBONES["light"]
+    output = scans.parent / "commands.zarr"
+    command = [sys.executable, "-m", "featlift.cli.main", "extract", str(scans), "-o", str(output), "--model", model]
+    command += ["--layers", how["layers"], "--size", str(size)]
+    start = time.perf_counter()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    running = [subprocess.Popen([*command, *more], **quiet) for more in each]  # type: ignore[call-overload]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        sys.exit(f"failed: {each}")
+    took = time.perf_counter() - start
+    shutil.rmtree(output)
+    return took
+
+
 def cpu_seconds() -> float:
     """Of this process and of those that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -171,7 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scans = Path(folder, "scans")
         scans.mkdir()
-        make_cohort(options.data, scans, options.volumes)
+        make_cohort(options.data.resolve(), scans, options.volumes)
         print(f"{options.volumes} volumes, --size {options.size}, {workers} reading processes, {machine('cpu')}\n")
         print(
             "| backbone | how | seconds | volumes a second | read | prepare | lift | write | peak MB | to the bound |"
@@ -193,6 +223,10 @@ def main() -> None:
                     f"{row['peak MB']:.0f} | {ratio:.2f} |",
                     flush=True,
                 )
+        for how, commands in COMMANDS.items():
+            took = by_commands(scans, options.size, commands)
+            rows.append({"backbone": "light", "how": how, "wall": took})
+            print(f"| light | {how} | {took:.1f} | {options.volumes / took:.2f} | | | | | | |", flush=True)
     save(rows, options.json)
 
 

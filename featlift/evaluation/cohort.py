@@ -87,7 +87,9 @@ def survey(
     Raises:
         OptionError: a split without cases, a case without a mask, a label that only test cases have.
         VolumeError: a mask is damaged, empty, or of another place.
+        StoreError: the store keeps no dense features.
     """
+    store.require("dense")
     ids = {split: [case_id for case_id in store if splits.get(case_id) == split] for split in (TRAIN, TEST)}
     for split, found in ids.items():
         if not found:

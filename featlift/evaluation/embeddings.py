@@ -8,9 +8,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError, StoreError
+from featlift.errors import OptionError, RemoteError, StoreError
 from featlift.store.case import Case
 from featlift.store.index import EMBEDDING, index_is_current, read_index
+from featlift.store.layout import saved_in
 from featlift.store.reading import Store
 
 #: The class token, the mean patch token, or one after the other.
@@ -28,10 +29,18 @@ def input_of(store: Store, wanted: str | None = None) -> Input:
         raise OptionError(f"input {wanted!r}: choose {', '.join(get_args(Input))}")
     if not len(store):
         raise OptionError(f"{store.path}: no volumes in it")
-    has_cls = "cls-mean" in store[next(iter(store))].embedding_parts
+    has_cls = _has_class_token(store)
     if wanted in ("cls", "cls+patch-mean") and not has_cls:
         raise OptionError(f"input {wanted}: {store.recipe['model']} has no class token; choose patch-mean")
     return wanted or ("cls" if has_cls else "patch-mean")  # type: ignore[return-value]
+
+
+def _has_class_token(store: Store) -> bool:
+    """Whether embeddings have one, or tokens in a store that keeps no embeddings."""
+    case, saved = store[next(iter(store))], saved_in(store.recipe)
+    if EMBEDDING in saved:
+        return "cls-mean" in case.embedding_parts
+    return "tokens" in saved and case.tokens is not None
 
 
 def embeddings_of(store: Store, ids: Sequence[str], given: Input) -> NDArray[np.float32]:
@@ -40,8 +49,9 @@ def embeddings_of(store: Store, ids: Sequence[str], given: Input) -> NDArray[np.
     They come from the index, one file, where that is up to date; or else from the volumes.
 
     Raises:
-        StoreError: features are damaged.
+        StoreError: features are damaged, or the store keeps no embeddings.
     """
+    store.require(EMBEDDING)
     vectors = _from_index(store, ids) if index_is_current(store.path) else None
     if vectors is None:
         vectors = np.stack([_read(store[case_id], lambda case: case.embedding) for case_id in ids])
@@ -54,8 +64,12 @@ def slices_of(store: Store, ids: Iterable[str], given: Input) -> list[NDArray[np
 
     Raises:
         OptionError: class and patch tokens of mode 3d, which do not meet slice by slice.
-        StoreError: features are damaged.
+        StoreError: features are damaged, or the store does not keep what is asked for.
     """
+    if given != "patch-mean":
+        store.require("tokens")
+    if given != "cls":
+        store.require("slice_mean")
     if given == "cls+patch-mean" and store.recipe["mode"] == "3d":
         raise OptionError("input cls+patch-mean: in mode 3d a volume has one class token, not one a slice; choose cls")
     return [_read(store[case_id], lambda case: _slices(case, given)) for case_id in ids]
@@ -91,6 +105,8 @@ def _slices(case: Case, given: Input) -> NDArray[np.float32]:
 def _read(case: Case, read: Callable[[Case], NDArray[np.float32]]) -> NDArray[np.float32]:
     try:
         return read(case)
+    except (StoreError, RemoteError):
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"case {case.id}: its features are damaged; `featlift verify` says where") from error
 

@@ -118,15 +118,16 @@ def train(
     heads = Heads(vectors.shape[1], vectors.shape[2], outputs, generators)
     parameters = [value.requires_grad_() for value in heads.parameters.values()]
     optimiser = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
+    room = vectors.new_empty(len(seeds) * min(training.batch, len(vectors)), *vectors.shape[1:])
     batches = _batches(len(vectors), training.batch, generators)
     for step in range(training.iterations):
         rows, last = next(batches)
         for group in optimiser.param_groups:
             group["lr"] = training.rate(step)
         optimiser.zero_grad()
-        # vectors[rows] gives the same in 20 times the time
-        batch = vectors.index_select(0, rows.flatten()).view(*rows.shape, *vectors.shape[1:])
-        loss_of(heads(batch), targets[rows], training.loss).backward()
+        # vectors[rows] in a fraction of the time: no memory is asked for, step after step
+        batch = torch.index_select(vectors, 0, rows.flatten(), out=room[: rows.numel()])
+        loss_of(heads(batch.view(*rows.shape, *vectors.shape[1:])), targets[rows], training.loss).backward()
         optimiser.step()
         if progress is not None:
             progress(step + 1, training.iterations)

@@ -80,8 +80,9 @@ def place_at(
 
     Raises:
         OptionError: no such case or layer, both or neither of voxel and point, or one outside of the scan.
-        StoreError: a point in a case of unknown geometry.
+        StoreError: a point in a case of unknown geometry, or a store that keeps no dense features.
     """
+    store.require("dense")
     case = _case(store, case_id)
     chosen = _layer(case, layer)
     if (voxel is None) == (point is None) or len(voxel or point or ()) != 3:

@@ -1,6 +1,6 @@
 """Reading, lifting and writing at the same time: features are made while later scans are read and earlier ones written.
 
-reading processes → prepared volumes (at most `prefetch` bytes) → lifting → one volume being written → store
+Reading processes → prepared volumes (at most `prefetch` bytes) → lifting → threads that write → store.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from featlift.timing import timed
 from featlift.volumes import Scan
 from featlift.volumes.loading import Loaded
 
+_WRITERS = 4  # threads beside an accelerator, which lifts a CT in a fraction of the time that writing it takes
 _TOKENS_TOGETHER = 2**16  # on an accelerator: what keeps one busy; a CPU is kept busy by any volume
 
 Publish = Callable[[CaseData], bool]
@@ -29,10 +30,11 @@ class Pipeline:
 
     Args:
         extraction: network and preparation.
-        publish: writes a volume; whether it did, or found that another process had. Called by a thread of its own.
+        publish: writes a volume; whether it did, or found that another process had. Called by threads of their own.
         workers: reading processes, see `Readers`.
         prefetch: bytes of prepared volumes that may wait for lifting.
         together: how many volumes of one shape to lift in one pass; None goes by the device.
+        writers: threads that write, a volume each; None goes by the device.
 
     Attributes:
         outcomes: of the scans that are through, also after an interrupt.
@@ -46,11 +48,13 @@ class Pipeline:
         workers: int = 0,
         prefetch: int | None = None,
         together: int | None = None,
+        writers: int | None = None,
     ) -> None:
         self.extraction = extraction
         self.publish = publish
         self.readers = Readers(extraction.preparation, extraction.reading, workers, prefetch)
         self.together = together
+        self.writers = writers or (1 if extraction.lifted.backbone.device.type == "cpu" else _WRITERS)
         self.outcomes: list[Outcome] = []
         self.waited = {"read": 0.0, "write": 0.0}
         self._writing: deque[Future[Outcome]] = deque()
@@ -63,10 +67,10 @@ class Pipeline:
         """
         told = len(self.outcomes)
         try:
-            with self.readers, ThreadPoolExecutor(1, "writer") as writer:
+            with self.readers, ThreadPoolExecutor(self.writers, "writer") as writer:
                 for group in self._groups(self._read(scans)):
                     for case, seconds in self._lift(group):
-                        self._await_writer(leave=1)  # one is written while the next is lifted: no more are held
+                        self._await_writer(leave=self.writers)  # no more are held
                         self._writing.append(writer.submit(self._write, case, seconds))
                     yield from self.outcomes[told:]
                     told = len(self.outcomes)

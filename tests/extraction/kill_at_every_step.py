@@ -1,7 +1,9 @@
 """Kill `featlift extract` or `merge` at each of its file operations in turn, and run it again each time.
 
-    python kill_at_every_step.py UNINTERRUPTED.zarr extract --limit 1 ...
-    python kill_at_every_step.py UNINTERRUPTED.zarr merge ...
+    python kill_at_every_step.py STRIDE UNINTERRUPTED.zarr extract --limit 1 ...
+    python kill_at_every_step.py STRIDE UNINTERRUPTED.zarr merge ...
+
+STRIDE 1 takes each operation, 4 takes one in four of them.
 
 Every run is a forked process in which the interpreter itself reports file operations (audit events); at the n-th one
 that changes something in the store the process kills itself: before it happens, so after all those before it. The
@@ -9,6 +11,8 @@ parent imports everything beforehand and never starts a thread, so that a fork c
 there were.
 """
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -21,7 +25,10 @@ torch.set_num_threads(1)  # before anything computes: a pool of threads would no
 
 from featlift.backbones.torchvision_guard import import_timm  # noqa: E402
 from featlift.cli.main import main  # noqa: E402
-from featlift.extraction import Extraction  # noqa: E402, F401
+from featlift.extraction import engines, fitting, forecast  # noqa: E402, F401
+
+with contextlib.suppress(ImportError):  # where it is installed, pyarrow takes it along: half a second of every child
+    import pandas  # noqa: F401
 
 STORE = Path("killed.zarr")
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree")
@@ -80,24 +87,24 @@ def leftovers():
 
 def check():
     import_timm()
-    arguments = sys.argv[2:]
+    stride, arguments = int(sys.argv[1]), sys.argv[3:]
     assert run(arguments) == 0
     want = contents(STORE)
-    reference = contents(Path(sys.argv[1]))
+    reference = contents(Path(sys.argv[2]))
     assert all(reference[name] == data for name, data in want.items() if name.startswith("volumes/"))
     kills = 0
-    while True:
+    for step in itertools.count(1, stride):
         shutil.rmtree(STORE)
-        status = run(arguments, kill_at(kills + 1))
+        status = run(arguments, kill_at(step))
         if status == 0:
-            break  # it got through: every step has had its turn
-        assert status == -signal.SIGKILL, f"step {kills + 1}: exit {status}"
+            break  # it got through: there are no more steps
+        assert status == -signal.SIGKILL, f"step {step}: exit {status}"
         kills += 1
         if STORE.exists():
-            assert everything_there_is_complete(want), f"step {kills}: a volume that is not complete"
-        assert run(arguments) == 0, f"step {kills}: the run after the kill failed"
-        assert contents(STORE) == want, f"step {kills}: another store than without the kill"
-        assert not leftovers(), f"step {kills}: left behind {leftovers()}"
+            assert everything_there_is_complete(want), f"step {step}: a volume that is not complete"
+        assert run(arguments) == 0, f"step {step}: the run after the kill failed"
+        assert contents(STORE) == want, f"step {step}: another store than without the kill"
+        assert not leftovers(), f"step {step}: left behind {leftovers()}"
     print(kills, "kills")
 
 

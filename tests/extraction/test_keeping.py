@@ -1,6 +1,7 @@
 """Whatever is kept reads as before, and whatever is not says how it would have been."""
 
 import json
+import shutil
 from itertools import chain, combinations
 
 import numpy as np
@@ -196,6 +197,28 @@ def test_featdice_needs_dense_features_and_nothing_else(cohort, featlift, tmp_pa
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "without.zarr keeps no dense, only scan, embedding" in refused.stderr
     assert "--save scan,dense,embedding" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("save", "command", "lacks"),
+    [
+        ("dense", ["knn", "--labels", "labels.csv"], "embedding"),
+        ("scan,embedding", ["probe", "--labels", "labels.csv"], "tokens"),
+        ("scan", ["retrieve", "--case", "a"], "embedding"),
+        ("scan", ["retrieve", "--case", "a", "--voxel", "1,1,1"], "dense"),
+        ("scan", ["probe", "--dense", "--masks", "labels", "--labels", "labels.csv"], "dense"),
+    ],
+)
+def test_every_evaluation_says_what_it_lacks(cohort, featlift, tmp_path, save, command, lacks):
+    for name in "cdef":
+        shutil.copy(tmp_path / "scans/a.nii.gz", tmp_path / f"scans/{name}.nii.gz")
+    cohort("--save", save, store="store.zarr")
+    splits = ("train", "val", "test")
+    rows = [f"{case},{number % 2},{splits[number // 2]}" for number, case in enumerate("abcdef")]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label,split", *rows]) + "\n")
+    refused = featlift(command[0], "store.zarr", *command[1:])
+    assert refused.returncode == 2, refused.stderr
+    assert f"keeps no {lacks}, only" in refused.stderr
 
 
 def test_patches_need_dense_features_and_nothing_else(cohort, tmp_path):

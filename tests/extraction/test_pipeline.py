@@ -140,13 +140,13 @@ def test_volumes_of_one_shape_are_lifted_together(scans):
             groups.append([each.scan.id for each in loaded])
             return super().lift(loaded)
 
-    for together in (1, 2):
+    for together, writers in ((1, 1), (2, 3)):
 
         def publish(case, together=together):
             cases[together, case.id] = case
             return True
 
-        pipeline = Pipeline(Noted(lifted, Preparation()), publish, together=together)
+        pipeline = Pipeline(Noted(lifted, Preparation()), publish, together=together, writers=writers)
         outcomes = {outcome.id: outcome.status for outcome in pipeline.run(scans)}
         assert outcomes == {scan.id: "failed" if scan.id == "4" else "done" for scan in scans}
     assert groups == [["0"], ["1"], ["2"], ["3"], ["5"], ["0", "1"], ["2"], ["3"], ["5"]]

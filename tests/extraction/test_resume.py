@@ -231,17 +231,18 @@ def test_one_bad_case_does_not_stop_the_others(cohort, tmp_path):
     assert contents(store.path) == contents(tmp_path / "uninterrupted.zarr")
 
 
-def test_killed_at_every_step_of_publishing(cohort, tmp_path):
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.soak)])
+def test_killed_at_every_step_of_publishing(cohort, tmp_path, stride):
     """SIGKILL at each file operation of a run in turn, then run again (see kill_at_every_step.py)."""
     options = ["extract", "scans", "--limit", "1", "--mode", "2d", "--layers", "0"]
     options += patch_mean_options(tmp_path, patch=4)
     done = subprocess.run(
-        [sys.executable, KILL, tmp_path / "uninterrupted.zarr", *options],
+        [sys.executable, KILL, str(stride), tmp_path / "uninterrupted.zarr", *options],
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     killed = int(done.stdout.split()[0])
-    assert killed > 60, done.stdout
+    assert killed > 60 // stride, done.stdout
 
 
 @pytest.mark.parametrize("repeats", [5, pytest.param(50, marks=pytest.mark.soak)])
@@ -255,10 +256,12 @@ def test_killed_at_random_moments(cohort, tmp_path, repeats):
     subprocess.run([*command[:-1], command[-1], "-o", "rehearsal.zarr"], cwd=tmp_path, capture_output=True, check=True)
     takes = time.monotonic() - start
     kills = 0
-    for _ in range(repeats):
+    for _ in range(10 * repeats):
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=takes * rng.uniform(0.5, 1.0))
+            takes *= 0.9  # it got through: the machine is faster than it was
+            shutil.rmtree(tmp_path / "store.zarr")
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             kills += process.wait() == -signal.SIGKILL
@@ -266,7 +269,9 @@ def test_killed_at_random_moments(cohort, tmp_path, repeats):
             assert (volume / "zarr.json").is_file()  # whatever stands there is complete
         if repeats > 5 and rng.random() < 0.5:
             shutil.rmtree(tmp_path / "store.zarr", ignore_errors=True)
-    assert kills > 0
+        if kills == repeats:
+            break
+    assert kills == repeats
     assert cohort().returncode == 0
     assert contents(tmp_path / "store.zarr") == contents(tmp_path / "uninterrupted.zarr")
 

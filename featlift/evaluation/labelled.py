@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import StoreError, VolumeError
+from featlift.errors import RemoteError, StoreError, VolumeError
 from featlift.evaluation.cells import CellGrid
 from featlift.store.case import Case, CaseLayer
 from featlift.volumes.masks import labels_on
@@ -28,6 +28,8 @@ def features_of(layer: CaseLayer) -> NDArray[np.float32]:
     d, h, w = layer.valid_cells
     try:
         return np.asarray(layer.dense[:, :d, :h, :w], dtype=np.float32)
+    except RemoteError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError("its features are damaged; `featlift verify` says where") from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError, StoreError
+from featlift.errors import OptionError, RemoteError, StoreError
 from featlift.evaluation.cells import CellGrid
 from featlift.evaluation.embeddings import embeddings_of, input_of
 from featlift.evaluation.labelled import grid_of
@@ -172,5 +172,7 @@ def _read(layer: CaseLayer, case_id: str) -> NDArray[np.float32]:
     d, h, w = layer.valid_cells
     try:
         return np.asarray(layer.dense[:, :d, :h, :w], dtype=np.float32)
+    except RemoteError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"case {case_id}: its features are damaged; `featlift verify` says where") from error

@@ -71,6 +71,9 @@ def test_a_store_in_a_bucket_is_the_one_on_a_disk(cohort, featlift, bucket, tmp_
     assert without_runs(bucket.contents("features.zarr")) == without_runs(remote)
     assert "3 volumes" in featlift("info", url).stdout
     assert featlift("verify", url).stdout == f"{url}: all 3 volumes are as written\n"
+    for place in ([], ["--voxel", "5,5,1"]):
+        here, there = (featlift("retrieve", each, "--case", "a", *place).stdout for each in ("local.zarr", url))
+        assert here == there != ""
     (tmp_path / "labels.csv").write_text("id,split\na,test\n")
     assert featlift("index", url, "--labels", "labels.csv").stdout == f"{url}/index.parquet: 3 cases\n"
     record = next(data for name, data in remote.items() if name.startswith("runs/"))
@@ -198,6 +201,14 @@ def test_reading_processes_leave_no_copies(featlift_process, bucket, tmp_path, m
     done = featlift_process("extract", f"{bucket.url}/frames", "-o", "frames.zarr", *options)
     assert "3 extracted" in done.stdout, done.stdout + done.stderr
     assert list((tmp_path / "drafts").glob("featlift~*")) == []
+
+
+def test_check_fetches_what_it_looks_at(cohort, featlift, bucket):
+    """Headers of scans behind URLs; what `extract` forecasts rests on a few of them."""
+    bucket.put("scans/broken.nii.gz", b"no volume")
+    done = featlift("check", f"{bucket.url}/scans", "--model", "vit_tiny_patch16_224")
+    assert (done.returncode, "4 of 4 scans are behind URLs" in done.stderr) == (1, True), done.stderr
+    assert "broken" in done.stdout
 
 
 def test_merge_is_of_folders(featlift, bucket):

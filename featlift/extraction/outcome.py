@@ -18,12 +18,14 @@ class Outcome:
         status: ``done``, ``failed`` with a reason, or ``skipped`` because another process was faster.
         reason: why it failed.
         seconds: wall time by stage: read, prepare, lift, write.
+        bytes: ``read`` and ``written``, of files.
     """
 
     id: str
     status: Literal["done", "failed", "skipped"]
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
 
 
 def failure(case_id: str, error: Exception, seconds: dict[str, float] | None = None) -> Outcome:

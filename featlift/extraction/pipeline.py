@@ -22,7 +22,7 @@ from featlift.volumes.loading import Loaded
 _WRITERS = 4  # threads beside an accelerator, which lifts a CT in a fraction of the time that writing it takes
 _TOKENS_TOGETHER = 2**16  # on an accelerator: what keeps one busy; a CPU is kept busy by any volume
 
-Publish = Callable[[CaseData], bool]
+Publish = Callable[[CaseData], int | None]
 
 
 class Pipeline:
@@ -30,7 +30,7 @@ class Pipeline:
 
     Args:
         extraction: network and preparation.
-        publish: writes a volume; whether it did, or found that another process had. Called by threads of their own.
+        publish: writes a volume; its bytes on disk, or None if another process had. Called by threads.
         workers: reading processes, see `Readers`.
         prefetch: bytes of prepared volumes that may wait for lifting.
         together: how many volumes of one shape to lift in one pass; None goes by the device.
@@ -146,7 +146,10 @@ class Pipeline:
             raise
         except (FeatliftError, MemoryError, OSError, RuntimeError) as error:
             return failure(case.id, error, seconds)
-        return Outcome(case.id, "done" if written else "skipped", seconds=seconds)
+        if written is None:
+            return Outcome(case.id, "skipped", seconds=seconds)
+        read = case.attributes["source"].get("bytes", 0)
+        return Outcome(case.id, "done", seconds=seconds, bytes={"read": read, "written": written})
 
     def _await_writer(self, leave: int) -> None:
         while len(self._writing) > leave:

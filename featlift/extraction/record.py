@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import featlift
+from featlift.store.layout import Recipe, sha256_of
 from featlift.volumes import Skipped
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _PACKAGES = ("torch", "timm", "zarr", "numpy", "nibabel")
 
 
 def run_record(
-    recipe_sha256: str,
+    recipe: Recipe,
     weights: dict[str, str],
     device: str,
     started: str,
@@ -33,7 +34,7 @@ def run_record(
     """A run as JSON values.
 
     Args:
-        recipe_sha256: of the store.
+        recipe: of the store.
         weights: where the weights came from.
         device: where the run computed.
         started: time of its start, ISO 8601.
@@ -44,12 +45,15 @@ def run_record(
         no_scans: what the inputs hold besides.
     """
     stages: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     for outcome in outcomes:
         stages.update(outcome.seconds)
+        sizes.update(outcome.bytes)
     return {
         "started": started,
         "seconds": round(seconds, 3),
-        "recipe_sha256": recipe_sha256,
+        "recipe_sha256": sha256_of(recipe),
+        "recipe": recipe,
         "weights": weights,
         "versions": {
             "featlift": featlift.__version__,
@@ -61,6 +65,7 @@ def run_record(
         "volumes": dict(volumes),
         "seconds_by_stage": {stage: round(total, 3) for stage, total in stages.items()},
         "seconds_waited_for": {stage: round(total, 3) for stage, total in waited.items()},
+        "bytes": dict(sizes),
         "no_scans": {each.name: each.reason for each in no_scans},
         "failures": {outcome.id: outcome.reason for outcome in outcomes if outcome.status == "failed"},
     }

@@ -199,9 +199,12 @@ class Run:
     def _is_done(self, scan: Scan) -> bool:
         return scan.id not in self._damaged and is_current(self.output, scan)
 
-    def _publish(self, case: CaseData) -> bool:
-        """Write a volume, unless another process has written it since its scan was looked for."""
-        return not self._is_done(self._scans[case.id]) and self._writer.publish(case)
+    def _publish(self, case: CaseData) -> int | None:
+        """Write a volume, unless another process has written it since its scan was looked for; its bytes."""
+        if self._is_done(self._scans[case.id]) or not self._writer.publish(case):
+            return None
+        keys = place_of(self.output).attributes(case.id)["keys"]
+        return sum(int(key["bytes"]) for key in keys.values())
 
     def __enter__(self) -> Run:
         return self
@@ -225,7 +228,7 @@ class Run:
     def _record(self) -> dict[str, Any]:
         backbone = self.extraction.lifted.backbone
         return run_record(
-            recipe_sha256=self._writer.recipe_sha256,
+            recipe=self._writer.recipe,
             weights=backbone.weights,
             device=self.device,
             started=self._started.isoformat(),

@@ -41,6 +41,10 @@ def test_two_devices_fill_one_store(featlift, tmp_path, options):
     assert contents(tmp_path / "store.zarr") == contents(tmp_path / "alone.zarr")
     record = record_of(tmp_path / "store.zarr")
     assert record["device"].count("cpu") == 2
+    assert record["bytes"]["read"] == sum((tmp_path / f"scans/{n}.nii.gz").stat().st_size for n in range(5))
+    volumes = tmp_path / "store.zarr" / "volumes"
+    stored = sum(file.stat().st_size for file in volumes.glob("*/**/*") if file.is_file())
+    assert 0 < stored - record["bytes"]["written"] < 5 * 20_000  # but for the metadata of each volume's own group
     assert record["volumes"] == {"done": 5, "skipped": 0, "failed": 1}
     assert len(list((tmp_path / "store.zarr" / "runs").iterdir())) == 1
     assert (

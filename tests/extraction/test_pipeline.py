@@ -144,7 +144,7 @@ def test_volumes_of_one_shape_are_lifted_together(scans):
 
         def publish(case, together=together):
             cases[together, case.id] = case
-            return True
+            return 1
 
         pipeline = Pipeline(Noted(lifted, Preparation()), publish, together=together, writers=writers)
         outcomes = {outcome.id: outcome.status for outcome in pipeline.run(scans)}

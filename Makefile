@@ -17,8 +17,9 @@ demo: .venv/demo
 	@echo "and how well they alone tell grey matter (1) from white (2): FeatDice, see docs/reference/featdice.md."
 	@echo "Where to look next: docs/getting-started.md reads them in Python and extracts your own scans."
 
+# As many tests at once as there are cores, up to four; each with one thread, or they would wait for each other.
 test: check
-	$(BIN)/python -m pytest -m "not soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n auto --maxprocesses 4 --dist loadfile
 
 check: .venv/test
 	$(BIN)/ruff check .

@@ -49,7 +49,7 @@ def test_no_value_is_off_by_more_than_half_a_step(values, axis):
     quantised = quantise(values, axis)
     moved = np.moveaxis(np.abs(dequantised(quantised, axis) - values), axis, 0).reshape(values.shape[axis], -1)
     largest = np.moveaxis(np.abs(values), axis, 0).reshape(values.shape[axis], -1).max(axis=1)
-    rounding = 4 * np.finfo(np.float32).eps * largest  # of the offset, a float32
+    rounding = 4 * np.finfo(np.float32).eps * largest + np.finfo(np.float32).tiny  # of offset and scale, both float32
     assert (moved.max(axis=1) <= 0.5 * quantised.scale * (1 + 1e-4) + rounding).all()
 
 

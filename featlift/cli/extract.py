@@ -207,6 +207,8 @@ def extract(
     from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.intensity import Intensity
 
+    # torch's threads would wait for each other by spinning, on cores that reading and writing need
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if bool(roi) != bool(roi_mm):
         raise OptionError("--roi and --roi-mm belong together: where the regions are, and how large")
     preparation = Preparation(

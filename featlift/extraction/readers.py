@@ -32,9 +32,9 @@ _MOST_AHEAD = 8 * 2**30
 
 
 def default_workers(device: torch.device) -> int:
-    """One reading process beside a CPU that lifts with all its cores; on an accelerator up to eight."""
+    """Up to two reading processes beside a CPU that lifts with all its cores; on an accelerator up to eight."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if device.type == "cpu" else max(1, min(8, cores - 1))
+    return min(2, cores) if device.type == "cpu" else max(1, min(8, cores - 1))
 
 
 class Readers:

@@ -165,8 +165,13 @@ def start(tmp_path, *more):
     command = [sys.executable, "-m", "featlift.cli.main", *options, "--workers", "2", "--size", "32", *more]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    wait_for(lambda: len(children(process.pid)) >= 2 and list(Path("/dev/shm").glob("featlift~*")))
+    wait_for(lambda: len(children(process.pid)) >= 2 and left_in_memory(process))
     return process
+
+
+def left_in_memory(process):
+    """What a process put on the disk in memory."""
+    return list(Path("/dev/shm").glob(f"featlift~*~{process.pid}~*"))
 
 
 def gone(pid):
@@ -181,16 +186,15 @@ def test_nothing_outlives_a_run_that_was_killed(tmp_path):
     """Reading processes end with it; what they left in memory goes when the next run starts."""
     for seed in range(3):
         write_scan(tmp_path / "scans" / f"{seed}.nii.gz", seed, shape=(300, 300, 60))
-    before = set(Path("/dev/shm").glob("featlift~*"))
     process = start(tmp_path)
     readers = children(process.pid)
     process.kill()
     process.wait()
     wait_for(lambda: all(gone(reader) for reader in readers))
-    assert set(Path("/dev/shm").glob("featlift~*")) > before
+    assert left_in_memory(process)
     again = start(tmp_path)
     assert again.communicate(timeout=300)[1] is not None
-    assert set(Path("/dev/shm").glob("featlift~*")) <= before
+    assert not left_in_memory(process) + left_in_memory(again)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to look for processes in")

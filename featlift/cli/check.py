@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -183,15 +182,11 @@ def _survey(
 ) -> list[Surveyed]:
     from tqdm import tqdm
 
+    from featlift.processes import cores
     from featlift.volumes.survey import survey
 
-    workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
-    with tqdm(total=len(scans), unit="scan", disable=None) as bar:
-        rows = []
-        for row in survey(scans, preparation, reading, closely, workers):
-            rows.append(row)
-            bar.update()
-    return rows
+    rows = survey(scans, preparation, reading, closely, workers or min(_MOST_WORKERS, cores()))
+    return list(tqdm(rows, total=len(scans), unit="scan", disable=None))
 
 
 def _write_csv(path: Path, rows: Sequence[Surveyed]) -> None:

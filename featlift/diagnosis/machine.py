@@ -9,6 +9,7 @@ from pathlib import Path
 
 from featlift.diagnosis.row import Row
 from featlift.diagnosis.sizes import human
+from featlift.processes import cores
 
 _LITTLE_MEMORY = 4 * 2**30  # a CT of 512 x 512 x 500, its features and the network, with nothing to spare
 
@@ -19,16 +20,16 @@ def look_at_processor() -> Iterator[Row]:
 
     from featlift.backbones.precision import resolve_precision
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = cores()
     has_amx = torch.cpu._is_amx_tile_supported()
     capabilities = [torch.backends.cpu.get_cpu_capability(), *(["AMX"] if has_amx else [])]
     precision = resolve_precision("auto", torch.device("cpu"), "VisionTransformer")
     what = (
-        f"{cores} cores, {torch.get_num_threads()} threads, {', '.join(capabilities)}; --precision auto is {precision}"
+        f"{count} cores, {torch.get_num_threads()} threads, {', '.join(capabilities)}; --precision auto is {precision}"
     )
-    if torch.get_num_threads() > cores:
+    if torch.get_num_threads() > count:
         yield Row(
-            "processor", "WARN", what, f"set OMP_NUM_THREADS={cores}: more threads than cores slow each other down"
+            "processor", "WARN", what, f"set OMP_NUM_THREADS={count}: more threads than cores slow each other down"
         )
     else:
         yield Row("processor", "PASS", what)

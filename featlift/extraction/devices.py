@@ -12,7 +12,7 @@ from types import FrameType
 from featlift.errors import FeatliftError
 from featlift.extraction.job import Job
 from featlift.extraction.lifters import Ended, Event, Finished, Lifters, lift_all
-from featlift.processes import end_with_parent
+from featlift.processes import end_with_parent, ending
 
 _PATIENCE = 30.0  # seconds for the volume that is being written
 
@@ -47,7 +47,7 @@ class DeviceLifters(Lifters):
             process = self._processes[number]
             process.join()
             device = self.jobs[number].network["device"]
-            return number, Ended(f"the process that lifted on {device} ended with {_name_of(process.exitcode)}")
+            return number, Ended(f"the process that lifted on {device} ended with {ending(process.exitcode)}")
         if isinstance(event, FeatliftError):
             raise event
         if isinstance(event, Finished):
@@ -81,9 +81,3 @@ def _work(pipe: Connection, job: Job) -> None:
 def _interrupt_once(signum: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _name_of(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return signal.Signals(-exit_code).name
-    return f"exit code {exit_code}"

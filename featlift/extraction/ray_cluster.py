@@ -14,6 +14,7 @@ from featlift.extraction.job import Job
 from featlift.extraction.lifters import Ended, Event, Finished, Lifters, lift_all
 from featlift.extraction.network import precision_of
 from featlift.extraction.outcome import Outcome
+from featlift.processes import cores
 
 
 def connect() -> Any:
@@ -97,5 +98,5 @@ class _Actor:
         return precision_of(job.network)
 
     def lift_all(self, job: Job) -> Iterator[Outcome | Finished]:
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cores()))
         yield from lift_all(job)

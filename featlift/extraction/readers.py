@@ -19,6 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from featlift.errors import VolumeError
 from featlift.lifting.budget import free_bytes
+from featlift.processes import cores, ending
 from featlift.staging import new_temporary_folder, remove_abandoned_temporary
 from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.loading import Loaded, load
@@ -33,8 +34,7 @@ _MOST_AHEAD = 8 * 2**30
 
 def default_workers(device: torch.device) -> int:
     """Up to two reading processes beside a CPU that lifts with all its cores; on an accelerator up to eight."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(2, cores) if device.type == "cpu" else max(1, min(8, cores - 1))
+    return min(2, cores()) if device.type == "cpu" else max(1, min(8, cores() - 1))
 
 
 class Readers:
@@ -125,10 +125,9 @@ class Readers:
 
 
 def _cause_of(error: ProcessExpired) -> str:
-    code = error.exitcode or 0
-    if code == -signal.SIGKILL:
+    if error.exitcode == -signal.SIGKILL:
         return "killed, most often for lack of memory: try --workers 1, or leave the scan out with --max-voxels"
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return ending(error.exitcode)
 
 
 def default_prefetch() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import FeatliftError, VolumeError
+from featlift.processes import ending
 from featlift.volumes.channels import read_scan
 from featlift.volumes.formats import suffix_of
 from featlift.volumes.grid import Shape
@@ -124,8 +124,7 @@ def _outcome(scan: Scan, seen: Future[Surveyed]) -> Surveyed:
     try:
         return seen.result()
     except ProcessExpired as expired:
-        code = int(expired.exitcode)
-        how = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        how = ending(expired.exitcode)
         failure = (
             f"reading it ends the process ({how}): the file is damaged, or memory ran out; leave it out (--exclude)"
         )

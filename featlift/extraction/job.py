@@ -47,13 +47,14 @@ class Job:
     def on(self, device: str, of: int = 1) -> Job:
         """The same on another device, one of several that share the cores and the memory of a machine."""
         prefetch = default_prefetch() if self.prefetch is None else self.prefetch
-        workers = default_workers(resolve_device(device)) if self.workers is None else self.workers
-        return replace(
-            self,
-            network={**self.network, "device": device},
-            workers=-(-workers // of),
-            prefetch=prefetch // of,
-        )
+        there = self.with_network(device=device)
+        return replace(there, workers=-(-there.readers // of), prefetch=prefetch // of)
+
+    @property
+    def readers(self) -> int:
+        """How many reading processes there will be."""
+        device = self.network.get("device", "auto")
+        return default_workers(resolve_device(device)) if self.workers is None else self.workers
 
     def with_network(self, **options: Any) -> Job:
         """The same with other arguments of the network."""
@@ -68,7 +69,4 @@ class Job:
 
     def run(self, extraction: Extraction, is_part: bool = False) -> Run:
         """The run, or a part of one, ready to extract; raises what `Run` does."""
-        workers = self.workers
-        if workers is None:
-            workers = default_workers(resolve_device(self.network.get("device", "auto")))
-        return Run(self.output, extraction, self.found, workers, self.prefetch, self.shard, is_part)
+        return Run(self.output, extraction, self.found, self.readers, self.prefetch, self.shard, is_part)

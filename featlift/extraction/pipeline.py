@@ -100,7 +100,7 @@ class Pipeline:
             if loaded is None:
                 yield []  # lets its outcome through
                 continue
-            if group and (_shape(loaded) != _shape(group[0]) or len(group) >= self._most_together(group[0])):
+            if group and _shape(loaded) != _shape(group[0]):
                 yield group
                 group = []
             group.append(loaded)

@@ -285,8 +285,8 @@ def _tell_of(found: Found) -> None:
 
 def _keeping(save: str, dtype: str, reduce: str | None, basis: str | None, embedding: str | None) -> Keeping:
     from featlift.extraction import Keeping, Reduction
-    from featlift.extraction.basis import Basis
     from featlift.remote import located
+    from featlift.store.basis import Basis
 
     reduction = Reduction.of(reduce, None if basis is None else Basis.read(located(basis)))
     return Keeping(words(save), dtype, embedding, reduction)  # type: ignore[arg-type]

@@ -7,15 +7,15 @@ from contextlib import suppress
 from dataclasses import replace
 
 from featlift.errors import FeatliftError, StoreError
-from featlift.extraction.basis import Basis
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.keeping import Keeping
-from featlift.extraction.reduction import Covariance
 from featlift.extraction.sample import evenly_spaced
 from featlift.remote import located
 from featlift.store import StoreWriter
+from featlift.store.basis import Basis
 from featlift.store.layout import BASIS
 from featlift.store.place import Where
+from featlift.store.principal import Covariance
 from featlift.store.reading import check_store, is_vacant
 from featlift.store.verification import damage_of_basis
 from featlift.volumes import Scan

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from featlift.backbones.backbone import Layer
 from featlift.errors import OptionError
-from featlift.extraction.basis import Basis, Projection
+from featlift.store.basis import Basis
+from featlift.store.principal import Projection
 
 _SEED = 0
 
@@ -109,44 +109,3 @@ def reduce(dense: Tensor, projection: Projection) -> Tensor:
 def recorded(spec: str, projection: Projection) -> dict[str, Any]:
     """What is recorded of a projection beside reduced features."""
     return {"by": spec, "from_channels": projection.components.shape[1], "variance_kept": projection.variance_kept}
-
-
-class Covariance:
-    """Mean and covariance of vectors that come in parts, exactly, in float64.
-
-    Args:
-        channels: C.
-    """
-
-    def __init__(self, channels: int) -> None:
-        self.count = 0
-        self._mean = np.zeros(channels)
-        self._scatter = np.zeros((channels, channels))
-
-    def add(self, vectors: NDArray[Any]) -> None:
-        """Take in vectors ``(N, C)``: the parallel update of Chan, Golub and LeVeque (1979)."""
-        if not len(vectors):
-            return
-        vectors = vectors.astype(np.float64)
-        mean = vectors.mean(axis=0)
-        vectors -= mean
-        total = self.count + len(vectors)
-        apart = mean - self._mean
-        self._scatter += vectors.T @ vectors + np.outer(apart, apart) * (self.count * len(vectors) / total)
-        self._mean += apart * (len(vectors) / total)
-        self.count = total
-
-    def principal(self, kept: int) -> Projection:
-        """The K directions of the largest variance. Of each the largest coefficient is positive, as in scikit-learn.
-
-        Raises:
-            OptionError: fewer vectors than directions.
-        """
-        if self.count <= kept:
-            raise OptionError(f"reduce pca:{kept}: the sample has only {self.count} feature cells")
-        variances, directions = np.linalg.eigh(self._scatter / (self.count - 1))
-        components = directions[:, ::-1][:, :kept].T
-        largest = np.abs(components).argmax(axis=1)
-        components = components * np.sign(components[np.arange(kept), largest])[:, None]
-        share = float(variances[::-1][:kept].sum() / variances.sum())
-        return Projection(self._mean.astype(np.float32), np.ascontiguousarray(components, np.float32), share)

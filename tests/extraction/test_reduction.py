@@ -13,8 +13,9 @@ from sklearn.decomposition import PCA
 from featlift import open_store
 from featlift.errors import OptionError
 from featlift.extraction import Reduction
-from featlift.extraction.basis import Basis
-from featlift.extraction.reduction import Covariance, random_projection, reduce
+from featlift.extraction.reduction import random_projection, reduce
+from featlift.store.basis import Basis
+from featlift.store.principal import Covariance
 from tests.scans import write_scan
 
 MODEL = ["--model", "vits16", "--weights", "random:0", "--precision", "fp32", "--layers", "0,-1"]

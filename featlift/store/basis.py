@@ -10,28 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featlift.errors import InputError, RemoteError, StoreError
 from featlift.remote import Remote
 from featlift.store.layout import canonical
+from featlift.store.principal import Projection
 
 _ABOUT = "featlift"  # one entry: safetensors writes several in any order
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """Vectors of C channels to K: ``components @ (vector - mean)``.
-
-    Attributes:
-        mean: ``(C,)`` float32.
-        components: ``(K, C)`` float32, orthogonal.
-        variance_kept: share of the variance of the sample; None where nothing was fitted.
-    """
-
-    mean: NDArray[np.float32]
-    components: NDArray[np.float32]
-    variance_kept: float | None = None
 
 
 @dataclass(frozen=True)

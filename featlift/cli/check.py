@@ -106,8 +106,8 @@ def check(
     from featlift.extraction import Keeping, Reduction, lifted_backbone
     from featlift.extraction.forecast import FeatureSizes, volume_bytes
     from featlift.extraction.measuring import measure_lifting
-    from featlift.extraction.sample import evenly_spaced
     from featlift.remote import Remote
+    from featlift.sample import evenly_spaced
     from featlift.store.index import check_label_names
     from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.findings import Plan, findings, totals

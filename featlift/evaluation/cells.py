@@ -60,12 +60,16 @@ class CellGrid:
                 as torch's ``interpolate(mode="nearest")`` and the released notebook have it, or at its ``centre``, as
                 torch's ``nearest-exact``.
         """
+        return labels[np.ix_(*self.voxels_of_cells(nearest))]
+
+    def voxels_of_cells(self, nearest: Nearest = "centre") -> list[NDArray[np.intp]]:
+        """Along each axis the voxel that speaks for each cell, see `labels_on_cells`."""
         voxels = []
         for cells, size, stride, offset in self._axes():
             shift = -(stride - 1) / 2 if nearest == "corner" else 0.5
             at = np.floor(offset + shift + stride * np.arange(cells) + 1e-6)  # 2.9999999 is voxel 3
-            voxels.append(np.clip(at, 0, size - 1).astype(int))
-        return labels[np.ix_(*voxels)]
+            voxels.append(np.clip(at, 0, size - 1).astype(np.intp))
+        return voxels
 
     def cell_at(self, voxel: Sequence[int]) -> Shape:
         """(d, h, w) of the cell whose centre is nearest to a voxel; of two, the later one."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featlift.errors import OptionError
 from featlift.evaluation.comparison import Comparison
-from featlift.store.durable import as_output_error
+from featlift.store.durable import write_output
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -49,6 +49,4 @@ def write_figure(comparison: Comparison, path: str | Path) -> None:
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(rows), names, fontsize=9)
     panels[0].set_ylim(rows - 0.5, -0.5)
-    with as_output_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=200)
+    write_output(path, lambda draft: figure.savefig(draft, dpi=200))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import RemoteError, StoreError, VolumeError
+from featlift.errors import OptionError, RemoteError, StoreError, VolumeError
 from featlift.evaluation.cells import CellGrid
 from featlift.store.case import Case, CaseLayer
 from featlift.volumes.masks import labels_on
@@ -19,19 +19,39 @@ def grid_of(case: Case, layer: CaseLayer) -> CellGrid:
     return CellGrid(layer.valid_cells, case.scan_shape, layer.stride, layer.offset)
 
 
-def features_of(layer: CaseLayer) -> NDArray[np.float32]:
+def layer_of(case: Case, layer: int | None) -> CaseLayer:
+    """A layer of a case by its absolute index, the deepest where none is given.
+
+    Raises:
+        OptionError: no such layer.
+    """
+    if layer is None:
+        return case
+    if layer not in case.layers:
+        raise OptionError(f"layer {layer}: the store holds {', '.join(map(str, case.layers))}")
+    return case.layers[layer]
+
+
+def features_of(layer: CaseLayer, case_id: str = "", slices: range | None = None) -> NDArray[np.float32]:
     """The dense features of a layer ``(C, d, h, w)``, padded cells cut off.
+
+    Args:
+        layer: of a case.
+        case_id: to be named if they are damaged.
+        slices: which of them, all by default.
 
     Raises:
         StoreError: they are damaged.
     """
     d, h, w = layer.valid_cells
+    chosen = range(d) if slices is None else slices
     try:
-        return np.asarray(layer.dense[:, :d, :h, :w], dtype=np.float32)
+        return np.asarray(layer.dense[:, chosen.start : chosen.stop, :h, :w], dtype=np.float32)
     except RemoteError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError("its features are damaged; `featlift verify` says where") from error
+        whose = f"case {case_id}: its" if case_id else "its"
+        raise StoreError(f"{whose} features are damaged; `featlift verify` says where") from error
 
 
 def labels_of(case: Case, mask: Volume) -> NDArray[np.int32]:

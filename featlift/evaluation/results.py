@@ -8,14 +8,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import featlift
 from featlift.errors import InputError, StoreError
 from featlift.evaluation.bootstrap import Interval
-from featlift.staging import staging_name
-from featlift.store.durable import as_output_error
+from featlift.store.durable import write_output
 from featlift.store.layout import Recipe, sha256_of
 
 FORMAT = 1
@@ -134,12 +134,9 @@ def write_result(result: Result, folder: str | Path) -> Path:
         OutputError: the folder cannot be written.
     """
     folder = Path(folder)
-    with as_output_error(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix, text in ((".csv", result.as_csv()), (".json", result.as_json())):
-            draft = folder / staging_name(f".{result.name}")
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(folder / f"{result.name}{suffix}")
+    for suffix, text in ((".csv", result.as_csv()), (".json", result.as_json())):
+        write = partial(Path.write_text, data=text, encoding="utf-8")
+        write_output(folder / f"{result.name}{suffix}", write)
     return folder / f"{result.name}.json"
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError, RemoteError, StoreError
+from featlift.errors import OptionError, StoreError
 from featlift.evaluation.cells import CellGrid
 from featlift.evaluation.embeddings import embeddings_of, input_of
-from featlift.evaluation.labelled import grid_of
+from featlift.evaluation.labelled import features_of, grid_of, layer_of
 from featlift.evaluation.neighbours import nearest_by_cosine
 from featlift.evaluation.segmentation import cosine_similarity
 from featlift.store.case import Case, CaseLayer
@@ -84,7 +84,7 @@ def place_at(
     """
     store.require("dense")
     case = _case(store, case_id)
-    chosen = _layer(case, layer)
+    chosen = layer_of(case, layer)
     if (voxel is None) == (point is None) or len(voxel or point or ()) != 3:
         raise OptionError("give a place as a voxel x,y,z or as a point x,y,z, and not both")
     if point is not None:
@@ -124,7 +124,7 @@ def nearest_places(store: Store, place: Place, layer: int | None = None) -> Iter
     case = _case(store, place.id)
     assert place.cell is not None
     d, h, w = place.cell
-    prototype = _read(_layer(case, layer), case.id)[:, d, h, w]
+    prototype = features_of(layer_of(case, layer), case.id)[:, d, h, w]
     return _nearest(store, case.id, prototype, layer)
 
 
@@ -134,8 +134,8 @@ def _nearest(store: Store, own: str, prototype: NDArray[np.float32], layer: int 
             continue
         try:
             case = store[case_id]
-            chosen = _layer(case, layer)
-            similarity = cosine_similarity(_read(chosen, case_id), prototype)
+            chosen = layer_of(case, layer)
+            similarity = cosine_similarity(features_of(chosen, case_id), prototype)
             best = np.unravel_index(int(similarity.argmax()), similarity.shape)
             d, h, w = (int(index) for index in best)
             yield _place(case, chosen, grid_of(case, chosen), (d, h, w), float(similarity[d, h, w]))
@@ -157,22 +157,3 @@ def _case(store: Store, case_id: str) -> Case:
     if case_id not in store:
         raise OptionError(f"{store.path} has no case {case_id!r}; `featlift info` lists its {len(store)}")
     return store[case_id]
-
-
-def _layer(case: Case, layer: int | None) -> CaseLayer:
-    if layer is None:
-        return case
-    if layer not in case.layers:
-        raise OptionError(f"layer {layer}: the store holds {', '.join(map(str, case.layers))}")
-    return case.layers[layer]
-
-
-def _read(layer: CaseLayer, case_id: str) -> NDArray[np.float32]:
-    """Dense features ``(C, d, h, w)`` of the cells that are scan."""
-    d, h, w = layer.valid_cells
-    try:
-        return np.asarray(layer.dense[:, :d, :h, :w], dtype=np.float32)
-    except RemoteError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError(f"case {case_id}: its features are damaged; `featlift verify` says where") from error

@@ -9,8 +9,8 @@ from dataclasses import replace
 from featlift.errors import FeatliftError, StoreError
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.keeping import Keeping
-from featlift.extraction.sample import evenly_spaced
 from featlift.remote import located
+from featlift.sample import evenly_spaced
 from featlift.store import StoreWriter
 from featlift.store.basis import Basis
 from featlift.store.layout import BASIS

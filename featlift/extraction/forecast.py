@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from featlift.errors import FeatliftError, VolumeError
 from featlift.extraction.keeping import Keeping
-from featlift.extraction.sample import evenly_spaced
 from featlift.lifting import LiftedBackbone
 from featlift.remote import Remote
+from featlift.sample import evenly_spaced
 from featlift.store.arrays import dense_bytes, scan_bytes, small_bytes
 from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.grid import Shape, target_shape

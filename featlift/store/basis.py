@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +12,8 @@ import numpy as np
 
 from featlift.errors import InputError, RemoteError, StoreError
 from featlift.remote import Remote
-from featlift.store.layout import canonical
 from featlift.store.principal import Projection
-
-_ABOUT = "featlift"  # one entry: safetensors writes several in any order
+from featlift.store.tensors import pack, unpack
 
 
 @dataclass(frozen=True)
@@ -32,14 +29,12 @@ class Basis:
     @classmethod
     def of(cls, projections: dict[int, Projection], about: dict[str, Any]) -> Basis:
         """The basis of these projections; `about` says what they were fitted on, as JSON values."""
-        from safetensors.numpy import save
-
         tensors = {}
         for index, projection in projections.items():
             tensors[f"layers/{index}/mean"] = projection.mean
             tensors[f"layers/{index}/components"] = projection.components
             tensors[f"layers/{index}/variance_kept"] = np.array([projection.variance_kept])
-        return cls(save(tensors, {_ABOUT: canonical(about)}))
+        return cls(pack(tensors, about))
 
     @classmethod
     def read(cls, path: Path | Remote) -> Basis:
@@ -70,9 +65,7 @@ class Basis:
     @cached_property
     def projections(self) -> dict[int, Projection]:
         """Of each layer, by its absolute index."""
-        from safetensors.numpy import load
-
-        tensors = load(self.content)
+        tensors, _ = unpack(self.content)
         indices = sorted({int(name.split("/")[1]) for name in tensors})
         return {
             index: Projection(
@@ -86,9 +79,7 @@ class Basis:
     @cached_property
     def about(self) -> dict[str, Any]:
         """What it was fitted on: ``reduce``, ``model``, ``weights_sha256``, ``scans``, ``cells``."""
-        length = int.from_bytes(self.content[:8], "little")
-        about: dict[str, Any] = json.loads(json.loads(self.content[8 : 8 + length])["__metadata__"][_ABOUT])
-        return about
+        return unpack(self.content)[1]
 
     @property
     def channels(self) -> int:

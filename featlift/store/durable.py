@@ -69,6 +69,23 @@ def write_atomically(path: Path, write: Callable[[Path], object], staging: Path)
         draft.unlink(missing_ok=True)
 
 
+def write_output(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a draft beside `path`, of the same suffix, then put it in its place in one step.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with as_output_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        suffixes = "".join(path.suffixes[-2:])  # writers choose the format by it, as of .nii.gz
+        draft = path.with_name(f"{staging_name('.')}{suffixes}")
+        try:
+            write(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
 def keys_below(folder: Path) -> Iterator[str]:
     """Every file below a folder, as a Zarr key, in order."""
     for path in sorted(folder.rglob("*")):

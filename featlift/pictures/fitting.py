@@ -1,0 +1,160 @@
+"""Fit colours on a sample of the cells of stores, a few slices of one case in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import OptionError
+from featlift.evaluation.labelled import features_of, grid_of, labels_of, layer_of
+from featlift.pictures.colours import Colours, meaning_of
+from featlift.sample import evenly_spaced
+from featlift.store.layout import differing_fields
+from featlift.store.principal import Covariance
+from featlift.store.reading import Store
+from featlift.volumes.reading import read
+
+Foreground = Literal["component", "mask", "none"]
+
+#: Values of which a sample consists, in float32: 64 MB.
+_SAMPLED = 2**24
+_SAMPLED_CASES = 64
+_SAMPLED_SLICES = 512  # of all cases, but a few of each
+_FEWEST_SLICES = 8
+_FEWEST_CELLS = 16
+
+#: Robust scaling: the percentiles of a component that are shown as dark and as bright.
+_DARK, _BRIGHT = 1.0, 99.0
+
+#: Otsu's share of the variance that two classes explain: 0.64 for one normal cloud, 0.75 for an even spread, 1 for
+#: two points. Below it there is no background to be told apart, as in crops.
+_TWO_CLASSES = 0.75
+
+
+def fit_colours(
+    stores: Sequence[Store],
+    cases: Sequence[str] | None = None,
+    layer: int | None = None,
+    foreground: Foreground = "component",
+    masks: Mapping[str, str | Path] | None = None,
+    components: int = 3,
+) -> Colours:
+    """One basis for all the cases of all the stores, so that a colour means the same everywhere.
+
+    The principal components of the foreground's cells. The foreground is what the first component of all cells tells
+    from the background, on the brighter side of Otsu's threshold, or what masks label. Where the cells are no two
+    classes, as in crops without air, everything is foreground.
+
+    Args:
+        stores: with dense features of one network, such as its modes.
+        cases: ids; None takes all. Of more than 64 an evenly spaced sample is used.
+        layer: absolute index; None takes the deepest.
+        foreground: ``component``, ``mask`` or ``none``.
+        masks: by case id, for ``mask``.
+        components: K.
+
+    Raises:
+        OptionError: a case or a layer that is not there, stores of different networks, masks that are missing.
+        StoreError: features are damaged, or not kept.
+        VolumeError: a mask is damaged, empty, or of another place.
+    """
+    chosen = _cases(stores, cases)
+    features, bright = _sample(chosen, layer, masks if foreground == "mask" else None)
+    direction, threshold = None, 0.0
+    if foreground == "component" and bright is not None and (split := _split(features, bright)) is not None:
+        direction, threshold = split
+        features = features[features @ direction > threshold]
+    if len(features) <= max(components, _FEWEST_CELLS):
+        raise OptionError(f"{len(features)} cells of foreground are too few for {components} components: other --case?")
+    covariance = Covariance(features.shape[1])
+    covariance.add(features)
+    projection = covariance.principal(components)
+    projected = (features - projection.mean) @ projection.components.T
+    low, high = np.percentile(projected, [_DARK, _BRIGHT], axis=0).astype(np.float32)
+    about = {
+        "meaning": meaning_of(stores[0]),
+        "layer": layer if layer is not None else max(stores[0].recipe["layers"]),
+        "stores": [store.name for store in stores],
+        "cases": len(chosen),
+        "cells": len(features),
+        "foreground": foreground if foreground != "component" or direction is not None else "none",
+    }
+    return Colours(projection, low, high, direction, threshold, about)
+
+
+def _cases(stores: Sequence[Store], cases: Sequence[str] | None) -> list[tuple[Store, str]]:
+    """The cases of each store, after making sure that their features may stand side by side."""
+    first = stores[0]
+    for store in stores[1:]:
+        if differing := differing_fields(meaning_of(first), meaning_of(store), first.name, store.name):
+            raise OptionError(f"{first.path} and {store.path} share no colours: they differ in {'; '.join(differing)}")
+    for case_id in cases or ():
+        if missing := next((store for store in stores if case_id not in store), None):
+            raise OptionError(f"{missing.path} has no case {case_id}; `featlift info` lists them")
+    chosen = [(store, case_id) for store in stores for case_id in (cases or store)]
+    if not chosen:
+        raise OptionError(f"{first.path} holds no cases")
+    return chosen
+
+
+def _sample(
+    chosen: Sequence[tuple[Store, str]], layer: int | None, masks: Mapping[str, str | Path] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Features ``(N, C)`` of cells, and the scan's intensity at each if the stores keep scans."""
+    used = evenly_spaced(chosen, _SAMPLED_CASES)
+    parts = [_cells_of(store, case_id, layer, masks, len(used)) for store, case_id in used]
+    features = np.concatenate([features for features, _ in parts])
+    bright = [intensities for _, intensities in parts if intensities is not None]
+    return features, np.concatenate(bright) if len(bright) == len(parts) else None
+
+
+def _cells_of(
+    store: Store, case_id: str, layer: int | None, masks: Mapping[str, str | Path] | None, shared_by: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """A case's part of the sample: cells evenly spaced in slices evenly spaced."""
+    case = store[case_id]
+    chosen = layer_of(case, layer)
+    grid = grid_of(case, chosen)
+    wanted = np.ones(grid.cells, bool)
+    if masks is not None:
+        if case_id not in masks:
+            raise OptionError(f"no mask of {case_id}: give one for each case, or another --foreground")
+        wanted = grid.labels_on_cells(labels_of(case, read(masks[case_id])), "centre") != 0
+    slices = evenly_spaced(
+        np.flatnonzero(wanted.any(axis=(1, 2))).tolist(), max(_FEWEST_SLICES, _SAMPLED_SLICES // shared_by)
+    )
+    most = max(_FEWEST_CELLS, _SAMPLED // chosen.dense.shape[0] // shared_by)
+    depth, rows, columns = grid.voxels_of_cells()
+    features, bright = [], []
+    for d in slices:
+        places = evenly_spaced(np.argwhere(wanted[d]).tolist(), -(-most // len(slices)))
+        h, w = np.transpose(places)
+        features.append(features_of(chosen, case_id, range(d, d + 1))[:, 0, h, w].T)
+        if "scan" in case.saved:
+            voxels = np.asarray(case.scan[..., int(depth[d]), :, :], np.float32)[..., rows[h], columns[w]]
+            bright.append(voxels.reshape(-1, len(h)).mean(axis=0))
+    channels = chosen.dense.shape[0]
+    return np.concatenate([np.empty((0, channels), np.float32), *features]), np.concatenate(bright) if bright else None
+
+
+def _split(features: NDArray[np.float32], bright: NDArray[np.float32]) -> tuple[NDArray[np.float32], float] | None:
+    """The first component as a direction, and Otsu's threshold on it, the brighter side above; None for no classes."""
+    from skimage.filters import threshold_otsu
+
+    covariance = Covariance(features.shape[1])
+    covariance.add(features)
+    direction = covariance.principal(1).components[0]
+    values = features @ direction
+    above = values > threshold_otsu(values)
+    share = above.mean()
+    if share in (0, 1):
+        return None
+    high, low = values[above].mean(), values[~above].mean()
+    if share * (1 - share) * (high - low) ** 2 < _TWO_CLASSES * values.var():
+        return None
+    threshold = float(high + low) / 2  # the same as Otsu's where values lie close, and in the middle of a gap
+    return (direction, threshold) if bright[above].mean() > bright[~above].mean() else (-direction, -threshold)

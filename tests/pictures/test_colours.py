@@ -56,7 +56,7 @@ def test_the_same_organ_has_the_same_colour_in_every_case_and_store(tmp_path):
             rgb = colours.rgb(colours.project(features_of(case))).astype(float)
             means.append([rgb[body() == kind].mean(axis=0) for kind in (1, 2, 3)])
     means = np.array(means)
-    assert np.ptp(means, axis=0).max() < 10  # of 255, between cases
+    assert np.ptp(means[..., :2], axis=0).max() < 5  # of 255, between cases; three kinds are two components
     apart = np.linalg.norm(means[0][:, None] - means[0][None], axis=-1)[np.triu_indices(3, 1)]
     assert apart.min() > 60  # between organs
 

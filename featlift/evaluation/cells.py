@@ -38,17 +38,25 @@ class CellGrid:
         offsets = ((strides[0] - 1) / 2, (strides[1] - 1) / 2, (strides[2] - 1) / 2)
         return cls((d, h, w), (depth, height, width), strides, offsets)
 
-    def upsample(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Trilinear interpolation of a map ``(d, h, w)`` at every voxel, ``(D, H, W)``.
+    def upsample(
+        self, values: NDArray[np.float32], axis: int | None = None, voxel: int = 0
+    ) -> NDArray[np.float32]:
+        """Trilinear interpolation of a map ``(d, h, w)`` at every voxel, ``(D, H, W)``, or at those of one plane.
 
         Beyond the outermost cells theirs are repeated. On grids of equal extent this is torch's trilinear
         ``interpolate`` with ``align_corners=False``.
+
+        Args:
+            values: the map.
+            axis: normal of the plane; None gives the whole volume.
+            voxel: index of the plane, whose axis has then the size 1.
         """
-        for axis, (cells, voxels, stride, offset) in enumerate(self._axes()):
+        for along, (cells, voxels, stride, offset) in enumerate(self._axes()):
+            wanted = np.array([voxel]) if along == axis else np.arange(voxels)
             # a cell's weight falls linearly from 1 at its centre to 0 at its neighbours': a hat
-            at = np.clip((np.arange(voxels) - offset) / stride, 0, cells - 1)
+            at = np.clip((wanted - offset) / stride, 0, cells - 1)
             hats = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(cells))).astype(np.float32)
-            values = np.moveaxis(np.moveaxis(values, axis, -1) @ hats.T, -1, axis)
+            values = np.moveaxis(np.moveaxis(values, along, -1) @ hats.T, -1, along)
         return np.ascontiguousarray(values)
 
     def labels_on_cells(self, labels: NDArray[np.int32], nearest: Nearest = "corner") -> NDArray[np.int32]:

@@ -62,13 +62,12 @@ class Colours:
         colours: NDArray[np.uint8] = np.moveaxis(np.round(255 * np.clip(shown, 0, 1)), 0, -1).astype(np.uint8)
         return colours
 
-    def is_foreground(self, features: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which cells ``(d, h, w)`` of features ``(C, d, h, w)`` are not background."""
+    def foreground_of(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """How far each cell ``(d, h, w)`` of features ``(C, d, h, w)`` is from the background: above 0 is foreground."""
         if self.foreground is None:
-            return np.ones(features.shape[1:], bool)
+            return np.ones(features.shape[1:], np.float32)
         cells = features.reshape(len(features), -1).astype(np.float32, copy=False)
-        above: NDArray[np.bool_] = (self.foreground @ cells > self.threshold).reshape(features.shape[1:])
-        return above
+        return (self.foreground @ cells - np.float32(self.threshold)).reshape(features.shape[1:])
 
     def check(self, store: Store, layer: int | None = None) -> None:
         """Refuse a store whose channels mean something else.

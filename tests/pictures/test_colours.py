@@ -30,10 +30,10 @@ def test_air_is_background_and_the_body_is_not(tmp_path):
     colours = fit_colours([store])
     assert colours.about["foreground"] == "component"
     for case in store.values():
-        np.testing.assert_array_equal(colours.is_foreground(features_of(case)), body() > 0)
+        np.testing.assert_array_equal(colours.foreground_of(features_of(case)) > 0, body() > 0)
 
 
-def test_a_crop_without_air_is_foreground_all_over(tmp_path):
+def test_a_crop_without_air_foreground_of_all_over(tmp_path):
     rng = np.random.default_rng(0)
     store = plant(tmp_path / "s.zarr")
     dense = store["one"].dense
@@ -44,7 +44,7 @@ def test_a_crop_without_air_is_foreground_all_over(tmp_path):
         zarr.open_group(store.path / "volumes" / case_id, mode="r+")["dense"][:] = noise
     colours = fit_colours([store])
     assert colours.about["foreground"] == "none"
-    assert colours.is_foreground(noise).all()
+    assert (colours.foreground_of(noise) > 0).all()
 
 
 def test_the_same_organ_has_the_same_colour_in_every_case_and_store(tmp_path):
@@ -61,7 +61,7 @@ def test_the_same_organ_has_the_same_colour_in_every_case_and_store(tmp_path):
     assert apart.min() > 60  # between organs
 
 
-def test_masks_say_what_is_foreground(tmp_path):
+def test_masks_say_what_foreground_of(tmp_path):
     store = plant(tmp_path / "s.zarr")
     organ = np.kron(body() == 2, np.ones(STRIDE)).astype(np.uint8)
     masks = {case_id: tmp_path / f"{case_id}.nii.gz" for case_id in store}
@@ -80,7 +80,7 @@ def test_a_file_gives_the_same_colours_again(tmp_path):
     again = Colours.read(tmp_path / "colours.safetensors")
     features = features_of(store["one"])
     np.testing.assert_array_equal(again.project(features), colours.project(features))
-    np.testing.assert_array_equal(again.is_foreground(features), colours.is_foreground(features))
+    np.testing.assert_array_equal(again.foreground_of(features), colours.foreground_of(features))
     assert again.about == colours.about
     again.check(store)
     assert list(tmp_path.glob("*.safetensors")) == [tmp_path / "colours.safetensors"]

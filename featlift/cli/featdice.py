@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featlift.cli.results import some
+from featlift.cli.results import some, tell_of_failures
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def featdice(
             typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
     typer.echo(f"FeatDice, protocol {name}; 95 % intervals by bootstrap over cases")
     typer.echo(table(results))
-    _tell_of_failures(results)
+    tell_of_failures([(result.store, *failure) for result in results for failure in result.failed.items()])
 
 
 def _default_protocol(stores: list[Store]) -> str:
@@ -92,15 +92,3 @@ def _result(
     scores = featdice(store, pairs, protocol, maps)
     cases = list(tqdm(scores, total=len(pairs), unit="case", disable=None, desc=name))
     return featdice_result(name, store.recipe, protocol, cases, without, seed, resamples)
-
-
-def _tell_of_failures(results: list[Result]) -> None:
-    """As `extract` does: a table at the end, exit code 1."""
-    failed = [(result.store, *failure) for result in results for failure in result.failed.items()]
-    if not failed:
-        return
-    stores, cases = (max(map(len, column)) for column in list(zip(*failed, strict=True))[:2])
-    typer.echo(f"\n{'store':<{stores}}  {'case':<{cases}}  reason", err=True)
-    for store, case_id, reason in failed:
-        typer.echo(f"{store:<{stores}}  {case_id:<{cases}}  {reason}", err=True)
-    raise typer.Exit(1)

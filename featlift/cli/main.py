@@ -18,6 +18,7 @@ from featlift.cli.info import info
 from featlift.cli.knn import knn
 from featlift.cli.merge import merge
 from featlift.cli.models import models
+from featlift.cli.pca import pca
 from featlift.cli.probe import probe
 from featlift.cli.retrieve import retrieve
 from featlift.cli.verify import verify
@@ -34,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    extract, check, featdice, knn, probe, retrieve, compare, info, verify, merge, index, models, doctor,
+    extract, check, featdice, knn, probe, retrieve, compare, pca, info, verify, merge, index, models, doctor,
 ):  # fmt: skip
     app.command()(command)
 

@@ -56,6 +56,17 @@ def some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
 
 
+def tell_of_failures(failed: Sequence[tuple[str, str, str]]) -> None:
+    """As `extract` does: store, case and reason of each in a table at the end, exit code 1."""
+    if not failed:
+        return
+    stores, cases = (max(map(len, column)) for column in list(zip(*failed, strict=True))[:2])
+    typer.echo(f"\n{'store':<{stores}}  {'case':<{cases}}  reason", err=True)
+    for store, case_id, reason in failed:
+        typer.echo(f"{store:<{stores}}  {case_id:<{cases}}  {reason}", err=True)
+    raise typer.Exit(1)
+
+
 def bars(name: str) -> Callable[[str, int, int], object]:
     """A progress bar for each thing that is being done."""
     from tqdm import tqdm

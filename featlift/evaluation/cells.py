@@ -38,9 +38,7 @@ class CellGrid:
         offsets = ((strides[0] - 1) / 2, (strides[1] - 1) / 2, (strides[2] - 1) / 2)
         return cls((d, h, w), (depth, height, width), strides, offsets)
 
-    def upsample(
-        self, values: NDArray[np.float32], axis: int | None = None, voxel: int = 0
-    ) -> NDArray[np.float32]:
+    def upsample(self, values: NDArray[np.float32], axis: int | None = None, voxel: int = 0) -> NDArray[np.float32]:
         """Trilinear interpolation of a map ``(d, h, w)`` at every voxel, ``(D, H, W)``, or at those of one plane.
 
         Beyond the outermost cells theirs are repeated. On grids of equal extent this is torch's trilinear

@@ -63,7 +63,7 @@ class Colours:
         return colours
 
     def foreground_of(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """How far each cell ``(d, h, w)`` of features ``(C, d, h, w)`` is from the background: above 0 is foreground."""
+        """How far cells ``(d, h, w)`` of features ``(C, d, h, w)`` are from the background: above 0 is foreground."""
         if self.foreground is None:
             return np.ones(features.shape[1:], np.float32)
         cells = features.reshape(len(features), -1).astype(np.float32, copy=False)

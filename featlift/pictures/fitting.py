@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from featlift.store.principal import Covariance
 from featlift.store.reading import Store
 from featlift.volumes.reading import read
 
-Foreground = Literal["component", "mask", "none"]
+Foreground = Literal["auto", "mask", "none"]
 
 #: Values of which a sample consists, in float32: 64 MB.
 _SAMPLED = 2**24
@@ -32,28 +32,29 @@ _DARK, _BRIGHT = 1.0, 99.0
 
 #: Otsu's share of the variance that two classes explain: 0.64 for one normal cloud, 0.75 for an even spread, 1 for
 #: two points. Below it there is no background to be told apart, as in crops.
-_TWO_CLASSES = 0.75
+_TWO_CLASSES = 0.78
 
 
 def fit_colours(
     stores: Sequence[Store],
     cases: Sequence[str] | None = None,
     layer: int | None = None,
-    foreground: Foreground = "component",
+    foreground: Foreground = "auto",
     masks: Mapping[str, str | Path] | None = None,
     components: int = 3,
 ) -> Colours:
     """One basis for all the cases of all the stores, so that a colour means the same everywhere.
 
-    The principal components of the foreground's cells. The foreground is what the first component of all cells tells
-    from the background, on the brighter side of Otsu's threshold, or what masks label. Where the cells are no two
-    classes, as in crops without air, everything is foreground.
+    The principal components of the foreground's cells. The foreground is what masks label; or else what the first
+    component of all cells tells from the background by Otsu's threshold, on its brighter side; where that component is
+    about something else, what is brighter than Otsu's threshold in the scan, as far as features can tell; where there
+    are no two classes either, as in crops without air, everything.
 
     Args:
         stores: with dense features of one network, such as its modes.
         cases: ids; None takes all. Of more than 64 an evenly spaced sample is used.
         layer: absolute index; None takes the deepest.
-        foreground: ``component``, ``mask`` or ``none``.
+        foreground: ``auto``, ``mask`` or ``none``.
         masks: by case id, for ``mask``.
         components: K.
 
@@ -62,11 +63,16 @@ def fit_colours(
         StoreError: features are damaged, or not kept.
         VolumeError: a mask is damaged, empty, or of another place.
     """
+    if foreground not in get_args(Foreground):
+        raise OptionError(f"foreground {foreground!r}: give {', '.join(get_args(Foreground))}")
+    if foreground == "mask" and not masks:
+        raise OptionError("a foreground of masks needs masks: give --masks")
     chosen = _cases(stores, cases)
     features, bright = _sample(chosen, layer, masks if foreground == "mask" else None)
     direction, threshold = None, 0.0
-    if foreground == "component" and bright is not None and (split := _split(features, bright)) is not None:
-        direction, threshold = split
+    how: str = "none" if foreground == "auto" else foreground
+    if foreground == "auto" and bright is not None and (found := _background(features, bright)) is not None:
+        how, direction, threshold = found
         features = features[features @ direction > threshold]
     if len(features) <= max(components, _FEWEST_CELLS):
         raise OptionError(f"{len(features)} cells of foreground are too few for {components} components: other --case?")
@@ -81,7 +87,7 @@ def fit_colours(
         "stores": [store.name for store in stores],
         "cases": len(chosen),
         "cells": len(features),
-        "foreground": foreground if foreground != "component" or direction is not None else "none",
+        "foreground": how,
     }
     return Colours(projection, low, high, direction, threshold, about)
 
@@ -141,20 +147,43 @@ def _cells_of(
     return np.concatenate([np.empty((0, channels), np.float32), *features]), np.concatenate(bright) if bright else None
 
 
-def _split(features: NDArray[np.float32], bright: NDArray[np.float32]) -> tuple[NDArray[np.float32], float] | None:
-    """The first component as a direction, and Otsu's threshold on it, the brighter side above; None for no classes."""
-    from skimage.filters import threshold_otsu
-
+def _background(
+    features: NDArray[np.float32], bright: NDArray[np.float32]
+) -> tuple[str, NDArray[np.float32], float] | None:
+    """What tells the foreground, its direction and threshold; None where nothing does, as in crops without air."""
     covariance = Covariance(features.shape[1])
     covariance.add(features)
     direction = covariance.principal(1).components[0]
+    if (is_above := _two_classes(features @ direction)) is not None:
+        is_bright = is_above if bright[is_above].mean() > bright[~is_above].mean() else ~is_above
+        how = "component"
+    elif (is_above := _two_classes(bright)) is not None:
+        is_bright, how = is_above, "scan"
+        direction = _direction_to(is_bright, features)
+    else:
+        return None
     values = features @ direction
-    above = values > threshold_otsu(values)
+    high, low = values[is_bright].mean(), values[~is_bright].mean()
+    sign = 1 if high > low else -1
+    # the same as Otsu's threshold where values lie close, and in the middle of a gap
+    return how, np.float32(sign) * direction, sign * float(high + low) / 2
+
+
+def _two_classes(values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Which values are above Otsu's threshold, or None if they are no two classes."""
+    from skimage.filters import threshold_otsu
+
+    above: NDArray[np.bool_] = values > threshold_otsu(values)
     share = above.mean()
     if share in (0, 1):
         return None
-    high, low = values[above].mean(), values[~above].mean()
-    if share * (1 - share) * (high - low) ** 2 < _TWO_CLASSES * values.var():
-        return None
-    threshold = float(high + low) / 2  # the same as Otsu's where values lie close, and in the middle of a gap
-    return (direction, threshold) if bright[above].mean() > bright[~above].mean() else (-direction, -threshold)
+    apart = values[above].mean() - values[~above].mean()
+    return above if share * (1 - share) * apart**2 >= _TWO_CLASSES * values.var() else None
+
+
+def _direction_to(is_foreground: NDArray[np.bool_], features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The direction in which features say best what is foreground: linear regression."""
+    from sklearn.linear_model import Ridge
+
+    coefficients: NDArray[np.float32] = Ridge().fit(features, is_foreground.astype(np.float32)).coef_
+    return coefficients.astype(np.float32)

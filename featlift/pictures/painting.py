@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,9 @@ from featlift.evaluation.labelled import features_of, grid_of, layer_of
 from featlift.pictures.anatomy import View
 from featlift.pictures.colours import Colours
 from featlift.store.case import Case
+from featlift.volumes.grid import Shape
 
+_CRUMB = 0.02  # of the largest piece of foreground
 _SLAB = 8  # slices that are read at a time, as they are chunked
 
 
@@ -26,15 +27,19 @@ class Painting:
         grid: where the cells lie among the voxels of the scan.
         components: ``(K, d, h, w)``.
         foreground: ``(d, h, w)``, above 0 for foreground.
+        inside: ``(D, H, W)`` of the scan, what alone is to be foreground; None leaves it to the cells.
     """
 
     colours: Colours
     grid: CellGrid
     components: NDArray[np.float32]
     foreground: NDArray[np.float32]
+    inside: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, case: Case, colours: Colours, layer: int | None = None) -> Painting:
+    def of(
+        cls, case: Case, colours: Colours, layer: int | None = None, inside: NDArray[np.bool_] | None = None
+    ) -> Painting:
         """Read the features of a case, a few slices in memory at a time.
 
         Raises:
@@ -50,7 +55,7 @@ class Painting:
             features = features_of(chosen, case.id, slices)
             components[:, slices.start : slices.stop] = colours.project(features)
             foreground[slices.start : slices.stop] = colours.foreground_of(features)
-        return cls(colours, grid, components, foreground)
+        return cls(colours, grid, components, _cleaned(foreground), inside)
 
     def picture(self, view: View, voxel: int) -> NDArray[np.uint8]:
         """One picture, ``(rows, columns, 4)`` on the voxels of the scan; the background is transparent.
@@ -61,10 +66,38 @@ class Painting:
             view: which plane.
             voxel: of the scan, along the plane's normal.
         """
-        planes = [self.grid.upsample(each, view.normal, voxel) for each in (*self.components, self.foreground)]
-        rgb = view.picture(self.colours.rgb(np.stack(planes[:-1])), 0)
-        alpha = view.picture(np.where(planes[-1] > 0, 255, 0).astype(np.uint8), 0)
-        return np.dstack([rgb, alpha])
+        components = np.stack([self.grid.upsample(each, view.normal, voxel) for each in self.components[:3]])
+        rgb = view.picture(self.colours.rgb(components), 0)
+        if self.inside is None:
+            shown = view.picture(self.grid.upsample(self.foreground, view.normal, voxel) > 0, 0)
+        else:
+            shown = view.picture(self.inside, voxel)
+        return np.dstack([rgb, np.where(shown, 255, 0).astype(np.uint8)])
+
+    @property
+    def middle(self) -> Shape:
+        """(d, h, w) of the voxel in the middle of the foreground."""
+        if self.inside is None:
+            voxels = np.argwhere(self.foreground > 0) * self.grid.stride + self.grid.offset
+        else:
+            voxels = np.argwhere(self.inside).astype(np.float64)
+        centre = voxels.mean(axis=0) if len(voxels) else np.array(self.grid.voxels) / 2
+        d, h, w = np.clip(np.round(centre), 0, np.array(self.grid.voxels) - 1).astype(int).tolist()
+        return d, h, w
+
+
+def _cleaned(foreground: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Holes filled, since a ventricle is no air, and crumbs removed."""
+    from scipy.ndimage import binary_fill_holes
+    from skimage.morphology import label
+
+    inside = binary_fill_holes(foreground > 0)
+    pieces = label(inside)
+    sizes = np.bincount(pieces.ravel())[1:]
+    whole = inside & np.isin(pieces, 1 + np.flatnonzero(sizes >= _CRUMB * sizes.max(initial=0)))
+    least = np.abs(foreground[foreground != 0]).min(initial=1)
+    cleaned: NDArray[np.float32] = np.where(whole, np.maximum(foreground, least), np.minimum(foreground, -least))
+    return cleaned.astype(np.float32)
 
 
 def scan_picture(case: Case, view: View, voxel: int) -> NDArray[np.float32]:
@@ -72,16 +105,5 @@ def scan_picture(case: Case, view: View, voxel: int) -> NDArray[np.float32]:
     place: list[slice | int] = [slice(None)] * 3
     place[view.normal] = slice(voxel, voxel + 1)
     plane = np.asarray(case.scan[(..., *place)], np.float32)
-    return view.picture(plane.mean(axis=0) if plane.ndim > 3 else plane, 0)
-
-
-def middle(painting: Painting) -> tuple[int, int, int]:
-    """(d, h, w) of the voxel in the middle of the foreground."""
-    cells = np.argwhere(painting.foreground > 0)
-    grid = painting.grid
-    centre: Sequence[float] = cells.mean(axis=0) if len(cells) else [(count - 1) / 2 for count in grid.cells]
-    d, h, w = (
-        int(np.clip(round(offset + stride * index), 0, size - 1))
-        for index, offset, stride, size in zip(centre, grid.offset, grid.stride, grid.voxels, strict=True)
-    )
-    return d, h, w
+    picture: NDArray[np.float32] = view.picture(plane.mean(axis=0) if plane.ndim > 3 else plane, 0)
+    return picture

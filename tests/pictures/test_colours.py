@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 from sklearn.decomposition import PCA
 
 from featlift.errors import InputError, OptionError, StoreError
@@ -33,15 +34,29 @@ def test_air_is_background_and_the_body_is_not(tmp_path):
         np.testing.assert_array_equal(colours.foreground_of(features_of(case)) > 0, body() > 0)
 
 
+def test_where_the_first_component_is_about_something_else_the_scan_tells_the_foreground(tmp_path):
+    """As on a CT whose air and muscle are both even: a direction that features have is found by their intensity."""
+    store = plant(tmp_path / "s.zarr")
+    rng = np.random.default_rng(0)
+    kinds = np.minimum(body(), 1)
+    dense = rng.normal(size=store["one"].dense.shape)
+    dense[0] = 9 * rng.normal(size=kinds.shape)  # the largest variance, of one cloud
+    dense[1] = 6 * kinds
+    for case_id in store:
+        zarr.open_group(store.path / "volumes" / case_id, mode="r+")["dense"][:] = dense
+    colours = fit_colours([store])
+    assert colours.about["foreground"] == "scan"
+    np.testing.assert_array_equal(colours.foreground_of(dense.astype(np.float16)) > 0, body() > 0)
+
+
 def test_a_crop_without_air_foreground_of_all_over(tmp_path):
     rng = np.random.default_rng(0)
     store = plant(tmp_path / "s.zarr")
-    dense = store["one"].dense
-    noise = rng.normal(size=dense.shape)
-    import zarr
-
+    noise = rng.normal(size=store["one"].dense.shape)
     for case_id in store:
-        zarr.open_group(store.path / "volumes" / case_id, mode="r+")["dense"][:] = noise
+        group = zarr.open_group(store.path / "volumes" / case_id, mode="r+")
+        group["dense"][:] = noise
+        group["scan"][:] = rng.random(group["scan"].shape)
     colours = fit_colours([store])
     assert colours.about["foreground"] == "none"
     assert (colours.foreground_of(noise) > 0).all()

@@ -1,0 +1,95 @@
+"""`featlift pca`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featlift.cli.options import numbers, words
+from featlift.cli.results import opened, tell_of_failures
+from featlift.errors import FeatliftError, OptionError
+
+if TYPE_CHECKING:
+    from featlift.pictures.colours import Colours
+    from featlift.store import Store
+
+
+def pca(
+    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several, such as modes, become rows.")],
+    case: Annotated[list[str] | None, typer.Option(help="Id of a case to draw; give it again for more.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Without --case: draw so many, evenly spaced; 0 all.")] = 12,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("pictures"),
+    formats: Annotated[str, typer.Option(help="Of the pictures: png, svg, pdf, separated by commas.")] = "png",
+    sweep: Annotated[str | None, typer.Option(help="gif or webp: an animation through all slices besides.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="d,h,w of the voxel that the planes go through. Default: the middle.")
+    ] = None,
+    masks: Annotated[str | None, typer.Option(help="Masks to outline: a folder, a CSV, or a file.")] = None,
+    mask_pattern: Annotated[
+        str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
+    ] = None,
+    foreground: Annotated[str, typer.Option(help="What gets colours: auto, mask (what masks label) or none.")] = "auto",
+    layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
+    colours: Annotated[Path | None, typer.Option(help="Colours saved before, instead of fitting them.")] = None,
+    save_colours: Annotated[Path | None, typer.Option(help="File to keep the colours in (safetensors).")] = None,
+    dark: Annotated[bool, typer.Option(help="Light on dark, for slides.")] = False,
+) -> None:
+    """Draw features in colour beside the scan: principal components as red, green and blue, in all three planes.
+
+    One basis for all the cases and stores named, so that a colour means the same in every picture.
+    """
+    from tqdm import tqdm
+
+    from featlift.pictures.figure import CaseFigure, check_formats
+    from featlift.sample import evenly_spaced
+    from featlift.volumes import find_masks
+
+    found = opened(stores)
+    kinds = check_formats(words(formats), sweep)
+    voxel = numbers(at, int, "--at")
+    if at and len(voxel) != 3:
+        raise OptionError(f"--at {at!r}: give d,h,w of a voxel")
+    outlined = find_masks(found[0], masks, mask_pattern) if masks else {}
+    basis = _colours(found, case, layer, foreground, outlined, colours)
+    if save_colours is not None:
+        basis.write(save_colours)
+    chosen = case or evenly_spaced(list(found[0]), limit or len(found[0]))
+    if len(chosen) < len(found[0]) and not case:
+        typer.echo(f"featlift: {len(chosen)} of {len(found[0])} cases, evenly spaced; --limit 0 draws all", err=True)
+    failed = []
+    for case_id in tqdm(chosen, unit="case", disable=None):
+        try:
+            figure = CaseFigure.of(found, case_id, basis, layer, outlined.get(case_id), foreground, dark)  # type: ignore[arg-type]
+            for kind in kinds:
+                figure.write(output / f"{case_id}.{kind}", voxel or figure.middle)
+            if sweep:
+                figure.sweep(output / f"{case_id}.{sweep}")
+        except (FeatliftError, FileNotFoundError) as error:
+            if isinstance(error, OptionError):
+                raise
+            failed.append((found[0].name, case_id, str(error)))
+    kept = f"{100 * basis.variance_kept:.0f} % of the variance"
+    typer.echo(f"{output}: {len(chosen) - len(failed)} of {len(chosen)} cases drawn; three components keep {kept}")
+    tell_of_failures(failed)
+
+
+def _colours(
+    stores: list[Store],
+    cases: list[str] | None,
+    layer: int | None,
+    foreground: str,
+    masks: Mapping[str, str | Path],
+    path: Path | None,
+) -> Colours:
+    from featlift.pictures.colours import Colours
+    from featlift.pictures.fitting import fit_colours
+
+    if path is None:
+        return fit_colours(stores, cases, layer, foreground, masks)  # type: ignore[arg-type]
+    read = Colours.read(path)
+    for store in stores:
+        read.check(store, layer)
+    return read

@@ -248,19 +248,18 @@ def _dress(panel: Any, view: View, extent: tuple[float, float], with_name: bool,
     panel.set_yticks([])
     for spine in panel.spines.values():
         spine.set_visible(False)
-    outlined = [withStroke(linewidth=1.6, foreground="black")]
+    # a shade behind a text, because an outline would turn it into paths
+    text = {"color": "white", "bbox": {"facecolor": "black", "alpha": 0.35, "linewidth": 0, "pad": 0.8}}
     if view.letters is not None:
         places = ((0.5, 0.985, "center", "top"), (0.985, 0.5, "right", "center"),
                   (0.5, 0.015, "center", "bottom"), (0.015, 0.5, "left", "center"))  # fmt: skip
         for letter, (x, y, beside, above) in zip(view.letters, places, strict=True):
             panel.text(
-                x, y, letter, transform=panel.transAxes, ha=beside, va=above, fontsize=7, color="white",
-                path_effects=outlined,
+                x, y, letter, transform=panel.transAxes, ha=beside, va=above, fontsize=7, **text
             )  # fmt: skip
     if with_name:
         panel.text(
-            0.02, 0.98, view.name, transform=panel.transAxes, ha="left", va="top", fontsize=7, color="white",
-            path_effects=outlined,
+            0.02, 0.98, view.name, transform=panel.transAxes, ha="left", va="top", fontsize=7, **text
         )  # fmt: skip
     if with_scale and view.letters is not None:
         length = max((each for each in _SCALES if each <= across / 3), default=_SCALES[0])
@@ -271,7 +270,7 @@ def _dress(panel: Any, view: View, extent: tuple[float, float], with_name: bool,
         )  # fmt: skip
         panel.text(
             right - length / 2, low - 0.015 * down, f"{length} mm", ha="center", va="bottom", fontsize=6.5,
-            color="white", path_effects=outlined,
+            **text,
         )  # fmt: skip
 
 

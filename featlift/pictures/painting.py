@@ -92,7 +92,7 @@ def _cleaned(foreground: NDArray[np.float32]) -> NDArray[np.float32]:
     from skimage.morphology import label
 
     inside = binary_fill_holes(foreground > 0)
-    pieces = label(inside)
+    pieces = label(inside, connectivity=1)
     sizes = np.bincount(pieces.ravel())[1:]
     whole = inside & np.isin(pieces, 1 + np.flatnonzero(sizes >= _CRUMB * sizes.max(initial=0)))
     least = np.abs(foreground[foreground != 0]).min(initial=1)

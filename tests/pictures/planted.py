@@ -75,6 +75,7 @@ def plant(
         }
         embedding = dense.mean(axis=(1, 2, 3)).astype(np.float32)
         parts = {"patch-mean": [0, CHANNELS]}
-        writer.publish(CaseData(case_id, scan, [layer], embedding, parts, (), attributes))
+        kept = scan if save is None or "scan" in save else None
+        writer.publish(CaseData(case_id, kept, [layer], embedding, parts, (), attributes))
     rebuild_index(path)
     return open_store(path)

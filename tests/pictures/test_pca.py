@@ -1,0 +1,183 @@
+"""`featlift pca`: what is painted where, and the files that come of it."""
+
+import re
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+from featlift.evaluation.labelled import features_of
+from featlift.pictures.anatomy import views
+from featlift.pictures.colours import Colours
+from featlift.pictures.fitting import fit_colours
+from featlift.pictures.painting import Painting, scan_picture
+from featlift.volumes.nifti import write_nifti
+from tests.pictures.planted import AFFINE, SHAPE, STRIDE, body, plant
+
+
+@pytest.fixture
+def store(tmp_path):
+    return plant(tmp_path / "s.zarr")
+
+
+def test_a_voxel_has_one_colour_in_all_planes(store):
+    painting = Painting.of(store["one"], fit_colours([store]))
+    shown = views(store["one"].scan_affine)
+    for voxel in ((2, 10, 14), (3, 20, 24), (0, 4, 5)):
+        colours = []
+        for view in shown.values():
+            rows, columns = SHAPE[view.down], SHAPE[view.right]
+            row = rows - 1 - voxel[view.down] if view.flips[0] else voxel[view.down]
+            column = columns - 1 - voxel[view.right] if view.flips[1] else voxel[view.right]
+            picture = painting.picture(view, voxel[view.normal])
+            assert picture.shape == (rows, columns, 4)
+            colours.append(picture[row, column].astype(int))
+        assert np.ptp(colours, axis=0).max() <= 1  # of 255, by rounding
+
+
+def test_cells_are_painted_where_they_lie_and_air_is_not(store):
+    colours = fit_colours([store])
+    case = store["two"]
+    painting = Painting.of(case, colours)
+    picture = painting.picture(views(case.scan_affine)["HW"], 3)
+    cells = colours.rgb(colours.project(features_of(case)))[3]
+    inside = body()[3] > 0
+    for h, w in np.argwhere(inside):
+        # between the four voxels in the middle of a cell lies its centre
+        middle = picture[4 * h + 1 : 4 * h + 3, 4 * w + 1 : 4 * w + 3]
+        around = cells[max(h - 1, 0) : h + 2, max(w - 1, 0) : w + 2].reshape(-1, 3)
+        assert (middle[..., 3] == 255).all()
+        assert (middle[..., :3] >= around.min(axis=0)).all()
+        assert (middle[..., :3] <= around.max(axis=0)).all()
+    assert (picture[::31, ::39, 3] == 0).all()
+    scan = scan_picture(case, views(case.scan_affine)["HW"], 3)
+    np.testing.assert_allclose(scan[::4, ::4], np.array([0, 0.5, 0.7, 0.9])[body()[3]], atol=1e-3)
+
+
+def test_holes_are_filled_and_crumbs_are_not_drawn(store):
+    case = store["one"]
+    colours = fit_colours([store])
+    kinds = body()
+    features = features_of(case)
+    air = features[:, kinds == 0].mean(axis=1)
+    features[:, 3, 4, 5] = air  # a ventricle
+    features[:, 3, 0, 0] = features[:, kinds == 1].mean(axis=1)  # a crumb
+    zarr.open_group(store.path / "volumes" / case.id, mode="r+")["dense"][:] = features
+    painted = Painting.of(store["one"], colours).foreground > 0
+    np.testing.assert_array_equal(painted, kinds > 0)
+
+
+def test_pictures_animations_and_colours_are_written(featlift, store, tmp_path):
+    other = plant(tmp_path / "other.zarr", mode="pcg", shift=0.2)
+    done = featlift("pca", store.path, other.path, "--formats", "png,svg,pdf", "--sweep", "gif", "--save-colours", "c")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 cases drawn" in done.stdout
+    names = [f"{case_id}.{kind}" for case_id in ("one", "two") for kind in ("gif", "pdf", "png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == names
+    with Image.open(tmp_path / "pictures" / "one.gif") as animation:
+        assert animation.n_frames > 20  # of 48, those that show the same slices are one
+        first = np.asarray(animation.convert("RGB"))
+        animation.seek(12)
+        assert (np.asarray(animation.convert("RGB")) != first).any()
+    assert (tmp_path / "pictures" / "one.pdf").read_bytes().startswith(b"%PDF")
+    again = featlift("pca", store.path, other.path, "--colours", "c", "--case", "two", "-o", "again")
+    assert again.returncode == 0, again.stderr
+    with Image.open(tmp_path / "pictures" / "two.png") as one, Image.open(tmp_path / "again" / "two.png") as two:
+        assert one.size[0] == pytest.approx(7.2 * 300, abs=2)
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+
+
+def test_panels_have_the_proportions_of_the_patient(featlift, store, tmp_path):
+    assert featlift("pca", store.path, "--formats", "svg", "--case", "one").returncode == 0
+    svg = (tmp_path / "pictures" / "one.svg").read_text()
+    sizes = [
+        (float(height), float(width))
+        for found in re.findall(r"<image [^>]*>", svg)
+        for height, width in [(re.search(r'height="([\d.]+)"', found)[1], re.search(r'width="([\d.]+)"', found)[1])]
+    ]
+    assert len(sizes) == 6  # three planes of the scan, three of the features
+    depth, height, width = np.array(SHAPE) * np.linalg.norm(AFFINE[:3, :3], axis=0)
+    millimetres = [(height, width), (depth, width), (depth, height)] * 2
+    scales = np.array(sizes) / np.array(millimetres)
+    np.testing.assert_allclose(scales, scales.mean(), rtol=0.02)  # whole pixels
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert {"R", "L", "A", "P", "S", "I", "axial", "coronal", "sagittal", "scan", "2d"} <= set(texts)
+    assert "5 mm" in texts
+
+
+def test_unknown_geometry_and_scans_that_were_not_kept(featlift, tmp_path):
+    unknown = plant(tmp_path / "unknown.zarr", affine=None)
+    assert featlift("pca", unknown.path, "--formats", "svg", "--case", "one").returncode == 0
+    texts = set(re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "pictures" / "one.svg").read_text()))
+    assert {"HW", "DW", "DH"} <= texts
+    assert not texts & {"R", "L", "A", "P", "S", "I"}
+    assert not any(text.endswith(" mm") for text in texts)
+    without = plant(tmp_path / "without.zarr", save=("dense", "tokens", "slice_mean", "embedding"))
+    done = featlift("pca", without.path, "--formats", "svg", "--case", "two")
+    assert done.returncode == 0, done.stderr
+    svg = (tmp_path / "pictures" / "two.svg").read_text()
+    assert svg.count("<image ") == 3
+    assert ">scan<" not in svg
+
+
+def test_masks_are_outlined_and_may_say_what_gets_colours(featlift, store, tmp_path):
+    organ = np.kron(body() == 2, np.ones(STRIDE)).astype(np.uint8)
+    for case_id in store:
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        write_nifti(tmp_path / "masks" / f"{case_id}.nii.gz", organ, AFFINE)
+    wanted = ("--masks", "masks", "--case", "one", "--formats", "png")
+    assert featlift("pca", store.path, "--case", "one", "-o", "plain").returncode == 0
+    assert featlift("pca", store.path, *wanted, "-o", "outlined").returncode == 0
+    assert featlift("pca", store.path, *wanted, "-o", "within", "--foreground", "mask").returncode == 0
+    shown = [np.asarray(Image.open(tmp_path / name / "one.png").convert("RGB")) for name in ("plain", "outlined")]
+    yellow = (shown[1] == (255, 214, 10)).all(axis=-1)
+    assert yellow.any()
+    assert not (shown[0] == (255, 214, 10)).all(axis=-1).any()
+    painting = Painting.of(store["one"], fit_colours([store]), inside=organ > 0)
+    for view in views(AFFINE).values():
+        alpha = painting.picture(view, painting.middle[view.normal])[..., 3]
+        np.testing.assert_array_equal(alpha > 0, view.picture(organ, painting.middle[view.normal]) > 0)
+
+
+def test_what_cannot_be_drawn_is_told_and_the_others_are_drawn(featlift, store, tmp_path):
+    for file in (store.path / "volumes" / "two" / "dense").rglob("*"):
+        if file.is_file() and file.name != "zarr.json":
+            file.write_bytes(file.read_bytes()[:-40])
+    colours = fit_colours([store], ["one"])
+    colours.write(tmp_path / "c.safetensors")
+    done = featlift("pca", store.path, "--colours", "c.safetensors")
+    assert done.returncode == 1
+    assert "1 of 2 cases drawn" in done.stdout
+    assert "features are damaged" in done.stderr
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["one.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--formats", "jpeg"], "--formats jpeg: give png, svg, pdf"),
+        (["--sweep", "mp4"], "--sweep mp4: give gif or webp"),
+        (["--case", "nobody"], "has no case nobody"),
+        (["--at", "1,2"], "--at '1,2': give d,h,w"),
+        (["--at", "90,2,2"], "no voxel (90, 2, 2)"),
+        (["--foreground", "mask"], "needs masks"),
+        (["--foreground", "skull"], "foreground 'skull'"),
+        (["--layer", "5"], "layer 5"),
+        (["--colours", "none.safetensors"], "no such file"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(featlift, store, arguments, message):
+    done = featlift("pca", store.path, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_colours_of_another_network_are_refused(featlift, store, tmp_path):
+    other = plant(tmp_path / "other.zarr", model="another")
+    fit_colours([other]).write(tmp_path / "c")
+    assert Colours.read(tmp_path / "c").about["meaning"]["model"] == "another"
+    done = featlift("pca", store.path, "--colours", "c")
+    assert done.returncode == 2
+    assert 'which differ in model (colours "another", store "made-up")' in done.stderr

@@ -7,15 +7,20 @@ SHELL := /bin/bash
 
 demo: .venv/demo
 	$(BIN)/python -m featlift.demo demo
-	$(BIN)/featlift extract demo/scans -o demo/brain-2d.zarr --model efficientnet-lite0 --mode 2d --size 256 --layers stride16
-	$(BIN)/featlift extract demo/scans -o demo/brain-pcg.zarr --model efficientnet-lite0 --mode pcg --size 256 --layers stride16
+	$(BIN)/featlift extract demo/scans -o demo/brain-2d.zarr --model efficientnet-lite0 --mode 2d --size 384 --layers stride16
+	$(BIN)/featlift extract demo/scans -o demo/brain-pcg.zarr --model efficientnet-lite0 --mode pcg --size 384 --layers stride16
 	$(BIN)/featlift info demo/brain-pcg.zarr
 	@echo
 	$(BIN)/featlift featdice demo/brain-2d.zarr demo/brain-pcg.zarr --masks demo/labels -o demo/results
+	$(BIN)/featlift pca demo/brain-2d.zarr demo/brain-pcg.zarr -o demo/pictures
 	@echo
 	@echo "The features of a real brain, slice by slice (demo/brain-2d.zarr) and lifted to 3D (demo/brain-pcg.zarr),"
 	@echo "and how well they alone tell grey matter (1) from white (2): FeatDice, see docs/reference/featdice.md."
-	@echo "Where to look next: docs/getting-started.md reads them in Python and extracts your own scans."
+	@echo
+	@echo "  picture   $(CURDIR)/demo/pictures/brain.png"
+	@echo
+	@echo "Where to look next: docs/tutorials/from-scan-to-picture.md draws finer ones, docs/getting-started.md reads"
+	@echo "features in Python and extracts your own scans."
 
 # As many tests at once as there are cores, up to four; each with one thread, or they would wait for each other.
 test: check

@@ -23,6 +23,7 @@ def pca(
     limit: Annotated[int, typer.Option(min=0, help="Without --case: draw so many, evenly spaced; 0 all.")] = 12,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("pictures"),
     formats: Annotated[str, typer.Option(help="Of the pictures: png, svg, pdf, separated by commas.")] = "png",
+    dpi: Annotated[int, typer.Option(min=30, max=1200, help="Pixels an inch; a figure is 7.2 inches wide.")] = 300,
     sweep: Annotated[str | None, typer.Option(help="gif or webp: an animation through all slices besides.")] = None,
     at: Annotated[
         str | None, typer.Option(help="d,h,w of the voxel that the planes go through. Default: the middle.")
@@ -64,7 +65,7 @@ def pca(
         try:
             figure = CaseFigure.of(found, case_id, basis, layer, outlined.get(case_id), foreground, dark)  # type: ignore[arg-type]
             for kind in kinds:
-                figure.write(output / f"{case_id}.{kind}", voxel or figure.middle)
+                figure.write(output / f"{case_id}.{kind}", voxel or figure.middle, dpi)
             if sweep:
                 figure.sweep(output / f"{case_id}.{sweep}")
         except (FeatliftError, FileNotFoundError) as error:

@@ -33,7 +33,6 @@ _LABELS = 0.28  # inches on the left for the names of rows
 _EDGE, _GAP = 0.06, 0.05
 _LINE = 0.115  # of small print
 _LETTERS_AN_INCH = 24  # of small print
-_DPI = 300
 _SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # lengths of a scale bar, mm
 _INK = {False: ("white", "#1a1a1a", "#666666"), True: ("#101214", "#f0f0f0", "#a0a0a0")}  # page, text, small print
 _OUTLINES = ("#ffd60a", "#00d5ff", "#ff5db1", "#7cff6b", "#ff8a3d", "#b69cff")
@@ -99,12 +98,13 @@ class CaseFigure:
         """(d, h, w) of the voxel in the middle of the foreground."""
         return next(iter(self.rows.values())).middle
 
-    def write(self, path: str | Path, voxel: Sequence[int]) -> None:
+    def write(self, path: str | Path, voxel: Sequence[int], dpi: int = 300) -> None:
         """Write the planes through one voxel.
 
         Args:
             path: ends in .png, .svg or .pdf.
             voxel: (d, h, w) of the stored scan.
+            dpi: pixels an inch; a figure is at most 7.2 inches wide.
 
         Raises:
             OptionError: the voxel lies outside the scan.
@@ -115,7 +115,7 @@ class CaseFigure:
         with _style():
             figure, show = self._laid_out()
             show(voxel)
-            write_output(Path(path), lambda draft: figure.savefig(draft, dpi=_DPI))
+            write_output(Path(path), lambda draft: figure.savefig(draft, dpi=dpi))
 
     def sweep(self, path: str | Path, frames: int = 48, fps: int = 8) -> None:
         """Write an animation that goes through all slices of the three planes at once.

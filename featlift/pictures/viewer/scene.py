@@ -112,8 +112,8 @@ class Scene:
         layer = layer_of(case, self.layer)
         features = features_of(layer, case.id)
         grid = shown.cells(case, layer, base)
-        alpha = np.where(self.colours.is_foreground(features), np.uint8(255), np.uint8(0))
-        colours = np.concatenate([self.colours.rgb(self.colours.project(features)), alpha[..., None]], axis=-1)
+        rgb = self.colours.rgb(self.colours.project(features))
+        colours = np.concatenate([rgb, _centred(self.colours.foreground_of(features))[..., None]], axis=-1)
         reduced = reduce(features, self.channels)
         return {
             "cells": grid.cells,
@@ -135,6 +135,12 @@ def _scan_of(case: Case) -> NDArray[np.float16]:
         return np.asarray(case.scan[...])
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreError(f"case {case.id}: its scan is damaged; `featlift verify` says where") from error
+
+
+def _centred(foreground: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Eight bits of what is above 0 in the foreground and below it in the background: 0 becomes 128."""
+    largest = max(float(np.abs(foreground).max()), 1e-8)
+    return np.rint(128 + 127 * foreground / largest).astype(np.uint8)
 
 
 def _packed(array: NDArray[Any]) -> dict[str, Any]:

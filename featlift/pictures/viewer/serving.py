@@ -30,7 +30,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, scene: Scene, port: int = 0) -> None:
         self.page = page(scene.manifest()).encode()
-        self.cases = len(scene.cases)
+        self.scene = scene
         self.case = lru_cache(_HELD)(lambda number: _answer(scene, number))
         try:
             super().__init__((_ADDRESS, port), _Handler)
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/":
             return self._send(200, "text/html; charset=utf-8", self.server.page)
         number = self.path.removeprefix("/case/")
-        if number.isdecimal() and int(number) < self.server.cases:
+        if number.isdecimal() and int(number) < len(self.server.scene.cases):
             status, content = self.server.case(int(number))
             return self._send(status, "application/json", content)
         return self._send(404, "text/plain", b"not found\n")

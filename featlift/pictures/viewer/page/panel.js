@@ -14,6 +14,8 @@ class Panel {
     this.viewer = viewer;
     const { state } = viewer;
     for (const id of viewer.manifest.cases) element("case").append(tag("option", id));
+    this.rows = viewer.manifest.stores.map((store, i) => this._row(store, i));
+    element("scores").append(...this.rows);
     element("gradient").style.background = similarityGradient();
     const on = (id, event, act) => element(id).addEventListener(event, () => act(element(id)));
     on("case", "change", (select) => viewer.open(select.selectedIndex));
@@ -73,7 +75,7 @@ class Panel {
 
   /** What changes with every move. */
   update() {
-    const { state, content, scores, manifest } = this.viewer;
+    const { state, content, scores } = this.viewer;
     for (const radio of document.getElementsByName("layer")) radio.checked = radio.value === state.layer;
     element("opacity").disabled = state.layer === "scan";
     element("opacity").value = state.opacity[state.layer] ?? 0;
@@ -84,26 +86,34 @@ class Panel {
     element("threshold-value").textContent = state.threshold.toFixed(3).replace(/0$/, "");
     element("mark").style.left = percent(state.threshold).replace(" ", "");
     element("label").selectedIndex = state.label - 1;
-    element("scores").replaceChildren(...manifest.stores.map((store, i) => this._row(store, scores?.[i])));
+    this.rows.forEach((row, i) => this._score(row, scores?.[i]));
     element("place").replaceChildren(...this._place().flatMap(([what, value]) => [tag("dt", what), tag("dd", value)]));
     element("hint").textContent = content.labels && state.outlines
       ? "Click a place to ask what is similar to it. White: above the threshold. Coloured: the mask."
       : "Click a place to ask what is similar to it. White: above the threshold.";
   }
 
-  _row(store, scores) {
+  /** The row of a store in the table of Dice. */
+  _row(store, i) {
     const { viewer } = this;
     const row = tag("tr");
-    row.append(tag("td", store.name), tag("td", scores ? scores.dice(viewer.state.label, viewer.state.threshold).toFixed(3) : "…", { className: "score" }));
-    const last = row.appendChild(tag("td"));
-    if (scores) {
-      const threshold = scores.best(viewer.state.label);
-      const text = `${scores.dice(viewer.state.label, threshold).toFixed(3)}, ${threshold.toFixed(2)}`;
-      const button = tag("button", text, { type: "button", title: "Take this threshold" });
-      button.addEventListener("click", () => viewer.set({ threshold }));
-      last.append(button);
-    }
+    const button = tag("button", "…", { type: "button", title: "Take this threshold" });
+    button.addEventListener("click", () => viewer.set({ threshold: viewer.scores[i].best(viewer.state.label) }));
+    row.append(tag("td", store.name), tag("td", "…", { className: "score" }), tag("td"));
+    row.lastChild.append(button);
     return row;
+  }
+
+  /** Fill it in; while voxels are being counted it keeps what it said, greyed. */
+  _score(row, scores) {
+    row.classList.toggle("counting", !scores);
+    const button = row.querySelector("button");
+    button.disabled = !scores;
+    if (!scores) return;
+    const { label, threshold } = this.viewer.state;
+    const best = scores.best(label);
+    row.querySelector(".score").textContent = scores.dice(label, threshold).toFixed(3);
+    button.textContent = `${scores.dice(label, best).toFixed(3)}, ${best.toFixed(2)}`;
   }
 
   _place() {

@@ -16,11 +16,11 @@ function paintSlice(canvas, { scan, grid, view, index, layer, map, opacity, smoo
   context.putImageData(image, 0, 0);
 }
 
-/** Over pixels, colours with an alpha of their own: 0 to 255 each. */
+/** Over pixels, colours of 0 to 255, and after each what is above 128 where they are of the foreground. */
 function blendColours(pixels, colours, opacity) {
   for (let to = 0; to < pixels.length; to += 4) {
-    const share = (opacity * colours[to + 3]) / 255;
-    for (let part = 0; part < 3; part++) pixels[to + part] += (colours[to + part] - pixels[to + part]) * share;
+    if (colours[to + 3] <= 128) continue;
+    for (let part = 0; part < 3; part++) pixels[to + part] += (colours[to + part] - pixels[to + part]) * opacity;
   }
 }
 

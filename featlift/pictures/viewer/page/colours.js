@@ -18,9 +18,9 @@ function labelColour(number) {
   return LABELS[(number - 1) % LABELS.length];
 }
 
-/** How much of the scan a similarity covers, 0 to 1. */
+/** How much of the scan a similarity covers, 0 to 1: what is far from similar leaves it to be seen. */
 function cover(value) {
-  return Math.min(value / 0.4, 1);
+  return Math.min(Math.max((value - 0.2) / 0.5, 0), 1);
 }
 
 /** A CSS gradient of the colours of similarity over black. */

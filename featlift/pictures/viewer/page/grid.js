@@ -29,6 +29,12 @@ class Grid {
     }, 0);
   }
 
+  /** Where a cell's centre is among the voxels. */
+  centre(cell) {
+    const index = [0, 1, 2].map((axis) => Math.floor(cell / this.steps[axis]) % this.cells[axis]);
+    return index.map((at, axis) => this.offset[axis] + this.stride[axis] * at);
+  }
+
   /** Where along an axis a voxel takes its value from: between two cells, or from the nearer one. */
   _at(axis, voxel, smooth) {
     const { before, share, next } = this.axes[axis];

@@ -1,4 +1,4 @@
-// What is drawn over a picture: outlines, crosshair, the place asked for, letters and a scale bar.
+// What is drawn over a picture: outlines, crosshair, the cell asked for, letters and a scale bar.
 
 /** The border of all pixels of a slice for which isInside(pixel), as a path in pixels of the screen. */
 function outline(view, box, isInside) {
@@ -66,13 +66,18 @@ function drawCrosshair(context, box, { down, right }) {
   context.stroke(path);
 }
 
-/** A ring where similarity is asked for: whole on its slice, faint on others. */
-function drawQuery(context, box, { down, right }, onSlice, radius) {
-  const ring = new Path2D();
-  ring.arc(box.left + right * box.width, box.top + down * box.height, radius, 0, 2 * Math.PI);
-  context.globalAlpha = onSlice ? 1 : 0.45;
+/** The cell that similarity is asked for, as large as it is: whole on its slices, faint on others. */
+function drawQuery(context, box, view, { centre, stride }, index, width) {
+  const [row, column] = [view.down, view.right].map((axis) => Math.abs(stride[axis]));
+  const high = Math.max((row / view.rows) * box.height, 6);
+  const wide = Math.max((column / view.columns) * box.width, 6);
+  const { down, right } = view.placeOf(centre);
+  const cell = new Path2D();
+  cell.roundRect(box.left + right * box.width - wide / 2, box.top + down * box.height - high / 2, wide, high, 3);
+  const onSlice = Math.abs(index - centre[view.normal]) <= Math.max(Math.abs(stride[view.normal]) / 2, 0.5);
+  context.globalAlpha = onSlice ? 1 : 0.5;
   context.setLineDash(onSlice ? [] : [3, 3]);
-  strokeTwice(context, ring, "#fff", radius / 3);
+  strokeTwice(context, cell, "#fff", width);
   context.setLineDash([]);
   context.globalAlpha = 1;
 }

@@ -43,6 +43,7 @@ class Panel {
     element("label").replaceChildren(...content.labelValues.map((value) => tag("option", `label ${value}`)));
     element("label-row").hidden = !content.labels;
     element("table").hidden = !content.labels;
+    element("source").textContent = this._source();
     element("notes").replaceChildren(...this._notes().map((note) => tag("p", note)));
   }
 
@@ -52,6 +53,13 @@ class Panel {
     if (!content.affine) return `${size}, geometry unknown`;
     const spacing = [0, 1, 2].map((axis) => spacingOf(content.affine, axis) / content.factors[axis]);
     return `${size} of ${spacing.map((length) => Number(length.toPrecision(3))).join(" × ")} mm`;
+  }
+
+  /** What the similarity is computed from, in short. */
+  _source() {
+    const { stores } = this.viewer.content;
+    const kept = [...new Set(stores.map((store) => percent(store.varianceKept)))].join(" and ");
+    return `Computed here, from ${stores[0].scale.length} of ${stores[0].channels} channels with ${kept} of the variance.`;
   }
 
   _notes() {
@@ -121,19 +129,17 @@ class Panel {
     const [d, h, w] = state.position;
     const voxel = state.position.map((index, axis) => Math.floor(index * content.factors[axis] + (content.factors[axis] - 1) / 2));
     const at = (d * content.shape[1] + h) * content.shape[2] + w;
+    const number = this.viewer.labelAt(state.position);
     const rows = [["voxel", `d ${voxel[0]}, h ${voxel[1]}, w ${voxel[2]}`]];
     if (content.affine) {
       const [x, y, z] = content.affine.slice(0, 3).map((line) => (line[0] * d + line[1] * h + line[2] * w + line[3]).toFixed(1));
       rows.unshift(["LPS", `${x}, ${y}, ${z} mm`.replaceAll("-", "−")]);
     }
     if (content.scan) rows.push(["intensity", (content.scan[at] / 255).toFixed(2)]);
-    if (content.labels) {
-      const number = content.labels[at];
-      rows.push(["label", number ? String(content.labelValues[number - 1]) : "none"]);
-    }
+    if (content.labels) rows.push(["label", number ? String(content.labelValues[number - 1]) : "none"]);
     manifest.stores.forEach((store, i) => {
       const cosine = this.viewer.cosineAt(i, state.position).toFixed(3).replace("-", "−");
-      rows.push([manifest.stores.length > 1 ? `cosine, ${store.name}` : "cosine", cosine]);
+      rows.push([i ? "" : "cosine", manifest.stores.length > 1 ? `${cosine} ${store.name}` : cosine]);
     });
     return rows;
   }

@@ -24,13 +24,16 @@ function blendColours(pixels, colours, opacity) {
   }
 }
 
+const DIMMED = 0.4; // of the scan below similarity, whose colours would be lost on white
+
 /** Over pixels, values from 0 to 1; the scan shows where they are low. */
 function blendSimilarity(pixels, values, opacity) {
   for (let i = 0, to = 0; i < values.length; i++, to += 4) {
     const colour = Math.round(values[i] * 255) * 3;
     const share = opacity * cover(values[i]);
     for (let part = 0; part < 3; part++) {
-      pixels[to + part] += (SIMILARITY[colour + part] - pixels[to + part]) * share;
+      const dim = pixels[to + part] * (1 - DIMMED * opacity);
+      pixels[to + part] = dim + (SIMILARITY[colour + part] - dim) * share;
     }
   }
 }

@@ -1,5 +1,7 @@
 // One plane of one store: its canvas, what is drawn on it, and what pointers and keys do there.
 
+const MOST_OUTLINED = 60; // labels; of more, the chosen one alone
+
 class Tile {
   /** place: the element that gets the canvas; viewer: whose state is shown and changed. */
   constructor(place, viewer, store, plane) {
@@ -32,11 +34,10 @@ class Tile {
     const { viewer, view, box } = this;
     const { state, content } = viewer;
     const index = state.position[view.normal];
-    const layer = state.layer === "similarity" && !state.query ? "scan" : state.layer;
+    const { layer, smooth } = state;
     const { grid, colours } = content.stores[this.store];
     const similarity = viewer.maps[this.store];
     const map = layer === "similarity" ? similarity.values : colours;
-    const { smooth } = state;
     paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, opacity: state.opacity[layer], smooth });
     const context = this.canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
@@ -47,10 +48,15 @@ class Tile {
     context.drawImage(this.picture, box.left, box.top, box.width, box.height);
     if (state.outlines) this._drawOutlines(context, index, layer === "similarity" && similarity.values);
     drawCrosshair(context, box, view.placeOf(state.position));
-    if (state.query) drawQuery(context, box, view.placeOf(state.query), state.query[view.normal] === index, 6 * Math.max(this.stroke, 0.7));
+    if (layer === "similarity") this._drawQuery(context, grid, index);
     if (view.letters) drawLetters(context, view.letters, this.width, this.height);
     if (content.affine) drawScale(context, this.width, this.height, this.scale);
     this.canvas.setAttribute("aria-label", this._described(index));
+  }
+
+  _drawQuery(context, grid, index) {
+    const asked = { centre: grid.centre(grid.nearest(this.viewer.state.query)), stride: grid.stride };
+    drawQuery(context, this.box, this.view, asked, index, 2 * Math.max(this.stroke, 0.7));
   }
 
   /** Of every label, the chosen one bolder, and dashed of what lies above the threshold. */
@@ -60,8 +66,8 @@ class Tile {
     if (content.labels) {
       const labels = view.slice(content.labels, index);
       for (const number of new Set(labels)) {
-        if (number === 0) continue;
         const chosen = number === state.label;
+        if (number === 0 || (!chosen && content.labelValues.length > MOST_OUTLINED)) continue;
         context.globalAlpha = chosen ? 1 : 0.65;
         const path = outline(view, box, (pixel) => labels[pixel] === number);
         if (chosen) strokeTwice(context, path, labelColour(number), 2 * this.stroke);

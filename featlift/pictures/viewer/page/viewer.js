@@ -6,11 +6,11 @@ class Viewer {
     this.plane = 0; // that keys move in
     this.state = {
       position: [0, 0, 0],
-      query: null, // voxel that similarity is asked for
+      query: [0, 0, 0], // voxel in whose cell similarity is asked for
       layer: "colours",
       opacity: { colours: 0.75, similarity: 0.75 },
       threshold: 0.9,
-      label: 1, // the chosen one, by its number from 1
+      label: 0, // the chosen one, by its number from 1
       outlines: true,
       smooth: true,
     };
@@ -37,9 +37,9 @@ class Viewer {
     this.views = this.content.views.map((view) => new View(view, this.content.shape));
     if (!this.tiles.length) this._build();
     this.planes.forEach((plane, i) => this._label(plane, this.views[i]));
-    this.state.label = 1;
     const { labels, shape } = this.content;
-    this.state.position = labels ? middleOf(labels, 1, shape) : shape.map((size) => Math.floor(size / 2));
+    this.state.position = labels ? middleOf(labels, shape) : shape.map((size) => Math.floor(size / 2));
+    this.state.label = labels ? this.labelAt(this.state.position) : 0;
     this.panel.open();
     this._ask(this.state.position);
     this.panel.update();
@@ -85,11 +85,15 @@ class Viewer {
     if (isQuery) {
       this.state.layer = "similarity";
       this._ask(voxel);
-      const { labels, shape } = this.content;
-      const label = labels && labels[(voxel[0] * shape[1] + voxel[1]) * shape[2] + voxel[2]];
-      if (label) this.state.label = label;
+      this.state.label = this.labelAt(voxel) || this.state.label;
     }
     this.draw();
+  }
+
+  /** Number of the label at a voxel, 0 for none. */
+  labelAt([d, h, w]) {
+    const { labels, shape } = this.content;
+    return labels ? labels[(d * shape[1] + h) * shape[2] + w] : 0;
   }
 
   _ask(voxel) {
@@ -140,20 +144,20 @@ class Viewer {
   }
 }
 
-/** The voxel of a label that is nearest to the middle of all of them. */
-function middleOf(labels, label, [, height, width]) {
+/** The labelled voxel that is nearest to the middle of all of them. */
+function middleOf(labels, [, height, width]) {
   const place = (at) => [Math.floor(at / (height * width)), Math.floor(at / width) % height, at % width];
   const sum = [0, 0, 0];
   let count = 0;
   labels.forEach((value, at) => {
-    if (value !== label) return;
+    if (!value) return;
     count++;
     place(at).forEach((index, axis) => (sum[axis] += index));
   });
   let nearest = null;
   let shortest = Infinity;
   labels.forEach((value, at) => {
-    if (value !== label) return;
+    if (!value) return;
     const distance = place(at).reduce((square, index, axis) => square + (index - sum[axis] / count) ** 2, 0);
     if (distance < shortest) [nearest, shortest] = [place(at), distance];
   });

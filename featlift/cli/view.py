@@ -67,7 +67,9 @@ def _cases(stores: Sequence[Store], wanted: Sequence[str] | None, everything: bo
     if not shared:
         raise OptionError(f"{', '.join(str(store.path) for store in stores)}: no case is in all of them")
     if not everything and len(shared) > _CASES:
-        typer.echo(f"featlift: the first {_CASES} of {len(shared)} cases: --case names others, --serve has all", err=True)
+        typer.echo(
+            f"featlift: the first {_CASES} of {len(shared)} cases: --case names others, --serve has all", err=True
+        )
         return shared[:_CASES]
     return shared
 

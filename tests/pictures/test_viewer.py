@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from featlift.errors import OptionError, VolumeError
-from featlift.evaluation.labelled import features_of
 from featlift.evaluation.segmentation import cosine_similarity
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.viewer import Scene, Server, write_view
@@ -47,7 +46,8 @@ def test_what_fewer_channels_cost_is_told(channels):
     reduced = reduce(features, channels)
     unit = (features / np.linalg.norm(features, axis=0)).reshape(len(features), -1).T
     differences = [
-        np.abs(reduced.similarity(cell) - cosine_similarity(features, features[:, *cell])) for cell in np.ndindex(6, 7, 8)
+        np.abs(reduced.similarity(cell) - cosine_similarity(features, features[:, *cell]))
+        for cell in np.ndindex(6, 7, 8)
     ]
     assert reduced.error[0] == pytest.approx(np.mean(differences), rel=0.25)  # of a sample of them
     assert 0.5 * np.max(differences) < reduced.error[1] <= np.max(differences) + 1e-5
@@ -203,6 +203,14 @@ def test_a_served_page_in_a_browser(server, browse):
     assert page("() => viewer.state.layer") == "similarity"
     assert set(page.requests) == {server.url, f"{server.url}case/0"}
     assert "for the next case" in page.page.locator("#notes").text_content()
+    page.page.click("#next")
+    page.page.wait_for_selector("#status.failed")
+    assert "two: not a mask: it is empty" in page.page.locator("#status").inner_text()
+    assert [complaint for complaint in page.complaints if "500" not in complaint] == []
+    page.complaints.clear()  # that the browser logs an answer of this kind is as it should be
+    page.page.click("#previous")
+    page.page.wait_for_selector("#status:not(.failed)", state="attached")
+    assert page.page.locator("main").is_visible()
 
 
 def test_a_page_of_no_usable_case_is_refused(tmp_path):

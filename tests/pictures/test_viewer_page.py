@@ -128,7 +128,7 @@ def test_planes_are_those_of_python_for_any_orientation(tmp_path, browse):
             view.extent(SHAPE)[0]
         )
     x, y, z = turned[:3] @ [*(size // 2 for size in SHAPE), 1]
-    assert text_of(page, "#place dd >> nth=0") == f"{x:.1f}, {y:.1f}, {z:.1f} mm".replace("-", "−")
+    assert text_of(page, "#place dd >> nth=0") == f"{x:.1f}, {y:.1f}, {z:.1f} mm".replace("-", "\u2212")
 
 
 def test_stores_are_shown_in_sync_each_with_its_own_map(planted, browse):
@@ -147,7 +147,9 @@ def test_stores_are_shown_in_sync_each_with_its_own_map(planted, browse):
     assert page("() => viewer.state.position[0]") == 1
     assert page("() => viewer.state.query") == voxel  # sliders look around, they do not ask
     labels = [page.page.locator("canvas").nth(tile).get_attribute("aria-label") for tile in (0, 1)]
-    assert labels == [f"{name}, HW axial: slice 2 of 6, crosshair at H {voxel[1]}, W {voxel[2]}" for name in ("one", "two")]
+    assert labels == [
+        f"{name}, HW axial: slice 2 of 6, crosshair at H {voxel[1]}, W {voxel[2]}" for name in ("one", "two")
+    ]
 
 
 def test_everything_can_be_done_by_keys(planted, browse):
@@ -164,7 +166,10 @@ def test_everything_can_be_done_by_keys(planted, browse):
     assert page("() => viewer.state.position") == [start[0] + 1, start[1] + 1, start[2] + 2]
     assert page("() => viewer.state.layer") == "colours"
     press("Enter")
-    assert page("() => [viewer.state.layer, viewer.state.query]") == ["similarity", [start[0] + 1, start[1] + 1, start[2] + 2]]
+    assert page("() => [viewer.state.layer, viewer.state.query]") == [
+        "similarity",
+        [start[0] + 1, start[1] + 1, start[2] + 2],
+    ]
     press("[")
     assert text_of(page, "#threshold-value") == "0.89"
     for key, layer in (("1", "scan"), ("2", "colours"), ("3", "similarity")):
@@ -249,8 +254,8 @@ def test_the_page_is_not_allowed_to_reach_anything(planted, chromium):
     page.wait_for_selector("body[aria-busy=false]")
     attempt = "() => fetch('http://127.0.0.1:9/').then(() => 'reached', (error) => error.name)"
     assert page.evaluate(attempt) == "TypeError"
-    script = "() => { const s = document.createElement('script'); s.textContent = 'window.broken = 1'; document.body.append(s); }"
-    page.evaluate(script)
+    script = "const script = document.createElement('script'); script.textContent = 'window.broken = 1'"
+    page.evaluate(f"() => {{ {script}; document.body.append(script); }}")
     assert page.evaluate("() => window.broken ?? null") is None
     assert requests == [planted.as_uri()]
     page.close()

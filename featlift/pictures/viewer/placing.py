@@ -90,8 +90,10 @@ def _onto(case: Case, base: Case) -> tuple[NDArray[np.float64], NDArray[np.float
     grid = np.linalg.solve(base.scan_affine, case.scan_affine)
     turned = grid[:3, :3] - np.diag(grid.diagonal()[:3])
     if (np.abs(turned) * sizes).sum(axis=1).max() > 0.5:  # half a voxel, at the far corner
-        raise OptionError(f"{case.id}: the stores hold it on grids that are turned against each other: view one at a time")
-    return grid.diagonal()[:3], grid[:3, 3]
+        raise OptionError(
+            f"{case.id}: the stores hold it on grids that are turned against each other: view one at a time"
+        )
+    return np.asarray(grid.diagonal()[:3]), np.asarray(grid[:3, 3])
 
 
 def _divided(shape: Shape, factors: list[int]) -> Shape:

@@ -140,7 +140,8 @@ def _scan_of(case: Case) -> NDArray[np.float16]:
 def _centred(foreground: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Eight bits of what is above 0 in the foreground and below it in the background: 0 becomes 128."""
     largest = max(float(np.abs(foreground).max()), 1e-8)
-    return np.rint(128 + 127 * foreground / largest).astype(np.uint8)
+    centred: NDArray[np.uint8] = np.rint(128 + 127 * foreground / largest).astype(np.uint8)
+    return centred
 
 
 def _packed(array: NDArray[Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -37,6 +38,11 @@ class Server(ThreadingHTTPServer):
         except OSError as error:
             raise OptionError(f"--port {port}: {error.strerror}; give another, or 0 for any that is free") from error
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that leaves before it has everything is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
     @property
     def url(self) -> str:
         """Where the page is."""
@@ -58,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: Server
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer."""
         # a name that someone else lets point here is not ours, and a page of theirs could read what we say to it
         if self.headers.get("Host", "").rpartition(":")[0] not in (_ADDRESS, "localhost"):

@@ -32,13 +32,20 @@ class Panel {
     }
   }
 
-  /** What changes with the case. */
-  open() {
-    const { content, number, manifest } = this.viewer;
-    document.title = `${content.id} · featlift`;
+  /** Which case it is to be. */
+  choose() {
+    const { number, manifest } = this.viewer;
+    document.title = `${manifest.cases[number]} · featlift`;
     element("case").selectedIndex = number;
     element("previous").disabled = number === 0;
     element("next").disabled = number === manifest.cases.length - 1;
+  }
+
+  /** What changes with the case. */
+  open() {
+    const { content } = this.viewer;
+    document.querySelector("main").hidden = false;
+    element("status").className = "";
     element("summary").textContent = this._summary();
     element("label").replaceChildren(...content.labelValues.map((value) => tag("option", `label ${value}`)));
     element("label-row").hidden = !content.labels;
@@ -150,10 +157,13 @@ class Panel {
     this.saying = setTimeout(() => (element("status").textContent = text), 400);
   }
 
+  /** Say why a case is not shown; others may be. */
   fail(error) {
+    clearTimeout(this.saying);
     element("status").className = "failed";
     element("status").textContent = `This case cannot be shown: ${error.message}`;
     document.querySelector("main").hidden = true;
+    document.body.setAttribute("aria-busy", "false");
   }
 
   switchTheme() {

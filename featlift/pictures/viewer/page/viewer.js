@@ -25,15 +25,17 @@ class Viewer {
     if (number < 0 || number >= this.manifest.cases.length) return;
     const asked = (this.asked = Symbol(number)); // of several quick choices the last one counts
     document.body.setAttribute("aria-busy", "true");
+    this.number = number;
+    this.panel.choose();
+    let content;
     try {
-      const content = await loadCase(number);
-      if (this.asked !== asked) return;
-      this.number = number;
-      this.content = content;
+      content = await loadCase(number);
     } catch (error) {
-      this.panel.fail(error);
+      if (this.asked === asked) this.panel.fail(error);
       return;
     }
+    if (this.asked !== asked) return;
+    this.content = content;
     this.views = this.content.views.map((view) => new View(view, this.content.shape));
     if (!this.tiles.length) this._build();
     this.planes.forEach((plane, i) => this._label(plane, this.views[i]));

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from featlift.pictures.viewer import Scene
     from featlift.store import Store
 
-_CASES = 10  # of a store, unless others are asked for
+_CASES = 12  # in a page, unless others are asked for
 _PORT = 8765
 
 
 def view(
     stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several, as modes, are shown in sync.")],
-    case: Annotated[list[str] | None, typer.Option(help="A case id; repeatable. Default: the first ten.")] = None,
+    case: Annotated[list[str] | None, typer.Option(help="Id of a case to show; give it again for more.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, help="Without --case: so many, evenly spaced; 0 all. Default: 12; --serve: all."),
+    ] = None,
     masks: Annotated[
         str | None, typer.Option(help="Masks to outline: a folder, named as the cases; a CSV with id,path; one file.")
     ] = None,
@@ -50,7 +54,7 @@ def view(
     from featlift.pictures.viewer import Scene
 
     found = opened(stores)
-    ids = _cases(found, case, everything=serve)
+    ids = _cases(found, case, (0 if serve else _CASES) if limit is None else limit)
     basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
     scene = Scene(found, ids, basis, _masks(ids, masks, mask_pattern), channels, layer)
     if serve:
@@ -59,19 +63,20 @@ def view(
         _write(scene, output)
 
 
-def _cases(stores: Sequence[Store], wanted: Sequence[str] | None, everything: bool) -> list[str]:
-    """Those asked for, or else those that every store has."""
+def _cases(stores: Sequence[Store], wanted: Sequence[str] | None, limit: int) -> list[str]:
+    """Those asked for, or else of those that every store has."""
+    from featlift.sample import evenly_spaced
+
     if wanted:
         return list(dict.fromkeys(wanted))
     shared = [case_id for case_id in stores[0] if all(case_id in store for store in stores)]
     if not shared:
         raise OptionError(f"{', '.join(str(store.path) for store in stores)}: no case is in all of them")
-    if not everything and len(shared) > _CASES:
-        typer.echo(
-            f"featlift: the first {_CASES} of {len(shared)} cases: --case names others, --serve has all", err=True
-        )
-        return shared[:_CASES]
-    return shared
+    chosen = evenly_spaced(shared, limit or len(shared))
+    if len(chosen) < len(shared):
+        shown = f"{len(chosen)} of {len(shared)} cases, evenly spaced"
+        typer.echo(f"featlift: {shown}; --limit 0 or --serve shows all, --case others", err=True)
+    return chosen
 
 
 def _masks(ids: Sequence[str], masks: str | None, pattern: str | None) -> Mapping[str, str | Path]:

@@ -17,7 +17,7 @@ from featlift.pictures.viewer import Scene, Server, write_view
 from featlift.pictures.viewer.placing import Shown
 from featlift.pictures.viewer.reduction import reduce
 from featlift.volumes.nifti import write_nifti
-from tests.pictures.planted import AFFINE, SHAPE, plant
+from tests.pictures.planted import AFFINE, SHAPE, in_slabs, plant
 
 
 def scene_of(*stores, **options):
@@ -33,7 +33,7 @@ def correlated(channels=40, cells=(6, 7, 8), seed=0):
 
 def test_all_channels_give_the_cosines_of_the_features_to_within_eight_bits():
     features = correlated()
-    reduced = reduce(features, 1000)
+    reduced = reduce(in_slabs(features), 1000)
     assert reduced.features.values.shape == (6, 7, 8, 40)
     assert reduced.variance_kept == pytest.approx(1)
     off = np.abs(reduced.similarity((2, 3, 4)) - cosine_similarity(features, features[:, 2, 3, 4]))
@@ -43,7 +43,7 @@ def test_all_channels_give_the_cosines_of_the_features_to_within_eight_bits():
 @pytest.mark.parametrize("channels", [4, 8, 16])
 def test_what_fewer_channels_cost_is_told(channels):
     features = correlated()
-    reduced = reduce(features, channels)
+    reduced = reduce(in_slabs(features), channels)
     unit = (features / np.linalg.norm(features, axis=0)).reshape(len(features), -1).T
     differences = [
         np.abs(reduced.similarity(cell) - cosine_similarity(features, features[:, *cell]))
@@ -57,12 +57,12 @@ def test_what_fewer_channels_cost_is_told(channels):
 
 
 def test_more_channels_are_closer():
-    mean = [reduce(correlated(), channels).error[0] for channels in (2, 4, 8, 16, 32)]
+    mean = [reduce(in_slabs(correlated()), channels).error[0] for channels in (2, 4, 8, 16, 32)]
     assert mean == sorted(mean, reverse=True)
 
 
 def test_features_that_are_all_alike_have_nothing_to_lose():
-    reduced = reduce(np.ones((5, 2, 3, 4), np.float32), 2)
+    reduced = reduce(in_slabs(np.ones((5, 2, 3, 4), np.float32)), 2)
     assert reduced.variance_kept == 1
     np.testing.assert_allclose(reduced.similarity((0, 0, 0)), 1, atol=1e-6)
 
@@ -154,11 +154,12 @@ def test_wrong_calls(tmp_path, featlift, arguments, message):
     assert not (tmp_path / "view.html").exists()
 
 
-def test_the_first_cases_are_taken_and_that_is_said(tmp_path, featlift):
-    plant(tmp_path / "s.zarr", ids=tuple(f"case{number:02}" for number in range(12)))
+def test_of_many_cases_some_are_taken_and_that_is_said(tmp_path, featlift):
+    plant(tmp_path / "s.zarr", ids=tuple(f"case{number:02}" for number in range(14)))
     done = featlift("view", "s.zarr")
-    assert "the first 10 of 12 cases" in done.stderr
-    assert done.stdout.startswith("view.html: 10 cases, ")
+    assert "12 of 14 cases, evenly spaced" in done.stderr
+    assert done.stdout.startswith("view.html: 12 cases, ")
+    assert featlift("view", "s.zarr", "--limit", "0").stdout.startswith("view.html: 14 cases, ")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from featlift.pictures.viewer.reduction import reduce
 from featlift.store import open_store
 from featlift.volumes import read
 from featlift.volumes.nifti import write_nifti
-from tests.pictures.planted import AFFINE, SHAPE, STRIDE, body, plant
+from tests.pictures.planted import AFFINE, SHAPE, STRIDE, body, in_slabs, plant
 
 HW, DW, DH = range(3)
 
@@ -66,12 +66,12 @@ def test_a_click_into_a_brain_shows_the_map_and_the_dice_that_python_computes(tm
     assert voxel[1:] == pytest.approx([0.5 * case.scan_shape[1], 0.35 * case.scan_shape[2]], abs=1)
 
     features = features_of(case)
-    reduced = reduce(features, 64)
+    reduced = reduce(in_slabs(features), 64)
     cell = grid.cell_at(voxel)
     cosines = reduced.similarity(cell)
     values, low, high = shown_map(page)
-    np.testing.assert_allclose(values, scaled(cosines), atol=2e-5)
-    assert [low, high] == pytest.approx([cosines.min(), 1], abs=1e-5)
+    np.testing.assert_allclose(values, scaled(cosines), atol=5e-4)  # a step of eight bits, where another sum rounds it
+    assert [low, high] == pytest.approx([cosines.min(), 1], abs=5e-4)
     full = cosine_similarity(features, features[:, *cell])
     assert np.abs(low + (high - low) * values - full).max() < 1.5 * reduced.error[1]
 
@@ -139,8 +139,10 @@ def test_stores_are_shown_in_sync_each_with_its_own_map(planted, browse):
     voxel = page("() => viewer.state.query")
     for number, store in enumerate(stores):
         case = store["one"]
-        expected = reduce(features_of(case), 64).similarity(grid_of(case, case).cell_at(voxel))
-        np.testing.assert_allclose(shown_map(page, number)[0], scaled(expected), atol=2e-5)
+        expected = reduce(in_slabs(features_of(case)), 64).similarity(grid_of(case, case).cell_at(voxel))
+        np.testing.assert_allclose(
+            shown_map(page, number)[0], scaled(expected), atol=5e-4
+        )  # a step of eight bits, where another sum rounds it
     assert not np.allclose(shown_map(page, 0)[0], shown_map(page, 1)[0], atol=1e-3)
     slider = page.page.locator(".plane input").nth(HW)
     slider.fill("1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,40 +40,55 @@ class Reduced:
         return similarity
 
 
-def reduce(features: NDArray[np.float32], channels: int) -> Reduced:
+def reduce(slabs: Callable[[], Iterable[NDArray[np.float32]]], channels: int) -> Reduced:
     """Reduce features to the directions that hold most of them, so that cosines change least.
 
     The directions are the leading eigenvectors of the second moment of the features scaled to length 1. They are not
     principal components: taking the mean off, as those do, would change the angles.
 
     Args:
-        features: ``(C, d, h, w)``, padded cells cut off.
+        slabs: gives the features ``(C, d, h, w)``, padded cells cut off, a few slices at a time; it is called twice.
         channels: K; C of them at most are kept.
     """
-    count, *cells = features.shape
-    unit = _unit(features.reshape(count, -1).T)
-    mean = unit.mean(axis=0, dtype=np.float64)
-    moment = (unit.T @ unit).astype(np.float64) / len(unit)
+    directions, variance_kept, count = _directions(slabs(), channels)
+    asked, compared = (np.array(evenly_spaced(range(count), most)) for most in (_ASKED, _COMPARED))
+    wanted = np.union1d(asked, compared)
+    parts, sample, first = [], [], 0
+    for slab in slabs():
+        unit = _vectors(slab)
+        parts.append((unit @ directions).reshape(*slab.shape[1:], -1))
+        sample.append(unit[wanted[(wanted >= first) & (wanted < first + len(unit))] - first])
+        first += len(unit)
+    features = quantise(np.concatenate(parts), axis=-1)
+    full = np.concatenate(sample)
+    shown = _unit(_dequantised(features, wanted))
+    asked, compared = np.searchsorted(wanted, asked), np.searchsorted(wanted, compared)
+    off = np.abs(shown[asked] @ shown[compared].T - full[asked] @ full[compared].T)
+    return Reduced(features, len(directions), variance_kept, (float(off.mean()), float(off.max())))
+
+
+def _directions(slabs: Iterable[NDArray[np.float32]], channels: int) -> tuple[NDArray[np.float32], float, int]:
+    """The K directions ``(C, K)``, the share of the variance in them, and how many cells there are."""
+    count = 0
+    total: NDArray[np.float64] = np.zeros(1)
+    moment: NDArray[np.float64] = np.zeros((1, 1))
+    for slab in slabs:
+        unit = _vectors(slab)
+        count += len(unit)
+        total = total + unit.sum(axis=0, dtype=np.float64)
+        moment = moment + unit.T @ unit
+    mean, moment = total / count, moment / count
     directions = np.linalg.eigh(moment)[1][:, ::-1][:, :channels]
     variance = np.trace(moment) - mean @ mean
     kept = np.einsum("ck,cd,dk->", directions, moment, directions) - np.square(mean @ directions).sum()
-    reduced = unit @ directions.astype(np.float32)
-    quantised = quantise(reduced, axis=-1)
-    error = _error(unit, quantised)
-    shape = (*cells, reduced.shape[1])
-    stored = Quantised(quantised.values.reshape(shape), quantised.scale, quantised.offset)
     # features that are all alike have no variance to lose
     share = float(np.clip(kept / variance, 0, 1)) if variance > _SHORTEST else 1.0
-    return Reduced(stored, count, share, error)
+    return directions.astype(np.float32), share, count
 
 
-def _error(unit: NDArray[np.float32], reduced: Quantised) -> tuple[float, float]:
-    """Mean and largest difference between the cosines of full and of reduced features (N, C) and (N, K)."""
-    asked, compared = (evenly_spaced(range(len(unit)), most) for most in (_ASKED, _COMPARED))
-    part = Quantised(reduced.values[asked + compared], reduced.scale, reduced.offset)
-    shown = _unit(_dequantised(part))
-    off = np.abs(shown[: len(asked)] @ shown[len(asked) :].T - unit[asked] @ unit[compared].T)
-    return float(off.mean()), float(off.max())
+def _vectors(slab: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features ``(C, d, h, w)`` as vectors ``(N, C)`` of length 1."""
+    return _unit(slab.reshape(len(slab), -1).T)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -81,5 +97,8 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def _dequantised(features: Quantised) -> NDArray[np.float32]:
-    return features.values.astype(np.float32) * features.scale + features.offset
+def _dequantised(features: Quantised, cells: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
+    """Features of all cells, or ``(N, K)`` of some by their number."""
+    values = features.values
+    chosen = values if cells is None else values.reshape(-1, values.shape[-1])[cells]
+    return chosen.astype(np.float32) * features.scale + features.offset

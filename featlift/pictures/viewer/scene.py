@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,17 @@ from featlift.errors import OptionError, StoreError, VolumeError
 from featlift.evaluation.labelled import features_of, labels_of, layer_of
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
+from featlift.pictures.painting import Painting
 from featlift.pictures.viewer.placing import Shown
 from featlift.pictures.viewer.reduction import reduce
-from featlift.store.case import Case
+from featlift.store.case import Case, CaseLayer
 from featlift.store.reading import Store
 from featlift.volumes.reading import read
 
 #: Channels that features are reduced to for the page.
 CHANNELS = 64
+
+_SLAB = 8  # slices that are read at a time, as they are chunked
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,20 +104,21 @@ class Scene:
         if base.id not in self.masks:
             return [], None
         try:
-            labels = labels_of(base, read(self.masks[base.id]))
+            labels = shown.nearest(labels_of(base, read(self.masks[base.id])))
         except VolumeError as error:
             raise VolumeError(f"{base.id}: {error}") from error
         values = np.unique(labels[labels != 0])
-        number = np.searchsorted(values, labels) + 1
-        return values.tolist(), shown.nearest(np.where(labels != 0, number, 0)).astype(np.uint8)
+        if not len(values):  # too small for the voxels that are shown
+            return [], None
+        return values.tolist(), np.where(labels != 0, np.searchsorted(values, labels) + 1, 0).astype(np.uint8)
 
     def _features(self, case: Case, shown: Shown, base: Case) -> dict[str, Any]:
         layer = layer_of(case, self.layer)
-        features = features_of(layer, case.id)
         grid = shown.cells(case, layer, base)
-        rgb = self.colours.rgb(self.colours.project(features))
-        colours = np.concatenate([rgb, _centred(self.colours.foreground_of(features))[..., None]], axis=-1)
-        reduced = reduce(features, self.channels)
+        painting = Painting.of(case, self.colours, self.layer)
+        rgb = self.colours.rgb(painting.components)
+        colours = np.concatenate([rgb, _centred(painting.foreground)[..., None]], axis=-1)
+        reduced = reduce(lambda: _slabs(layer, case.id), self.channels)
         return {
             "cells": grid.cells,
             "stride": grid.stride,
@@ -128,6 +132,13 @@ class Scene:
             "meanError": reduced.error[0],
             "largestError": reduced.error[1],
         }
+
+
+def _slabs(layer: CaseLayer, case_id: str) -> Iterator[NDArray[np.float32]]:
+    """The features of a layer, a few slices at a time."""
+    depth = layer.valid_cells[0]
+    for first in range(0, depth, _SLAB):
+        yield features_of(layer, case_id, range(first, min(first + _SLAB, depth)))
 
 
 def _scan_of(case: Case) -> NDArray[np.float16]:

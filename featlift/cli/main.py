@@ -22,6 +22,7 @@ from featlift.cli.pca import pca
 from featlift.cli.probe import probe
 from featlift.cli.retrieve import retrieve
 from featlift.cli.verify import verify
+from featlift.cli.view import view
 from featlift.errors import FeatliftError
 
 EXIT_WRONG_CALL = 2
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    extract, check, featdice, knn, probe, retrieve, compare, pca, info, verify, merge, index, models, doctor,
+    extract, check, featdice, knn, probe, retrieve, compare, pca, view, info, verify, merge, index, models, doctor,
 ):  # fmt: skip
     app.command()(command)
 

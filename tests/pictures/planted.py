@@ -79,3 +79,8 @@ def plant(
         writer.publish(CaseData(case_id, kept, [layer], embedding, parts, (), attributes))
     rebuild_index(path)
     return open_store(path)
+
+
+def in_slabs(features: np.ndarray, slices: int = 8):
+    """Features ``(C, d, h, w)`` as they are read from a store, a few slices at a time."""
+    return lambda: (features[:, first : first + slices] for first in range(0, features.shape[1], slices))

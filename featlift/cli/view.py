@@ -1,0 +1,115 @@
+"""`featlift view`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featlift.cli.options import decimal_bytes
+from featlift.cli.results import some
+from featlift.errors import OptionError
+
+if TYPE_CHECKING:
+    from featlift.pictures.viewer import Scene
+    from featlift.store import Store
+
+_CASES = 12  # in a page, unless others are asked for
+_PORT = 8765
+
+
+def view(
+    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several, as modes, are shown in sync.")],
+    case: Annotated[list[str] | None, typer.Option(help="Id of a case to show; give it again for more.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, help="Without --case: so many, evenly spaced; 0 all. Default: 12; --serve: all."),
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option(help="Masks to outline: a folder, named as the cases; a CSV with id,path; one file.")
+    ] = None,
+    mask_pattern: Annotated[
+        str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("view.html"),
+    channels: Annotated[
+        int, typer.Option(min=1, help="That features are reduced to, for the similarity in the page.")
+    ] = 64,
+    colours: Annotated[Path | None, typer.Option(help="Colours that `featlift pca` saved.")] = None,
+    layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Write nothing: serve the page, with all cases, to this machine alone.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of --serve; 0 takes any that is free.")] = _PORT,
+) -> None:
+    """Look at features and ask them: a page with three planes in which a click shows what is similar.
+
+    One HTML file that needs no network and sends nothing, or with --serve a page of this machine.
+    """
+    from featlift.cli.results import opened
+    from featlift.pictures.colours import Colours
+    from featlift.pictures.fitting import fit_colours
+    from featlift.pictures.viewer import Scene
+
+    found = opened(stores)
+    ids = _cases(found, case, (0 if serve else _CASES) if limit is None else limit)
+    basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
+    scene = Scene(found, ids, basis, _masks(ids, masks, mask_pattern), channels, layer)
+    if serve:
+        _serve(scene, port)
+    else:
+        _write(scene, output)
+
+
+def _cases(stores: Sequence[Store], wanted: Sequence[str] | None, limit: int) -> list[str]:
+    """Those asked for, or else of those that every store has."""
+    from featlift.sample import evenly_spaced
+
+    if wanted:
+        return list(dict.fromkeys(wanted))
+    shared = [case_id for case_id in stores[0] if all(case_id in store for store in stores)]
+    if not shared:
+        raise OptionError(f"{', '.join(str(store.path) for store in stores)}: no case is in all of them")
+    chosen = evenly_spaced(shared, limit or len(shared))
+    if len(chosen) < len(shared):
+        shown = f"{len(chosen)} of {len(shared)} cases, evenly spaced"
+        typer.echo(f"featlift: {shown}; --limit 0 or --serve shows all, --case others", err=True)
+    return chosen
+
+
+def _masks(ids: Sequence[str], masks: str | None, pattern: str | None) -> Mapping[str, str | Path]:
+    from featlift.volumes import find_masks
+
+    if masks is None:
+        if pattern:
+            raise OptionError("--mask-pattern: say with --masks where the masks are")
+        return {}
+    pairs = find_masks(ids, masks, pattern)
+    if without := [case_id for case_id in ids if case_id not in pairs]:
+        typer.echo(f"featlift: {len(without)} of {len(ids)} cases have no mask: {some(without)}", err=True)
+    return pairs
+
+
+def _write(scene: Scene, output: Path) -> None:
+    from featlift.pictures.viewer import write_view
+
+    failures = write_view(scene, output)
+    for case_id, reason in failures.items():
+        typer.echo(f"featlift: {case_id} is not in the page: {reason}", err=True)
+    shown = len(scene.cases) - len(failures)
+    typer.echo(f"{output}: {shown} case{'s' if shown > 1 else ''}, {decimal_bytes(output.stat().st_size)}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def _serve(scene: Scene, port: int) -> None:
+    from featlift.pictures.viewer import Server
+
+    with Server(scene, port) as server:
+        typer.echo(f"{server.url}: {len(scene.cases)} cases, for browsers of this machine; Ctrl-C ends it")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("")

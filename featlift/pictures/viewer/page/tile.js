@@ -1,0 +1,131 @@
+// One plane of one store: its canvas, what is drawn on it, and what pointers and keys do there.
+
+const MOST_OUTLINED = 60; // labels; of more, the chosen one alone
+
+class Tile {
+  /** place: the element that gets the canvas; viewer: whose state is shown and changed. */
+  constructor(place, viewer, store, plane) {
+    Object.assign(this, { viewer, store, plane });
+    this.canvas = place.appendChild(document.createElement("canvas"));
+    this.canvas.tabIndex = 0;
+    this.canvas.setAttribute("role", "application");
+    this.picture = document.createElement("canvas");
+    this._listen();
+  }
+
+  get view() {
+    return this.viewer.views[this.plane];
+  }
+
+  /** Give the canvas its size in pixels of the page, and the picture its place in it, at so many of them a millimetre. */
+  resize(width, height, scale) {
+    const ratio = window.devicePixelRatio || 1;
+    this.canvas.style.width = `${width}px`;
+    this.canvas.style.height = `${height}px`;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    const [across, down] = [this.view.width * scale, this.view.height * scale];
+    this.box = { left: (width - across) / 2, top: (height - down) / 2, width: across, height: down };
+    const stroke = Math.min(Math.max(Math.max(across, down) / 360, 0.5), 1); // finer lines on small pictures
+    Object.assign(this, { width, height, scale, ratio, stroke });
+  }
+
+  draw() {
+    const { viewer, view, box } = this;
+    const { state, content } = viewer;
+    const index = state.position[view.normal];
+    const { layer, smooth } = state;
+    const { grid, colours } = content.stores[this.store];
+    const similarity = viewer.maps[this.store];
+    const map = layer === "similarity" ? similarity.values : colours;
+    paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, opacity: state.opacity[layer], smooth });
+    const context = this.canvas.getContext("2d");
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, this.width, this.height);
+    context.imageSmoothingEnabled = smooth;
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.picture, box.left, box.top, box.width, box.height);
+    if (state.outlines) this._drawOutlines(context, index, layer === "similarity" && similarity.values);
+    drawCrosshair(context, box, view.placeOf(state.position));
+    if (layer === "similarity") this._drawQuery(context, grid, index);
+    if (view.letters) drawLetters(context, view.letters, this.width, this.height);
+    if (content.affine) drawScale(context, this.width, this.height, this.scale);
+    this.canvas.setAttribute("aria-label", this._described(index));
+  }
+
+  _drawQuery(context, grid, index) {
+    const asked = { centre: grid.centre(grid.nearest(this.viewer.state.query)), stride: grid.stride };
+    drawQuery(context, this.box, this.view, asked, index, 2 * Math.max(this.stroke, 0.7));
+  }
+
+  /** Of every label, the chosen one bolder, and dashed of what lies above the threshold. */
+  _drawOutlines(context, index, map) {
+    const { view, box, viewer } = this;
+    const { state, content } = viewer;
+    if (content.labels) {
+      const labels = view.slice(content.labels, index);
+      for (const number of new Set(labels)) {
+        const chosen = number === state.label;
+        if (number === 0 || (!chosen && content.labelValues.length > MOST_OUTLINED)) continue;
+        context.globalAlpha = chosen ? 1 : 0.65;
+        const path = outline(view, box, (pixel) => labels[pixel] === number);
+        if (chosen) strokeTwice(context, path, labelColour(number), 2 * this.stroke);
+        else {
+          context.lineWidth = this.stroke;
+          context.strokeStyle = labelColour(number);
+          context.stroke(path);
+        }
+      }
+      context.globalAlpha = 1;
+    }
+    if (map) {
+      const values = content.stores[this.store].grid.slice(map, view, index);
+      strokeTwice(context, outline(view, box, (pixel) => values[pixel] > state.threshold), "#fff", 1.2 * this.stroke);
+    }
+  }
+
+  _described(index) {
+    const { view, viewer } = this;
+    const [down, right] = [viewer.state.position[view.down], viewer.state.position[view.right]];
+    const name = `${viewer.manifest.stores[this.store].name}, ${view.title}`;
+    return `${name}: slice ${index + 1} of ${view.slices}, crosshair at ${"DHW"[view.down]} ${down}, ${"DHW"[view.right]} ${right}`;
+  }
+
+  /** The voxel under a pointer. */
+  _voxelUnder(event) {
+    const frame = this.canvas.getBoundingClientRect();
+    const down = (event.clientY - frame.top - this.box.top) / this.box.height;
+    const right = (event.clientX - frame.left - this.box.left) / this.box.width;
+    return this.view.voxelAt(down, right, this.viewer.state.position);
+  }
+
+  _listen() {
+    const { canvas, viewer } = this;
+    const ask = (event) => viewer.ask(this._voxelUnder(event), !event.shiftKey);
+    canvas.addEventListener("pointerdown", (event) => {
+      this.pressed = event.button === 0;
+      // a finger may be about to scroll the page: it asks when it goes sideways or is lifted
+      if (this.pressed && event.pointerType !== "touch") {
+        canvas.setPointerCapture(event.pointerId);
+        ask(event);
+      }
+    });
+    canvas.addEventListener("pointermove", (event) => this.pressed && ask(event));
+    canvas.addEventListener("pointerup", (event) => {
+      if (this.pressed && event.pointerType === "touch") ask(event);
+      this.pressed = false;
+    });
+    canvas.addEventListener("pointercancel", () => (this.pressed = false));
+    canvas.addEventListener("focus", () => (viewer.plane = this.plane));
+    let turned = 0; // trackpads send many small turns
+    canvas.addEventListener("wheel", (event) => {
+      if (event.ctrlKey) return; // zooms the page
+      event.preventDefault();
+      turned += event.deltaMode === 0 ? event.deltaY / 40 : event.deltaY;
+      const steps = Math.trunc(turned);
+      turned -= steps;
+      viewer.step(this.view.normal, -steps);
+    }, { passive: false });
+  }
+}

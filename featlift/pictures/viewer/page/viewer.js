@@ -1,0 +1,216 @@
+// The viewer: what is shown and asked for, the same for all planes and stores.
+
+class Viewer {
+  constructor(manifest) {
+    this.manifest = manifest;
+    this.plane = 0; // that keys move in
+    this.state = {
+      position: [0, 0, 0],
+      query: [0, 0, 0], // voxel in whose cell similarity is asked for
+      layer: "colours",
+      opacity: { colours: 0.75, similarity: 0.75 },
+      threshold: 0.9,
+      label: 0, // the chosen one, by its number from 1
+      outlines: true,
+      smooth: true,
+    };
+    this.panel = new Panel(this);
+    this.tiles = [];
+    window.addEventListener("resize", () => this.content && (arrange(this), this.draw()));
+    document.addEventListener("keydown", (event) => pressed(this, event));
+  }
+
+  /** Show a case. */
+  async open(number) {
+    if (number < 0 || number >= this.manifest.cases.length) return;
+    const asked = (this.asked = Symbol(number)); // of several quick choices the last one counts
+    document.body.setAttribute("aria-busy", "true");
+    this.number = number;
+    this.panel.choose();
+    let content;
+    try {
+      content = await loadCase(number);
+    } catch (error) {
+      if (this.asked === asked) this.panel.fail(error);
+      return;
+    }
+    if (this.asked !== asked) return;
+    this.content = content;
+    this.views = this.content.views.map((view) => new View(view, this.content.shape));
+    if (!this.tiles.length) this._build();
+    this.planes.forEach((plane, i) => this._label(plane, this.views[i]));
+    const { labels, shape } = this.content;
+    this.state.position = labels ? middleOf(labels, shape) : shape.map((size) => Math.floor(size / 2));
+    this.state.label = labels ? this.labelAt(this.state.position) : 0;
+    this.panel.open();
+    this._ask(this.state.position);
+    this.panel.update();
+    arrange(this);
+    this.draw();
+    document.body.setAttribute("aria-busy", "false");
+  }
+
+  /** A column for each plane: its slider, and a tile for each store. */
+  _build() {
+    this.planes = this.views.map((view, plane) => {
+      const section = element("planes").appendChild(tag("section", "", { className: "plane" }));
+      const label = section.appendChild(tag("label"));
+      const slider = tag("input", "", { type: "range", min: 0 });
+      slider.addEventListener("input", () => this.go(this.views[plane].normal, Number(slider.value)));
+      label.append(tag("b"), slider, tag("output"));
+      const tiles = section.appendChild(tag("div", "", { className: "tiles" }));
+      this.manifest.stores.forEach((store, i) => {
+        const place = tiles.appendChild(tag("div", "", { className: "tile" }));
+        place.append(tag("span", store.name));
+        this.tiles.push(new Tile(place, this, i, plane));
+      });
+      return section;
+    });
+  }
+
+  _label(section, view) {
+    section.querySelector("b").textContent = view.title;
+    const slider = section.querySelector("input");
+    slider.max = view.slices - 1;
+    slider.setAttribute("aria-label", `Slice of ${view.title}`);
+  }
+
+  /** Change what is shown. */
+  set(change) {
+    Object.assign(this.state, change);
+    this.draw();
+  }
+
+  /** Go to a voxel, and ask what is similar to it. */
+  ask(voxel, isQuery = true) {
+    this.state.position = voxel;
+    if (isQuery) {
+      this.state.layer = "similarity";
+      this._ask(voxel);
+      this.state.label = this.labelAt(voxel) || this.state.label;
+    }
+    this.draw();
+  }
+
+  /** Number of the label at a voxel, 0 for none. */
+  labelAt([d, h, w]) {
+    const { labels, shape } = this.content;
+    return labels ? labels[(d * shape[1] + h) * shape[2] + w] : 0;
+  }
+
+  _ask(voxel) {
+    this.state.query = voxel;
+    this.maps = this.content.stores.map(({ grid, features }) => scaledMap(features.similarityTo(grid.nearest(voxel))));
+    clearTimeout(this.counting);
+    this.scores = null;
+    if (this.content.labels) this.counting = setTimeout(() => this._count(), 60); // not while a pointer is on its way
+  }
+
+  _count() {
+    const { labels, labelValues, stores } = this.content;
+    this.scores = stores.map(({ grid }, i) => new Scores(this.maps[i].values, grid, labels, labelValues.length));
+    this.draw();
+  }
+
+  /** The cosine between a voxel and the place asked for. */
+  cosineAt(store, voxel) {
+    const { low, high, values } = this.maps[store];
+    return low + (high - low) * this.content.stores[store].grid.valueAt(values, voxel);
+  }
+
+  /** Go to an index along an axis. */
+  go(axis, index) {
+    const last = this.content.shape[axis] - 1;
+    this.state.position = this.state.position.with(axis, Math.min(Math.max(index, 0), last));
+    this.draw();
+  }
+
+  step(axis, by) {
+    if (by) this.go(axis, this.state.position[axis] + by);
+  }
+
+  /** Show the state, before the next frame. */
+  draw() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      for (const tile of this.tiles) tile.draw();
+      this.views.forEach((view, plane) => {
+        const index = this.state.position[view.normal];
+        this.planes[plane].querySelector("input").value = index;
+        this.planes[plane].querySelector("output").textContent = `${index + 1} / ${view.slices}`;
+      });
+      this.panel.update();
+      const cosines = this.manifest.stores.map((store, i) => `${store.name} ${this.cosineAt(i, this.state.position).toFixed(2)}`);
+      this.panel.say(`voxel ${this.state.position.join(", ")}; cosine ${cosines.join(", ")}`);
+    });
+  }
+}
+
+/** The labelled voxel that is nearest to the middle of all of them. */
+function middleOf(labels, [, height, width]) {
+  const place = (at) => [Math.floor(at / (height * width)), Math.floor(at / width) % height, at % width];
+  const sum = [0, 0, 0];
+  let count = 0;
+  labels.forEach((value, at) => {
+    if (!value) return;
+    count++;
+    place(at).forEach((index, axis) => (sum[axis] += index));
+  });
+  let nearest = null;
+  let shortest = Infinity;
+  labels.forEach((value, at) => {
+    if (!value) return;
+    const distance = place(at).reduce((square, index, axis) => square + (index - sum[axis] / count) ** 2, 0);
+    if (distance < shortest) [nearest, shortest] = [place(at), distance];
+  });
+  return nearest;
+}
+
+const LAYERS = ["scan", "colours", "similarity"];
+
+/** Keys work wherever the focus is, but not those that the focused control uses itself. */
+function pressed(viewer, event) {
+  const { target, key } = event;
+  const control = target.closest("input, select, button, summary, dialog");
+  if (!viewer.content || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (control && (/^(Arrow|Page|Home|End|Enter| )/.test(key) || control.matches("select, dialog"))) return;
+  const act = actions(viewer, event.shiftKey ? 10 : 1)[key.length === 1 ? key.toLowerCase() : key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+}
+
+/** What each key does. */
+function actions(viewer, far) {
+  const { state } = viewer;
+  const view = viewer.views[viewer.plane];
+  const clip = (value) => Math.min(Math.max(Math.round(value * STEPS) / STEPS, 0), 1);
+  const fade = (by) => () => state.layer !== "scan" && viewer.set({ opacity: { ...state.opacity, [state.layer]: clip(state.opacity[state.layer] + by) } });
+  const threshold = (by) => () => viewer.set({ threshold: clip(state.threshold + by) });
+  const down = view.flipDown ? -far : far;
+  const right = view.flipRight ? -far : far;
+  return {
+    ArrowUp: () => viewer.step(view.down, -down),
+    ArrowDown: () => viewer.step(view.down, down),
+    ArrowLeft: () => viewer.step(view.right, -right),
+    ArrowRight: () => viewer.step(view.right, right),
+    PageUp: () => viewer.step(view.normal, far),
+    PageDown: () => viewer.step(view.normal, -far),
+    Enter: () => viewer.ask(state.position),
+    ...Object.fromEntries(LAYERS.map((layer, i) => [String(i + 1), () => viewer.set({ layer })])),
+    "[": threshold(-0.01),
+    "]": threshold(0.01),
+    "-": fade(-0.05),
+    "+": fade(0.05),
+    "=": fade(0.05),
+    o: () => viewer.set({ outlines: !state.outlines }),
+    s: () => viewer.set({ smooth: !state.smooth }),
+    p: () => viewer.open(viewer.number - 1),
+    n: () => viewer.open(viewer.number + 1),
+    t: () => viewer.panel.switchTheme(),
+    "?": () => element("keys").showModal(),
+  };
+}
+
+window.viewer = new Viewer(JSON.parse(element("manifest").textContent)); // for scripts, and for those who are curious
+await window.viewer.open(0);

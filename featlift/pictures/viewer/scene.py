@@ -1,0 +1,161 @@
+"""What a page shows: stores side by side, their cases, masks and colours, as JSON."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import featlift
+from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.evaluation.labelled import features_of, labels_of, layer_of
+from featlift.pictures.anatomy import views
+from featlift.pictures.colours import Colours
+from featlift.pictures.painting import Painting
+from featlift.pictures.viewer.placing import Shown
+from featlift.pictures.viewer.reduction import reduce
+from featlift.store.case import Case, CaseLayer
+from featlift.store.reading import Store
+from featlift.volumes.reading import read
+
+#: Channels that features are reduced to for the page.
+CHANNELS = 64
+
+_SLAB = 8  # slices that are read at a time, as they are chunked
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Cases of one or several stores, to be looked at in a browser.
+
+    Attributes:
+        stores: side by side, such as the modes of one network; their scans are the same.
+        cases: ids, in every store.
+        colours: of features, for all of them.
+        masks: by case id, for those that have one; see `featlift.find_masks`.
+        channels: K, that features are reduced to.
+        layer: absolute index; None takes the deepest.
+    """
+
+    stores: Sequence[Store]
+    cases: Sequence[str]
+    colours: Colours
+    masks: Mapping[str, str | Path] = field(default_factory=dict)
+    channels: int = CHANNELS
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        for store in self.stores:
+            store.require("dense")
+            self.colours.check(store, self.layer)
+            if missing := [case_id for case_id in self.cases if case_id not in store]:
+                raise OptionError(f"{store.path} has no case {missing[0]}; `featlift info` lists them")
+
+    def manifest(self, cases: Sequence[str] | None = None) -> dict[str, Any]:
+        """What the page knows before it opens a case: names.
+
+        Args:
+            cases: those that it has, by default all.
+        """
+        return {
+            "version": featlift.__version__,
+            "cases": list(self.cases if cases is None else cases),
+            "coloursKept": self.colours.variance_kept,
+            "stores": [
+                {"name": store.name.removesuffix(".zarr"), "layer": self.colours.about["layer"]}
+                | {name: store.recipe.get(name) for name in ("model", "mode")}
+                for store in self.stores
+            ],
+        }
+
+    def case(self, case_id: str) -> dict[str, Any]:
+        """Everything of one case: scan, labels, and of every store reduced features and colours.
+
+        Raises:
+            VolumeError: its mask is damaged, empty, or of another place.
+            StoreError: its features are damaged.
+            OptionError: the stores hold it on grids that are turned against each other.
+        """
+        held = [store[case_id] for store in self.stores]
+        base = held[0]
+        shown = Shown.of(base)
+        values, labels = self._labels(base, shown)
+        return {
+            "id": case_id,
+            "shape": shown.shape,
+            "factors": shown.factors,
+            "scanShape": base.scan_shape,
+            "affine": None if shown.affine is None else shown.affine.tolist(),
+            "views": [asdict(view) for view in views(shown.affine).values()],
+            "scan": _packed(shown.averaged(_scan_of(base))) if "scan" in base.saved else None,
+            "labels": None if labels is None else _packed(labels),
+            "labelValues": values,
+            "stores": [self._features(case, shown, base) for case in held],
+        }
+
+    def _labels(self, base: Case, shown: Shown) -> tuple[list[int], NDArray[np.uint8] | None]:
+        """The values that a mask has, and at each voxel which of them it is, from 1; 0 for none."""
+        if base.id not in self.masks:
+            return [], None
+        try:
+            labels = shown.nearest(labels_of(base, read(self.masks[base.id])))
+        except VolumeError as error:
+            raise VolumeError(f"{base.id}: {error}") from error
+        values = np.unique(labels[labels != 0])
+        if not len(values):  # too small for the voxels that are shown
+            return [], None
+        return values.tolist(), np.where(labels != 0, np.searchsorted(values, labels) + 1, 0).astype(np.uint8)
+
+    def _features(self, case: Case, shown: Shown, base: Case) -> dict[str, Any]:
+        layer = layer_of(case, self.layer)
+        grid = shown.cells(case, layer, base)
+        painting = Painting.of(case, self.colours, self.layer)
+        rgb = self.colours.rgb(painting.components)
+        colours = np.concatenate([rgb, _centred(painting.foreground)[..., None]], axis=-1)
+        reduced = reduce(lambda: _slabs(layer, case.id), self.channels)
+        return {
+            "cells": grid.cells,
+            "stride": grid.stride,
+            "offset": grid.offset,
+            "colours": _packed(colours),
+            "features": _packed(reduced.features.values),
+            "scale": reduced.features.scale.tolist(),
+            "low": reduced.features.offset.tolist(),
+            "channels": reduced.channels,
+            "varianceKept": reduced.variance_kept,
+            "meanError": reduced.error[0],
+            "largestError": reduced.error[1],
+        }
+
+
+def _slabs(layer: CaseLayer, case_id: str) -> Iterator[NDArray[np.float32]]:
+    """The features of a layer, a few slices at a time."""
+    depth = layer.valid_cells[0]
+    for first in range(0, depth, _SLAB):
+        yield features_of(layer, case_id, range(first, min(first + _SLAB, depth)))
+
+
+def _scan_of(case: Case) -> NDArray[np.float16]:
+    try:
+        return np.asarray(case.scan[...])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError(f"case {case.id}: its scan is damaged; `featlift verify` says where") from error
+
+
+def _centred(foreground: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Eight bits of what is above 0 in the foreground and below it in the background: 0 becomes 128."""
+    largest = max(float(np.abs(foreground).max()), 1e-8)
+    centred: NDArray[np.uint8] = np.rint(128 + 127 * foreground / largest).astype(np.uint8)
+    return centred
+
+
+def _packed(array: NDArray[Any]) -> dict[str, Any]:
+    """An array as JSON: base64 of zlib."""
+    data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 6)).decode()
+    return {"type": array.dtype.name, "shape": array.shape, "data": data}

@@ -1,0 +1,114 @@
+"""The page as one file that needs nothing else, and the parts that a served one has too."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.pictures.viewer.scene import Scene
+from featlift.store.durable import write_output
+
+#: Bytes of a page that browsers open well, telephones' too.
+LIMIT = 200_000_000
+
+_SCRIPTS = (
+    "view", "grid", "features", "scores", "decode", "colours", "picture", "marks", "tile", "layout", "panel", "viewer",
+)  # fmt: skip
+
+
+def write_view(scene: Scene, path: str | Path, limit: int = LIMIT) -> dict[str, str]:
+    """Write a scene as one HTML file, a case in memory at a time.
+
+    Args:
+        scene: what to show.
+        path: of the file, which appears whole or not at all.
+        limit: bytes of a page that are too many.
+
+    Returns:
+        By id, the cases that are not in it, and why.
+
+    Raises:
+        OptionError: the page would be larger than the limit.
+        VolumeError: no case could be shown.
+        OutputError: it cannot be written.
+    """
+    failures: dict[str, str] = {}
+
+    def write(draft: Path) -> None:
+        with draft.open("w", encoding="utf-8") as file:
+            for part in _parts(scene, failures):
+                file.write(part)
+                if file.tell() > limit:
+                    raise OptionError(
+                        f"{path} would have more than {limit / 1e6:.0f} MB, too much for a page: "
+                        "fewer --case or --channels, or --serve, which has no limit"
+                    )
+
+    write_output(Path(path), write)
+    return failures
+
+
+def page(manifest: dict[str, Any]) -> str:
+    """A page without cases, which asks the server that it came from for them."""
+    return "".join((_head(is_served=True), _block("manifest", manifest), _tail()))
+
+
+def _parts(scene: Scene, failures: dict[str, str]) -> Iterator[str]:
+    yield _head(is_served=False)
+    shown: list[str] = []
+    for case_id in scene.cases:
+        try:
+            content = scene.case(case_id)
+        except (VolumeError, StoreError, FileNotFoundError) as error:
+            failures[case_id] = str(error)
+            continue
+        yield _block(f"case-{len(shown)}", content)
+        shown.append(case_id)
+    if not shown:
+        raise VolumeError(f"nothing to show: {next(iter(failures.values()), 'no cases')}")
+    yield _block("manifest", scene.manifest(shown))
+    yield _tail()
+
+
+def _head(is_served: bool) -> str:
+    """Everything up to the data. The policy lets the page run this script and use this style, and reach nothing."""
+    reached = "'self'" if is_served else "'none'"
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{_hash_of(_script())}'",
+            f"style-src '{_hash_of(_file('viewer.css'))}'",
+            f"connect-src {reached}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    return _file("viewer.html").replace("{policy}", policy).replace("{style}", _file("viewer.css"))
+
+
+def _tail() -> str:
+    return f'<script type="module">{_script()}</script>\n</body>\n</html>\n'
+
+
+def _block(name: str, content: dict[str, Any]) -> str:
+    """Data that no case id can break out of: JSON has no need of a "<"."""
+    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def _script() -> str:
+    return "".join(_file(f"{name}.js") for name in _SCRIPTS)
+
+
+def _file(name: str) -> str:
+    return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _hash_of(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -11,6 +11,7 @@ import featlift
 from featlift.cli.check import check
 from featlift.cli.compare import compare
 from featlift.cli.doctor import doctor
+from featlift.cli.export import export
 from featlift.cli.extract import extract
 from featlift.cli.featdice import featdice
 from featlift.cli.index import index
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    extract, check, featdice, knn, probe, retrieve, compare, pca, info, verify, merge, index, models, doctor,
+    extract, check, featdice, knn, probe, retrieve, compare, pca, export, info, verify, merge, index, models, doctor,
 ):  # fmt: skip
     app.command()(command)
 

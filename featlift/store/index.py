@@ -53,21 +53,19 @@ def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, An
     Raises:
         InputError: the CSV is missing or has no usable ``id`` column.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     place = place_of(path)
     with Claims(path) as claims, claims.turn("/index"):  # else a job that began before another could end after it
-        rows = [row for case_id in open_store(path) if (row := _row(path, case_id)) is not None]
-        table = pa.Table.from_pylist(rows, schema=_schema(pa))
-        ids = table["id"].to_pylist()
-        given = _csv(Path(labels), ids) if isinstance(labels, (str, Path)) else _table(labels or {})
-        for extra in (_old_labels(path), given):
-            if extra is not None:
-                table = _with_labels(table, extra)
+        table = _of_volumes(path, labels)
         with as_output_error(place):
             place.write(INDEX, lambda draft: pq.write_table(table, draft))
-    return len(rows)
+    return len(table)
+
+
+def current_index(path: Where) -> pa.Table:
+    """The index as `rebuild_index` would write it; nothing is written. Volumes are only read if it is out of date."""
+    return read_index(path) if index_is_current(path) else _of_volumes(path, None)
 
 
 def labels_of(path: Where) -> dict[str, dict[str, Any]]:
@@ -127,6 +125,19 @@ def index_is_current(path: Where) -> bool:
         return False
     volumes = place_of(path).complete()
     return ids == list(volumes) and all(changed <= written for changed in volumes.values())
+
+
+def _of_volumes(path: Where, labels: str | Path | Mapping[str, Mapping[str, Any]] | None) -> pa.Table:
+    import pyarrow as pa
+
+    rows = [row for case_id in open_store(path) if (row := _row(path, case_id)) is not None]
+    table = pa.Table.from_pylist(rows, schema=_schema(pa))
+    ids = table["id"].to_pylist()
+    given = _csv(Path(labels), ids) if isinstance(labels, (str, Path)) else _table(labels or {})
+    for extra in (_old_labels(path), given):
+        if extra is not None:
+            table = _with_labels(table, extra)
+    return table
 
 
 def _row(store: Where, case_id: str) -> dict[str, Any] | None:

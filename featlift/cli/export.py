@@ -11,8 +11,6 @@ from featlift.cli.options import numbers
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
-    from featlift.exporting import Wanted
-    from featlift.pictures.colours import Colours
     from featlift.store import Store
 
 
@@ -34,7 +32,7 @@ def export(
         str, typer.Option(help="Grid of nifti, nrrd and ome-zarr: scan (as the store keeps it) or cells.")
     ] = "scan",
 ) -> None:
-    """Write features for other programs: colours for 3D Slicer, ITK-SNAP or napari, arrays for NumPy, embeddings as a table.
+    """Write features for other programs: colours for 3D Slicer, ITK-SNAP and napari, arrays for NumPy, embeddings.
 
     A file for each case, in a folder that an interrupted export goes on with; with --to parquet one file for all.
     """
@@ -47,13 +45,19 @@ def export(
             raise OptionError("--to parquet holds embeddings and labels: it takes --case and -o only")
         _embeddings(opened, folder, case or [])
         return
-    from featlift.exporting import Wanted
+    from tqdm import tqdm
+
+    from featlift.exporting import Wanted, export
+    from featlift.pictures.colours import Colours
 
     wanted = Wanted(to, numbers(channels, int, "--channels"), layer, on)  # type: ignore[arg-type]
-    if colours is not None and not wanted.is_coloured:
-        raise OptionError("--colours: npy and --channels hold features as they are, without colours")
-    basis = _colours(opened, folder, wanted, colours) if wanted.is_coloured else None
-    _cases(opened, folder, wanted, basis, case or [])
+    basis = None if colours is None else Colours.read(colours)
+    done = export(opened, folder, wanted, basis, case or ())
+    found = list(tqdm(done, total=len(case or opened), unit="case", disable=None, desc=opened.name))
+    failed = {each.id: each.failure for each in found if each.failure}
+    kept = sum(each.was_there for each in found)
+    typer.echo(f"{folder}: {len(found) - kept - len(failed)} written, {kept} already there, {len(failed)} failed")
+    _tell(failed)
 
 
 def _embeddings(store: Store, folder: Path, cases: list[str]) -> None:
@@ -65,36 +69,11 @@ def _embeddings(store: Store, folder: Path, cases: list[str]) -> None:
     _tell(dict.fromkeys(damaged, "damaged; `featlift verify` says where"))
 
 
-def _colours(store: Store, folder: Path, wanted: Wanted, path: Path | None) -> Colours:
-    """Those given, those that the folder was begun with, or new ones."""
-    from featlift.exporting import colours_in
-    from featlift.pictures.colours import Colours
-    from featlift.pictures.fitting import fit_colours
-
-    if path is not None:
-        return Colours.read(path)
-    return colours_in(folder) or fit_colours([store], layer=wanted.layer)
-
-
-def _cases(store: Store, folder: Path, wanted: Wanted, colours: Colours | None, cases: list[str]) -> None:
-    from tqdm import tqdm
-
-    from featlift.exporting import export
-
-    done = export(store, folder, wanted, colours, cases)
-    total = len(cases) or len(store)
-    found = list(tqdm(done, total=total, unit="case", disable=None, desc=store.name))
-    failed = {each.id: each.failure for each in found if each.failure}
-    kept = sum(each.was_there for each in found)
-    typer.echo(f"{folder}: {len(found) - kept - len(failed)} written, {kept} already there, {len(failed)} failed")
-    _tell(failed)
-
-
 def _tell(failed: dict[str, str]) -> None:
     """As `extract` does: a table at the end, exit code 1."""
     if not failed:
         return
-    width = max(map(len, failed))
+    width = max(map(len, ["case", *failed]))
     typer.echo(f"\n{'case':<{width}}  reason", err=True)
     for case_id, reason in failed.items():
         typer.echo(f"{case_id:<{width}}  {reason}", err=True)

@@ -15,6 +15,7 @@ from featlift.exporting.npy import write_about, write_npy
 from featlift.exporting.picture import channels_of, coloured
 from featlift.exporting.wanted import PICTURES, Wanted
 from featlift.pictures.colours import Colours
+from featlift.pictures.fitting import fit_colours
 from featlift.staging import temporary_folder
 from featlift.store.case import Case
 from featlift.store.durable import as_output_error, sync, sync_tree
@@ -40,11 +41,6 @@ class Exported:
     failure: str = ""
 
 
-def colours_in(folder: Path) -> Colours | None:
-    """The colours of the export that a folder holds, or None."""
-    return Colours.read(folder / _COLOURS) if (folder / _COLOURS).exists() else None
-
-
 def export(
     store: Store, folder: Path, wanted: Wanted, colours: Colours | None = None, cases: Sequence[str] = ()
 ) -> Iterator[Exported]:
@@ -54,7 +50,8 @@ def export(
         store: with dense features.
         folder: for the files, their colours, and ``export.json``, which says what they hold.
         wanted: what to write.
-        colours: only where `wanted` is coloured.
+        colours: for what `wanted` colours; by default those that the folder was begun with, or new ones, fitted on all
+            cases of the store.
         cases: ids; empty takes all.
 
     Yields:
@@ -71,17 +68,26 @@ def export(
     layers = store.recipe["layers"]
     if wanted.layer is not None and wanted.layer not in layers:
         raise OptionError(f"layer {wanted.layer}: {store.path} holds {', '.join(map(str, layers))}")
-    if colours is not None:
+    if colours is not None and not wanted.is_coloured:
+        raise OptionError("--colours: npy and --channels hold features as they are, without colours")
+    if folder.exists() and not (folder / _RECORD).exists() and any(folder.iterdir()):
+        raise OptionError(f"{folder} holds other things: give a new or an empty folder with -o")
+    if wanted.is_coloured:
+        colours = colours or _colours(store, folder, wanted)
         colours.check(store, wanted.layer)
     with as_output_error(folder):
         _begin(store, folder, wanted, colours)
     return _files(store, folder, wanted, colours, cases or list(store))
 
 
+def _colours(store: Store, folder: Path, wanted: Wanted) -> Colours:
+    if (folder / _COLOURS).exists():
+        return Colours.read(folder / _COLOURS)
+    return fit_colours([store], layer=wanted.layer)
+
+
 def _begin(store: Store, folder: Path, wanted: Wanted, colours: Colours | None) -> None:
     """Record what the folder is for, or make sure that it is for just that."""
-    if folder.exists() and not (folder / _RECORD).exists() and any(folder.iterdir()):
-        raise OptionError(f"{folder} holds other things: give a new or an empty folder with -o")
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder) as staging:
         record: dict[str, Any] = {

@@ -53,7 +53,7 @@ def write_parquet(store: Store, path: Path, cases: Sequence[str] = ()) -> list[s
 
 
 def _of_fixed_size(table: pa.Table, store: Store) -> pa.Table:
-    """The embeddings as a column that polars and DuckDB know as an array; labels first, they are what people look at."""
+    """The embeddings as the last column, which polars and DuckDB know as an array."""
     import pyarrow as pa
 
     first = store[table["id"][0].as_py()]

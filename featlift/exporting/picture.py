@@ -91,9 +91,7 @@ def slabs(layer: CaseLayer) -> Iterator[NDArray[np.float32]]:
         yield features_of(layer, slices=range(start, min(start + _SLAB, depth)))
 
 
-def _placed(
-    maps: NDArray[np.float32], grid: CellGrid, on: Grid
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def _placed(maps: NDArray[np.float32], grid: CellGrid, on: Grid) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Maps ``(K, d, h, w)`` on the grid asked for, a few slices at a time: those slices, and the maps there."""
     if on == "cells":
         yield slice(0, grid.cells[0]), maps

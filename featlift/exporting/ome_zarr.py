@@ -89,4 +89,5 @@ def _half(image: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
         second = np.concatenate([second, first[(slice(None),) * axis + (slice(-1, None),)]], axis=axis)
     mean = first ^ second  # rounded up, in eight bits: (a | b) - ((a ^ b) >> 1)
     mean >>= 1
-    return np.subtract(first | second, mean, out=mean)
+    np.subtract(first | second, mean, out=mean)
+    return mean

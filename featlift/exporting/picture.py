@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +13,13 @@ from featlift.errors import OptionError
 from featlift.evaluation.cells import CellGrid
 from featlift.evaluation.labelled import features_of, grid_of, layer_of
 from featlift.pictures.colours import Colours
+from featlift.pictures.painting import Painting
 from featlift.store.case import Case, CaseLayer
 from featlift.volumes.volume import Affine
 
 Grid = Literal["scan", "cells"]
 
-_SLAB = 8  # slices at a time: cells of a chunk of the store, or voxels
+_SLAB = 8  # slices that are read at a time, as they are chunked
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +46,13 @@ def coloured(case: Case, colours: Colours, layer: int | None = None, on: Grid = 
     Raises:
         StoreError: the features are damaged.
     """
-    chosen = layer_of(case, layer)
-    parts = [(colours.project(slab), colours.is_foreground(slab)) for slab in slabs(chosen)]
-    # components are interpolated before they become colours: so they are never clipped between two cells
-    maps = np.concatenate([np.concatenate([shown, inside[None]]) for shown, inside in parts], axis=1)
-    grid = grid_of(case, chosen)
-    values = np.empty((*(grid.voxels if on == "scan" else grid.cells), 3), np.uint8)
-    for part, here in _placed(maps, grid, on):
-        values[part] = colours.rgb(here[:-1]) * (here[-1] >= 0.5)[..., None]
-    return Picture(values, case.scan_affine if on == "scan" else chosen.affine)
+    painting = Painting.of(case, colours, layer)
+    # interpolated before they become colours, which would be clipped between two cells
+    maps = np.concatenate([painting.components[:3], painting.foreground[None]])
+    values = np.empty((*(painting.grid.voxels if on == "scan" else painting.grid.cells), 3), np.uint8)
+    for d, here in enumerate(_slices(maps, painting.grid, on)):
+        values[d] = colours.rgb(here[:-1]) * (here[-1] > 0)[..., None]
+    return Picture(values, case.scan_affine if on == "scan" else layer_of(case, layer).affine)
 
 
 def channels_of(case: Case, channels: Sequence[int], layer: int | None = None, on: Grid = "scan") -> Picture:
@@ -68,8 +67,8 @@ def channels_of(case: Case, channels: Sequence[int], layer: int | None = None, o
     maps = np.concatenate([slab[list(channels)] for slab in slabs(chosen)], axis=1)
     grid = grid_of(case, chosen)
     values = np.empty((len(maps), *(grid.voxels if on == "scan" else grid.cells)), np.float32)
-    for part, here in _placed(maps, grid, on):
-        values[:, part] = here
+    for d, here in enumerate(_slices(maps, grid, on)):
+        values[:, d] = here
     return Picture(values, case.scan_affine if on == "scan" else chosen.affine)
 
 
@@ -91,13 +90,10 @@ def slabs(layer: CaseLayer) -> Iterator[NDArray[np.float32]]:
         yield features_of(layer, slices=range(start, min(start + _SLAB, depth)))
 
 
-def _placed(maps: NDArray[np.float32], grid: CellGrid, on: Grid) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Maps ``(K, d, h, w)`` on the grid asked for, a few slices at a time: those slices, and the maps there."""
+def _slices(maps: NDArray[np.float32], grid: CellGrid, on: Grid) -> Iterator[NDArray[np.float32]]:
+    """Maps ``(K, d, h, w)`` on the grid asked for, ``(K, H, W)`` of one slice after the other."""
     if on == "cells":
-        yield slice(0, grid.cells[0]), maps
+        yield from np.moveaxis(maps, 1, 0)
         return
-    depth, height, width = grid.voxels
-    for start in range(0, depth, _SLAB):
-        stop = min(start + _SLAB, depth)
-        here = replace(grid, voxels=(stop - start, height, width), offset=(grid.offset[0] - start, *grid.offset[1:]))
-        yield slice(start, stop), np.stack([here.upsample(each) for each in maps])
+    for voxel in range(grid.voxels[0]):
+        yield np.stack([grid.upsample(each, 0, voxel)[0] for each in maps])

@@ -21,6 +21,7 @@ from featlift.cli.merge import merge
 from featlift.cli.models import models
 from featlift.cli.pca import pca
 from featlift.cli.probe import probe
+from featlift.cli.report import report
 from featlift.cli.retrieve import retrieve
 from featlift.cli.verify import verify
 from featlift.errors import FeatliftError
@@ -36,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    extract, check, featdice, knn, probe, retrieve, compare, pca, export, info, verify, merge, index, models, doctor,
+    extract, check, featdice, knn, probe, retrieve, compare, pca, report, export, info, verify, merge, index, models, doctor,
 ):  # fmt: skip
     app.command()(command)
 

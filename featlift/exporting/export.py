@@ -21,7 +21,7 @@ from featlift.store.case import Case
 from featlift.store.durable import as_output_error, sync, sync_tree
 from featlift.store.layout import differing_fields
 from featlift.store.place import place_of
-from featlift.store.reading import Store
+from featlift.store.reading import Store, damaged_cases
 
 _COLOURS, _RECORD = "colours.safetensors", "export.json"
 
@@ -51,7 +51,7 @@ def export(
         folder: for the files, their colours, and ``export.json``, which says what they hold.
         wanted: what to write.
         colours: for what `wanted` colours; by default those that the folder was begun with, or new ones, fitted on all
-            cases of the store.
+            cases of the store that `featlift verify` has not found damaged.
         cases: ids; empty takes all.
 
     Yields:
@@ -83,7 +83,9 @@ def export(
 def _colours(store: Store, folder: Path, wanted: Wanted) -> Colours:
     if (folder / _COLOURS).exists():
         return Colours.read(folder / _COLOURS)
-    return fit_colours([store], layer=wanted.layer)
+    damaged = damaged_cases(store.path)
+    sound = [case_id for case_id in store if case_id not in damaged]
+    return fit_colours([store], sound if damaged else None, wanted.layer)
 
 
 def _begin(store: Store, folder: Path, wanted: Wanted, colours: Colours | None) -> None:

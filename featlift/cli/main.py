@@ -37,7 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    extract, check, featdice, knn, probe, retrieve, compare, pca, report, export, info, verify, merge, index, models, doctor,
+    extract, check, featdice, knn, probe, retrieve, compare, pca, report, export, info, verify, merge, index, models,
+    doctor,
 ):  # fmt: skip
     app.command()(command)
 

@@ -40,7 +40,11 @@ def histogram(title: str, values: NDArray[np.float64], unit: str = "") -> str:
         f'<g class="bars">{bars}</g><path class="axis" d="M0 {_HEIGHT - _FOOT}.5H{_WIDTH}"/>'
         f'<path class="median" d="M{at:.1f} 0V{_HEIGHT - _FOOT}"/>'
         f'<text x="0" y="{_HEIGHT - 4}">{_text(low)}</text><text x="{_WIDTH}" y="{_HEIGHT - 4}" class="end">{_text(high)}</text>'
-        + (f'<text x="{at:.1f}" y="{_HEIGHT - 4}" class="middle">{_text(middle)}</text>' if edge < at < _WIDTH - edge else "")
+        + (
+            f'<text x="{at:.1f}" y="{_HEIGHT - 4}" class="middle">{_text(middle)}</text>'
+            if edge < at < _WIDTH - edge
+            else ""
+        )
     )
     words = f"{title}: from {_text(low)} to {_text(high)} {unit}, median {_text(middle)}"
     note = f"{unit}, logarithmic" if is_log else unit

@@ -52,7 +52,9 @@ def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str) -
         return []
     similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, each_other=True)
     distance = np.maximum(1 - similarity.mean(axis=1, dtype=np.float64), 1e-7)
-    reason = f"in {store} its {NEIGHBOURS} nearest cases are {{:.2g}} away; of half of the cases they are within {{:.2g}}"
+    reason = (
+        f"in {store} its {NEIGHBOURS} nearest cases are {{:.2g}} away; of half of the cases they are within {{:.2g}}"
+    )
     return _beyond(ids, distance, np.log(distance), reason)
 
 
@@ -82,9 +84,7 @@ def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) 
     return found
 
 
-def _beyond(
-    ids: Sequence[str], values: NDArray[np.float64], judged: NDArray[np.float64], reason: str
-) -> list[Outlier]:
+def _beyond(ids: Sequence[str], values: NDArray[np.float64], judged: NDArray[np.float64], reason: str) -> list[Outlier]:
     scores = modified_z(judged)
     middle = float(np.median(values))
     return [

@@ -60,7 +60,11 @@ def spread(cohort: Cohort) -> str:
         else:
             charts.append(histogram(column.name, np.array([np.nan if v is None else v for v in column.values])))
     if _known_geometry(cohort):
-        charts += [histogram(f"Spacing, {_AXES[name[-1]]}", values, "mm") for name, values in cohort.geometry.items() if "_" in name]
+        charts += [
+            histogram(f"Spacing, {_AXES[name[-1]]}", values, "mm")
+            for name, values in cohort.geometry.items()
+            if "_" in name
+        ]
     charts += [histogram(_SIZES[name], values, "voxels") for name, values in cohort.geometry.items() if name in _SIZES]
     if len(cohort.windows):
         charts.append(histogram("Value of the file that became 0", cohort.windows[:, 0]))
@@ -102,7 +106,9 @@ def runs(cohort: Cohort) -> str:
                     _seconds(record.get("seconds")),
                     ", ".join(f"{count} {what}" for what, count in volumes.items()),
                     str(record.get("device", "")),
-                    ", ".join(f"{name} {versions[name]}" for name in ("featlift", "torch", "timm") if versions.get(name)),
+                    ", ".join(
+                        f"{name} {versions[name]}" for name in ("featlift", "torch", "timm") if versions.get(name)
+                    ),
                 ]
             )
     return _table(["store", "started", "took", "volumes", "device", "versions"], rows) if rows else ""
@@ -112,9 +118,7 @@ def recipes(cohort: Cohort) -> str:
     """The recipe of each store, side by side; rows in which they differ are marked."""
     names = sorted({name for store in cohort.stores for name in store.recipe})
     first = cohort.stores[0].recipe
-    differing = {
-        field.split(" ")[0] for store in cohort.stores[1:] for field in differing_fields(first, store.recipe)
-    }
+    differing = {field.split(" ")[0] for store in cohort.stores[1:] for field in differing_fields(first, store.recipe)}
     rows = [
         [name, *(_value(store.recipe.get(name)) for store in cohort.stores)]
         for name in names
@@ -126,7 +130,9 @@ def recipes(cohort: Cohort) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], marked: set[str] = frozenset()) -> str:  # type: ignore[assignment]
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in header)
     body = "".join(
-        f'<tr{" class=differs" if row[0] in marked else ""}>' + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>"
+        f"<tr{' class=differs' if row[0] in marked else ''}>"
+        + "".join(f"<td>{escape(text)}</td>" for text in row)
+        + "</tr>"
         for row in rows
     )
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n'

@@ -28,9 +28,9 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(place: Path | None = None) -> Iterator[Path]:
     """A `new_temporary_folder`, removed at the end."""
-    folder = new_temporary_folder()
+    folder = new_temporary_folder(place)
     try:
         yield folder
     finally:

@@ -11,6 +11,7 @@ import featlift
 from featlift.cli.check import check
 from featlift.cli.compare import compare
 from featlift.cli.doctor import doctor
+from featlift.cli.export import export
 from featlift.cli.extract import extract
 from featlift.cli.featdice import featdice
 from featlift.cli.index import index
@@ -20,6 +21,7 @@ from featlift.cli.merge import merge
 from featlift.cli.models import models
 from featlift.cli.pca import pca
 from featlift.cli.probe import probe
+from featlift.cli.report import report
 from featlift.cli.retrieve import retrieve
 from featlift.cli.verify import verify
 from featlift.cli.view import view
@@ -36,7 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    extract, check, featdice, knn, probe, retrieve, compare, pca, view, info, verify, merge, index, models, doctor,
+    extract, check, featdice, knn, probe, retrieve, compare, pca, view, report, export, info, verify, merge, index,
+    models, doctor,
 ):  # fmt: skip
     app.command()(command)
 

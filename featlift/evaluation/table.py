@@ -32,7 +32,16 @@ _OF_A_LABEL = re.compile(r"(dice|hd95|asd)_(\d+)")
 
 
 def table(results: Sequence[Result]) -> str:
-    """A row for each result: means, with their standard deviation over seeds and their 95 % intervals.
+    """`table_rows` as text, in columns."""
+    rows = table_rows(results)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def table_rows(results: Sequence[Result]) -> list[list[str]]:
+    """A header, then a row for each result: means, with standard deviations over seeds and 95 % intervals.
 
     The mean Dice of each label stands in it where there are 2 to 8. Where one protocol predicted several labels of a
     store, a row has their means.
@@ -49,10 +58,7 @@ def table(results: Sequence[Result]) -> str:
         what += [result.task, protocol_of(result)] if tasks else []
         numbers = [text_of(result.measures.get(name), name in _WITH_INTERVAL) for name in names]
         rows.append([*what, str(len(result.cases) or "-"), *numbers])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return rows
 
 
 def _means_over_tasks(results: Sequence[Result]) -> list[Result]:

@@ -53,21 +53,19 @@ def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, An
     Raises:
         InputError: the CSV is missing or has no usable ``id`` column.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     place = place_of(path)
     with Claims(path) as claims, claims.turn("/index"):  # else a job that began before another could end after it
-        rows = [row for case_id in open_store(path) if (row := _row(path, case_id)) is not None]
-        table = pa.Table.from_pylist(rows, schema=_schema(pa))
-        ids = table["id"].to_pylist()
-        given = _csv(Path(labels), ids) if isinstance(labels, (str, Path)) else _table(labels or {})
-        for extra in (_old_labels(path), given):
-            if extra is not None:
-                table = _with_labels(table, extra)
+        table = _of_volumes(path, labels)
         with as_output_error(place):
             place.write(INDEX, lambda draft: pq.write_table(table, draft))
-    return len(rows)
+    return len(table)
+
+
+def current_index(path: Where) -> pa.Table:
+    """The index as `rebuild_index` would write it; nothing is written. Volumes are only read if it is out of date."""
+    return read_index(path) if index_is_current(path) else _of_volumes(path, None)
 
 
 def labels_of(path: Where) -> dict[str, dict[str, Any]]:
@@ -118,6 +116,33 @@ def check_label_names(names: Iterable[str], where: str) -> None:
         raise InputError(f"{where}: the index has columns named {', '.join(sorted(taken))} of its own; rename them")
 
 
+def read_labels(path: Path, ids: list[str]) -> pa.Table:
+    """A CSV with a column ``id`` and further columns, which may name other cases too.
+
+    Raises:
+        InputError: it is missing, has no usable ``id`` column, or names none of the cases `ids`.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    types = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})
+    try:
+        table = pyarrow.csv.read_csv(path, convert_options=types)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable CSV in UTF-8 ({error})") from error
+    if len(set(table.column_names)) < len(table.column_names):
+        raise InputError(f"{path}: a column stands in it twice ({', '.join(table.column_names)})")
+    check_label_names(table.column_names, str(path))
+    if "id" not in table.column_names:
+        raise InputError(f"{path}: no column named id; it has {', '.join(table.column_names)}")
+    given = table["id"].to_pylist()
+    if len(set(given)) < len(given):
+        raise InputError(f"{path}: an id stands in it twice")
+    if not set(given) & set(ids):
+        raise InputError(f"{path}: none of its {len(given)} ids is a case of the store, such as {', '.join(ids[:2])}")
+    return table
+
+
 def index_is_current(path: Where) -> bool:
     """Whether the index lists just the volumes that are there, and is younger than each of them."""
     try:
@@ -127,6 +152,19 @@ def index_is_current(path: Where) -> bool:
         return False
     volumes = place_of(path).complete()
     return ids == list(volumes) and all(changed <= written for changed in volumes.values())
+
+
+def _of_volumes(path: Where, labels: str | Path | Mapping[str, Mapping[str, Any]] | None) -> pa.Table:
+    import pyarrow as pa
+
+    rows = [row for case_id in open_store(path) if (row := _row(path, case_id)) is not None]
+    table = pa.Table.from_pylist(rows, schema=_schema(pa))
+    ids = table["id"].to_pylist()
+    given = read_labels(Path(labels), ids) if isinstance(labels, (str, Path)) else _table(labels or {})
+    for extra in (_old_labels(path), given):
+        if extra is not None:
+            table = _with_labels(table, extra)
+    return table
 
 
 def _row(store: Where, case_id: str) -> dict[str, Any] | None:
@@ -171,25 +209,3 @@ def _table(labels: Mapping[str, Mapping[str, Any]]) -> pa.Table | None:
     names = dict.fromkeys(name for given in labels.values() for name in given)
     columns = {name: [given.get(name) for given in labels.values()] for name in names}
     return pa.table({"id": list(labels), **columns}) if labels else None
-
-
-def _csv(path: Path, ids: list[str]) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.csv
-
-    types = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})
-    try:
-        table = pyarrow.csv.read_csv(path, convert_options=types)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable CSV in UTF-8 ({error})") from error
-    if len(set(table.column_names)) < len(table.column_names):
-        raise InputError(f"{path}: a column stands in it twice ({', '.join(table.column_names)})")
-    check_label_names(table.column_names, str(path))
-    if "id" not in table.column_names:
-        raise InputError(f"{path}: no column named id; it has {', '.join(table.column_names)}")
-    given = table["id"].to_pylist()
-    if len(set(given)) < len(given):
-        raise InputError(f"{path}: an id stands in it twice")
-    if not set(given) & set(ids):
-        raise InputError(f"{path}: none of its {len(given)} ids is a case of the store, such as {', '.join(ids[:2])}")
-    return table

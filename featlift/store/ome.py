@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from featlift.volumes.volume import spacing_of
 
+VERSION = "0.5"
+
 
 def ome_attributes(grids: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """``{"ome": ...}`` with one multiscales entry a dense array, or nothing where its axes are not z, y and x.
@@ -26,24 +28,24 @@ def ome_attributes(grids: dict[str, dict[str, Any]]) -> dict[str, Any]:
         affine = np.array(attributes["affine"])
         if not _follows_zyx(affine):
             continue
-        origin = affine[:3, 3][::-1]  # (x, y, z) -> (z, y, x)
         multiscales.append(
             {
                 "name": path,
                 "axes": [{"name": "feature", "type": "feature"}]
                 + [{"name": axis, "type": "space", "unit": "millimeter"} for axis in "zyx"],
-                "datasets": [
-                    {
-                        "path": path,
-                        "coordinateTransformations": [
-                            {"type": "scale", "scale": [1.0, *spacing_of(affine)]},
-                            {"type": "translation", "translation": [0.0, *(float(x) for x in origin)]},
-                        ],
-                    }
-                ],
+                "datasets": [{"path": path, "coordinateTransformations": placement(affine)}],
             }
         )
-    return {"ome": {"version": "0.5", "multiscales": multiscales}} if multiscales else {}
+    return {"ome": {"version": VERSION, "multiscales": multiscales}} if multiscales else {}
+
+
+def placement(affine: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Where an array ``(C, d, h, w)`` lies whose d, h and w run along z, y and x: its scale, and its first voxel."""
+    origin = affine[:3, 3][::-1]  # (x, y, z) -> (z, y, x)
+    return [
+        {"type": "scale", "scale": [1.0, *spacing_of(affine)]},
+        {"type": "translation", "translation": [0.0, *(float(x) for x in origin)]},
+    ]
 
 
 def _follows_zyx(affine: NDArray[np.float64]) -> bool:

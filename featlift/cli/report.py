@@ -1,0 +1,46 @@
+"""`featlift report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featlift.cli.options import decimal_bytes
+
+
+def report(
+    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several of one cohort, as its modes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    results: Annotated[Path | None, typer.Option(help="A folder of results, as `featlift knn -o` writes.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A CSV with id and further columns, beside those of the index.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The column that colours the map at first.")] = None,
+    pictures: Annotated[
+        int, typer.Option(min=1, help="Of how many cases pictures are made; of more, an evenly spaced sample.")
+    ] = 400,
+) -> None:
+    """Show a whole cohort on one page: pictures, a map of the embeddings, outliers, geometry, failures, results.
+
+    The page is one file that works offline.
+    """
+    from tqdm import tqdm
+
+    from featlift.cli.results import opened
+    from featlift.pictures.report import gather, write_report
+
+    with tqdm(unit="case", disable=None, desc="pictures") as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        cohort = gather(opened(stores), labels, results, pictures, tell)
+    write_report(cohort, output, label)
+    typer.echo(f"{output}: {len(cohort.ids)} cases, {len(cohort.portraits)} with pictures, {_size(output)}")
+
+
+def _size(path: Path) -> str:
+    return decimal_bytes(path.stat().st_size)

@@ -1,0 +1,167 @@
+"""All that a report tells of its stores, gathered with one case in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import OptionError, StoreError
+from featlift.evaluation.embeddings import embeddings_of, input_of
+from featlift.evaluation.results import Result, read_results
+from featlift.pictures.colours import Colours, meaning_of
+from featlift.pictures.fitting import fit_colours
+from featlift.pictures.report.history import failures_of, runs_of
+from featlift.pictures.report.labels import Column, columns_of
+from featlift.pictures.report.maps import Map, maps_of
+from featlift.pictures.report.outliers import Outlier, by_embedding, by_geometry, by_intensity
+from featlift.pictures.report.portraits import Portrait, portrait
+from featlift.sample import evenly_spaced
+from featlift.store.index import current_index
+from featlift.store.layout import saved_in, sha256_of
+from featlift.store.reading import Store, damaged_cases
+
+GEOMETRY = ("spacing_d", "spacing_h", "spacing_w", "depth", "height", "width")
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """What is known of a cohort.
+
+    Attributes:
+        stores: whose features.
+        ids: of all cases, in order.
+        geometry: by name, of `GEOMETRY`, a value for each case; NaN where it is unknown.
+        labels: columns that cases can be told apart by.
+        maps: of the embeddings.
+        outliers: the strangest first.
+        portraits: of some of the cases, or all, by id.
+        windows: of these cases, the values of the file that became 0 and 1, ``(N, 2)``.
+        failures: by store, why cases are missing or damaged.
+        runs: by store.
+        results: of evaluations of these stores.
+        others: how many results were of other stores.
+    """
+
+    stores: tuple[Store, ...]
+    ids: tuple[str, ...]
+    geometry: dict[str, NDArray[np.float64]]
+    labels: list[Column]
+    maps: list[Map] = field(default_factory=list)
+    outliers: list[Outlier] = field(default_factory=list)
+    portraits: dict[str, Portrait] = field(default_factory=dict)
+    windows: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
+    runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    others: int = 0
+
+
+def gather(
+    stores: Sequence[Store],
+    labels: str | Path | None = None,
+    results: str | Path | None = None,
+    pictures: int = 400,
+    tell: Callable[[int, int], object] = lambda done, total: None,
+) -> Cohort:
+    """Look at everything that stores hold.
+
+    Args:
+        stores: of one cohort, such as its modes; case ids say which cases are the same.
+        labels: a CSV with ``id`` and further columns, beside those of the index.
+        results: a folder of result files.
+        pictures: of how many cases a picture is made and intensities are counted. Of more cases an evenly spaced
+            sample, and those that are outliers by their embedding or geometry.
+        tell: is called with how many of how many pictures are made.
+
+    Raises:
+        OptionError: no cases.
+        InputError: no such file of labels or results.
+        StoreError: something that is needed of every case is damaged.
+    """
+    tables = [current_index(store.path) for store in stores]
+    rows = {row["id"]: row for table in reversed(tables) for row in table.drop_columns("embedding").to_pylist()}
+    ids = tuple(sorted(rows))
+    if not ids:
+        raise OptionError(f"{stores[0].path}: no volumes in it, so nothing to report")
+    geometry = {name: np.array([_number(rows[case_id][name]) for case_id in ids]) for name in GEOMETRY}
+    maps, outliers = [], by_geometry(ids, geometry)
+    for store, table in zip(stores, tables, strict=True):
+        if "embedding" in saved_in(store.recipe):
+            held = tuple(table["id"].to_pylist())
+            vectors = embeddings_of(store, held, input_of(store))
+            maps += maps_of(store.name, held, vectors)
+            outliers += by_embedding(held, vectors, store.name)
+    shown = sorted({*evenly_spaced(ids, pictures), *(outlier.id for outlier in outliers)})
+    runs = {store.name: runs_of(store) for store in stores}
+    failures = {store.name: failures_of(store, runs[store.name]) for store in stores}
+    portraits, windows = _portraits(stores, shown, failures, tell)
+    spreads = {case_id: seen.intensities for case_id, seen in portraits.items() if seen.intensities is not None}
+    outliers += by_intensity(spreads)
+    found = read_results([results]) if results is not None else []
+    recipes = {store.name: store.attributes["recipe_sha256"] for store in stores}
+    ours = [result for result in found if recipes.get(result.store) == sha256_of(result.recipe)]
+    return Cohort(
+        tuple(stores),
+        ids,
+        geometry,
+        columns_of(tables, ids, labels),
+        maps,
+        sorted(outliers, key=lambda outlier: -outlier.score),
+        portraits,
+        windows,
+        failures,
+        runs,
+        ours,
+        len(found) - len(ours),
+    )
+
+
+def _portraits(
+    stores: Sequence[Store],
+    ids: Sequence[str],
+    failures: dict[str, dict[str, str]],
+    tell: Callable[[int, int], object],
+) -> tuple[dict[str, Portrait], NDArray[np.float64]]:
+    """Portraits of cases, and the windows of their intensities; a case that is damaged joins the failures."""
+    colours = _colours(stores)
+    portraits, windows = {}, []
+    for done, case_id in enumerate(ids, start=1):
+        try:
+            cases = [store[case_id] if case_id in store else None for store in stores]
+            portraits[case_id] = portrait(cases, colours)
+            first = next(case for case in cases if case is not None)
+            windows.append(np.mean(first.attributes.get("windows") or [[np.nan, np.nan]], axis=0))
+        except (StoreError, ValueError, LookupError, TypeError) as error:
+            failures[stores[0].name].setdefault(case_id, str(error))
+        tell(done, len(ids))
+    return portraits, np.array(windows).reshape(-1, 2)
+
+
+def _colours(stores: Sequence[Store]) -> list[Colours | None]:
+    """Colours for each store, the same for stores of the same network."""
+    with_dense = [store for store in stores if "dense" in saved_in(store.recipe) and len(store)]
+    fitted: dict[str, Colours] = {}
+
+    def key(store: Store) -> str:
+        return sha256_of([meaning_of(store), max(store.recipe["layers"])])
+
+    for _, alike in groupby(sorted(with_dense, key=key), key=key):
+        members = list(alike)
+        damaged = {case_id for store in members for case_id in damaged_cases(store.path)}
+        sound = [case_id for case_id in members[0] if all(case_id in store for store in members)]
+        cases = [case_id for case_id in sound if case_id not in damaged]
+        with suppress(OptionError):  # too few cells, as of a single tiny crop: no colours then
+            basis = fit_colours(members, cases if damaged else None)
+            fitted |= dict.fromkeys([store.name for store in members], basis)
+    return [fitted.get(store.name) for store in stores]
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)

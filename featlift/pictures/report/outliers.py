@@ -1,0 +1,93 @@
+"""Cases unlike the others, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Neighbours whose mean distance tells how far a case is from the others.
+NEIGHBOURS = 5
+
+#: Modified z-score above which a value is an outlier (Iglewicz and Hoaglin, 1993).
+THRESHOLD = 3.5
+
+#: A spacing or size that differs from the median by more than this factor.
+FACTOR = 2.0
+
+_FEWEST = 8  # cases, below which none is called unlike the others
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """One reason why a case is unlike the others.
+
+    Attributes:
+        id: case id.
+        reason: for people.
+        score: how far it is off, for the order: 1 is just beyond what is usual.
+    """
+
+    id: str
+    reason: str
+    score: float
+
+
+def modified_z(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """How far each value is above the median, in units of the median absolute deviation: 0.6745 (x - median) / MAD."""
+    middle = np.median(values)
+    spread = np.median(np.abs(values - middle))
+    if spread == 0:
+        return np.zeros(len(values))
+    return np.asarray(0.6745 * (values - middle) / spread, np.float64)
+
+
+def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str) -> list[Outlier]:
+    """Cases far from their nearest neighbours, by cosine distance; its logarithm is judged, as distances are skewed."""
+    from featlift.evaluation.neighbours import nearest_by_cosine
+
+    if len(ids) < _FEWEST:
+        return []
+    similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, each_other=True)
+    distance = np.maximum(1 - similarity.mean(axis=1, dtype=np.float64), 1e-7)
+    reason = (
+        f"in {store} its {NEIGHBOURS} nearest cases are {{:.2g}} away; of half of the cases they are within {{:.2g}}"
+    )
+    return _beyond(ids, distance, np.log(distance), reason)
+
+
+def by_intensity(spreads: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
+    """Cases whose histogram of intensities is far from the median one: the area between the cumulative shares."""
+    if len(spreads) < _FEWEST:
+        return []
+    cumulative = np.cumsum(np.stack(list(spreads.values())), axis=1)
+    distance = np.abs(cumulative - np.median(cumulative, axis=0)).mean(axis=1)
+    reason = "intensities unlike the others': {:.2g} from their median, where half of the cases are within {:.2g}"
+    return _beyond(list(spreads), distance, distance, reason)
+
+
+def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
+    """Cases whose spacing or size is off by more than a factor of 2 from the median; NaN is unknown."""
+    found = []
+    for name, values in columns.items():
+        known = np.isfinite(values)
+        if known.sum() < _FEWEST:
+            continue
+        middle = float(np.median(values[known]))
+        for row in np.flatnonzero(known):
+            factor = max(values[row] / middle, middle / values[row])
+            if factor > FACTOR:
+                reason = f"{name} is {values[row]:.4g}, the median {middle:.4g}"
+                found.append(Outlier(ids[row], reason, float(factor / FACTOR)))
+    return found
+
+
+def _beyond(ids: Sequence[str], values: NDArray[np.float64], judged: NDArray[np.float64], reason: str) -> list[Outlier]:
+    scores = modified_z(judged)
+    middle = float(np.median(values))
+    return [
+        Outlier(ids[row], reason.format(values[row], middle), float(scores[row] / THRESHOLD))
+        for row in np.flatnonzero(scores > THRESHOLD)
+    ]

@@ -1,0 +1,100 @@
+"""A case at a glance: its middle slice as a thumbnail, in grey and in colours, and how its intensities are spread."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.evaluation.labelled import features_of, grid_of, layer_of
+from featlift.pictures.anatomy import View, views
+from featlift.pictures.colours import Colours
+from featlift.pictures.painting import scan_picture
+from featlift.sample import evenly_spaced
+from featlift.store.case import Case
+
+#: Bins of intensities from 0 to 1.
+BINS = 32
+
+_SIDE = 128  # pixels of the longer side of a thumbnail
+_QUALITY = 70  # of WebP
+_SLICES = 5  # whose intensities are counted
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """What is shown of one case.
+
+    Attributes:
+        tiles: images as data URIs, the scan first and then the features of each store; None for what is not kept.
+        intensities: share of the voxels in each of the `BINS`, of some slices; None if no scan is kept.
+    """
+
+    tiles: tuple[str | None, ...]
+    intensities: NDArray[np.float64] | None
+
+
+def portrait(cases: Sequence[Case | None], colours: Sequence[Colours | None]) -> Portrait:
+    """Look at one case in several stores.
+
+    Args:
+        cases: the case in each store, None where it is not.
+        colours: of each store, None where it keeps no dense features.
+
+    Raises:
+        StoreError: features are damaged.
+    """
+    held = [case for case in cases if case is not None]
+    with_scan = next((case for case in held if "scan" in case.saved), None)
+    scan = None if with_scan is None else _scan_tile(with_scan)
+    features = [
+        None if case is None or basis is None else _colour_tile(case, basis)
+        for case, basis in zip(cases, colours, strict=True)
+    ]
+    return Portrait((scan, *features), None if with_scan is None else _intensities(with_scan))
+
+
+def _plane(case: Case) -> tuple[View, int]:
+    """The plane of the slices, and the middle one."""
+    return views(case.scan_affine)["HW"], case.scan_shape[0] // 2
+
+
+def _scan_tile(case: Case) -> str:
+    view, voxel = _plane(case)
+    grey = np.round(255 * np.clip(scan_picture(case, view, voxel), 0, 1)).astype(np.uint8)
+    return _thumbnail(np.repeat(grey[..., None], 3, axis=2), view.extent(case.scan_shape))
+
+
+def _colour_tile(case: Case, colours: Colours) -> str:
+    view, voxel = _plane(case)
+    chosen = layer_of(case, colours.about["layer"])
+    grid = grid_of(case, chosen)
+    d = grid.cell_at((voxel, 0, 0))[0]
+    features = features_of(chosen, case.id, range(d, d + 1))
+    flat = replace(grid, cells=(1, *grid.cells[1:]))  # one slice of cells speaks for the voxels of this one
+    maps = np.concatenate([colours.project(features)[:3], colours.foreground_of(features)[None]])
+    planes = np.stack([flat.upsample(each, 0, 0) for each in maps])
+    rgb = colours.rgb(planes[:-1]) * (planes[-1] > 0)[..., None]
+    return _thumbnail(view.picture(rgb, 0), view.extent(case.scan_shape))
+
+
+def _thumbnail(picture: NDArray[np.uint8], extent: tuple[float, float]) -> str:
+    """A picture (rows, columns, 3) in its true proportions, as small as it is shown."""
+    from imagecodecs import webp_encode
+    from skimage.transform import resize
+
+    shape = [max(1, round(_SIDE * mm / max(extent))) for mm in extent]
+    small: NDArray[Any] = resize(picture / 255, shape, order=1, anti_aliasing=True)
+    content = webp_encode(np.ascontiguousarray(np.round(255 * small).astype(np.uint8)), level=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(content).decode()
+
+
+def _intensities(case: Case) -> NDArray[np.float64]:
+    slices = evenly_spaced(range(case.scan_shape[0]), _SLICES)
+    values = np.stack([np.asarray(case.scan[..., voxel, :, :], np.float32) for voxel in slices])
+    counts, _ = np.histogram(np.clip(values, 0, 1), BINS, (0, 1))
+    return counts / values.size

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featlift.cli import arguments
+from featlift.cli.arguments import MODEL
 from featlift.cli.options import decimal_bytes, frame_of, human_seconds, layers, model_args, numbers, times, words
 from featlift.errors import FeatliftError
 
@@ -20,11 +22,7 @@ if TYPE_CHECKING:
     from featlift.volumes.findings import Finding
     from featlift.volumes.survey import Surveyed
 
-_MODEL = "Backbone and lifting"
-_INPUTS = "Which scans"
-_VOLUMES = "What of them"
 _LOOK = "How closely"
-_KEEPING = "What is kept"
 _FINDINGS, _IDS = 12, 3  # listed; --json and --csv have all
 _MOST_WORKERS = 4  # each holds a volume or two, if voxels are read
 
@@ -45,59 +43,33 @@ def check(
     ] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a CSV with a row for each scan.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    glob: Annotated[
-        list[str] | None, typer.Option(help="Only paths that match; repeatable.", rich_help_panel=_INPUTS)
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Leave out paths that match; repeatable.", rich_help_panel=_INPUTS)
-    ] = None,
-    mask_pattern: Annotated[
-        str | None, typer.Option(help="Files that are masks, as '*_label.nrrd'.", rich_help_panel=_INPUTS)
-    ] = None,
-    masks: Annotated[
-        str | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=_INPUTS)
-    ] = None,
-    frame: Annotated[
-        str | None, typer.Option(help="Of images with several: a number from 0, or all.", rich_help_panel=_INPUTS)
-    ] = None,
-    channels: Annotated[
-        str | None, typer.Option(help="Three frames, or columns, as channels.", rich_help_panel=_INPUTS)
-    ] = None,
-    allow_irregular: Annotated[
-        bool, typer.Option("--allow-irregular", help="Resample DICOM with gaps or tilt.", rich_help_panel=_INPUTS)
-    ] = False,
-    max_voxels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse larger images unread.", rich_help_panel=_INPUTS)
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scans.", rich_help_panel=_INPUTS)] = None,
-    intensity: Annotated[str, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = "percentile:0.5,99.5",
-    spacing: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = None,
-    size: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = None,
-    crop: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = None,
-    depth_stride: Annotated[int, typer.Option(min=1, help="As for extract.", rich_help_panel=_VOLUMES)] = 1,
-    orient: Annotated[str, typer.Option(help="LPS or native.", rich_help_panel=_VOLUMES)] = "LPS",
-    nan_to: Annotated[float | None, typer.Option(help="As for extract.", rich_help_panel=_VOLUMES)] = None,
-    model: Annotated[str, typer.Option(help="As for extract; no weights are needed.", rich_help_panel=_MODEL)] = (
-        "vitb16"
-    ),
-    model_arg: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE for timm, repeatable.", rich_help_panel=_MODEL)
-    ] = None,
-    mode: Annotated[str, typer.Option(help="pcg, pcm, 2d or 3d.", rich_help_panel=_MODEL)] = "pcg",
-    layer: Annotated[
-        str, typer.Option("--layers", help="Layers, as in 3,6,-1 or stride16.", rich_help_panel=_MODEL)
-    ] = "-1",
-    depth_window: Annotated[int | None, typer.Option(help="As for extract.", rich_help_panel=_MODEL)] = None,
-    save: Annotated[str, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = (
-        "scan,dense,tokens,slice_mean,embedding"
-    ),
-    save_dtype: Annotated[str, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = "float16",
-    reduce: Annotated[str | None, typer.Option(help="As for extract.", rich_help_panel=_KEEPING)] = None,
-    device: Annotated[str, typer.Option(help="For --measure: auto, cpu, cuda, ...", rich_help_panel=_MODEL)] = "auto",
-    precision: Annotated[str, typer.Option(help="For --measure: as for extract.", rich_help_panel=_MODEL)] = "auto",
+    glob: arguments.Glob = None,
+    exclude: arguments.Exclude = None,
+    mask_pattern: arguments.MaskPattern = None,
+    masks: arguments.Masks = None,
+    key: arguments.Key = None,
+    frame: arguments.Frame = None,
+    channels: arguments.Channels = None,
+    allow_irregular: arguments.AllowIrregular = False,
+    max_voxels: arguments.MaxVoxels = None,
+    limit: arguments.Limit = None,
+    intensity: arguments.Intensity = "percentile:0.5,99.5",
+    spacing: arguments.Spacing = None,
+    size: arguments.Size = None,
+    crop: arguments.Crop = None,
+    depth_stride: arguments.DepthStride = 1,
+    orient: arguments.Orient = "LPS",
+    nan_to: arguments.NanTo = None,
+    model: arguments.Model = "vitb16",
+    model_arg: arguments.ModelArg = None,
+    mode: arguments.Mode = "pcg",
+    layer: arguments.Layers = "-1",
+    depth_window: arguments.DepthWindow = None,
+    save: arguments.Save = "scan,dense,tokens,slice_mean,embedding",
+    save_dtype: arguments.SaveDtype = "float16",
+    reduce: arguments.Reduce = None,
+    device: Annotated[str, typer.Option(help="For --measure: auto, cpu, cuda, ...", rich_help_panel=MODEL)] = "auto",
+    precision: Annotated[str, typer.Option(help="For --measure: as for extract.", rich_help_panel=MODEL)] = "auto",
 ) -> None:
     """Look for what extract would trip over, before it costs hours: unreadable scans, odd geometry, intensities, masks.
 

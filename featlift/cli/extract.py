@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli import arguments
+from featlift.cli.arguments import KEEPING, LIFTING, MODEL, VOLUMES
 from featlift.cli.confirming import confirm_size
 from featlift.cli.interrupts import remembered_interrupts
 from featlift.cli.options import frame_of, human_bytes, layers, model_args, numbers, words
@@ -22,11 +24,6 @@ if TYPE_CHECKING:
     from featlift.remote import Remote
     from featlift.volumes import Found
 
-_MODEL = "Backbone"
-_LIFTING = "Lifting"
-_INPUTS = "Which scans"
-_VOLUMES = "What of them"
-_KEEPING = "What to keep"
 _RUNNING = "The run"
 _LISTED = 10
 
@@ -34,140 +31,91 @@ _LISTED = 10
 def extract(
     inputs: Annotated[list[str], typer.Argument(help="Scans, or folders that are searched for scans; or their URLs.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The store to write, or its URL.")] = "features.zarr",
-    model: Annotated[
-        str, typer.Option(help="A name of `featlift models`, or a timm name.", rich_help_panel=_MODEL)
-    ] = "vitb16",
+    model: arguments.Model = "vitb16",
     weights: Annotated[
         str | None,
-        typer.Option(help="Weights file, or random:SEED. Default: the published ones.", rich_help_panel=_MODEL),
+        typer.Option(help="Weights file, or random:SEED. Default: the published ones.", rich_help_panel=MODEL),
     ] = None,
     weights_prefix: Annotated[
-        str | None, typer.Option(help="Prefix of the network's keys in the file.", rich_help_panel=_MODEL)
+        str | None, typer.Option(help="Prefix of the network's keys in the file.", rich_help_panel=MODEL)
     ] = None,
-    rope_periods: Annotated[str, typer.Option(help="auto, file, fp32 or bf16.", rich_help_panel=_MODEL)] = "auto",
-    model_arg: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE for timm, repeatable.", rich_help_panel=_MODEL)
-    ] = None,
+    rope_periods: Annotated[str, typer.Option(help="auto, file, fp32 or bf16.", rich_help_panel=MODEL)] = "auto",
+    model_arg: arguments.ModelArg = None,
     precision: Annotated[
-        str, typer.Option(help="auto, fp32, bf16 or fp16. auto takes an existing store's.", rich_help_panel=_MODEL)
+        str,
+        typer.Option(help="auto, fp32, bf16 or fp16. auto takes an existing store's.", rich_help_panel=MODEL),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)] = "auto",
-    mode: Annotated[str, typer.Option(help="pcg, pcm, 2d or 3d.", rich_help_panel=_LIFTING)] = "pcg",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)] = "auto",
+    mode: arguments.Mode = "pcg",
     cycle: Annotated[
-        str | None, typer.Option(help="Planes in turn. Default: HW,DW,DH,HW.", rich_help_panel=_LIFTING)
+        str | None, typer.Option(help="Planes in turn. Default: HW,DW,DH,HW.", rich_help_panel=LIFTING)
     ] = None,
     token_pooling: Annotated[
-        str, typer.Option(help="depth (the released code) or direct (Algorithm 1).", rich_help_panel=_LIFTING)
+        str, typer.Option(help="depth (the released code) or direct (Algorithm 1).", rich_help_panel=LIFTING)
     ] = "depth",
-    layer: Annotated[
-        str, typer.Option("--layers", help="Layers, as in 3,6,-1 or stride16.", rich_help_panel=_LIFTING)
-    ] = "-1",
-    norm: Annotated[bool, typer.Option(help="Apply the backbone's final norm.", rich_help_panel=_LIFTING)] = True,
-    depth_window: Annotated[
-        int | None, typer.Option(help="Run the depth in windows of N slices, blended.", rich_help_panel=_LIFTING)
-    ] = None,
+    layer: arguments.Layers = "-1",
+    norm: Annotated[bool, typer.Option(help="Apply the backbone's final norm.", rich_help_panel=LIFTING)] = True,
+    depth_window: arguments.DepthWindow = None,
     depth_overlap: Annotated[
-        int | None, typer.Option(help="Slices that windows share. Default: a quarter.", rich_help_panel=_LIFTING)
+        int | None,
+        typer.Option(help="Slices that windows share. Default: a quarter.", rich_help_panel=LIFTING),
     ] = None,
     memory: Annotated[
-        str, typer.Option(help="For the planes at work: auto, or a size such as 2GB.", rich_help_panel=_LIFTING)
+        str,
+        typer.Option(help="For the planes at work: auto, or a size such as 2GB.", rich_help_panel=LIFTING),
     ] = "auto",
     offload: Annotated[
-        bool, typer.Option("--offload", help="Keep features in host memory.", rich_help_panel=_LIFTING)
+        bool, typer.Option("--offload", help="Keep features in host memory.", rich_help_panel=LIFTING)
     ] = False,
     compile_blocks: Annotated[
-        bool, typer.Option("--compile", help="Compile transformer blocks: for long runs.", rich_help_panel=_LIFTING)
+        bool,
+        typer.Option("--compile", help="Compile transformer blocks: for long runs.", rich_help_panel=LIFTING),
     ] = False,
-    glob: Annotated[
-        list[str] | None,
-        typer.Option(help="Only paths that match, as '*_T1.nii.gz'; repeatable.", rich_help_panel=_INPUTS),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Leave out paths that match; repeatable.", rich_help_panel=_INPUTS)
-    ] = None,
-    mask_pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="Files that are masks, as '*_label.nrrd': * names the scan.",
-            rich_help_panel=_INPUTS,
-        ),
-    ] = None,
-    masks: Annotated[
-        str | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=_INPUTS)
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=_INPUTS)
-    ] = None,
-    frame: Annotated[
-        str | None, typer.Option(help="Of images with several: a number from 0, or all.", rich_help_panel=_INPUTS)
-    ] = None,
-    channels: Annotated[
-        str | None,
-        typer.Option(help="Three frames, or columns of a manifest, as one volume's channels.", rich_help_panel=_INPUTS),
-    ] = None,
-    allow_irregular: Annotated[
-        bool, typer.Option("--allow-irregular", help="Resample DICOM with gaps or tilt.", rich_help_panel=_INPUTS)
-    ] = False,
-    max_voxels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse larger images unread.", rich_help_panel=_INPUTS)
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scans.", rich_help_panel=_INPUTS)] = None,
-    intensity: Annotated[
-        str,
-        typer.Option(
-            help="percentile:LO,HI, minmax, none, window:LO,HI, ct:LO,HI, ct:lung, ct:lung+soft+bone; "
-            "three with ; between for three channels.",
-            rich_help_panel=_VOLUMES,
-        ),
-    ] = "percentile:0.5,99.5",
-    spacing: Annotated[
-        str | None, typer.Option(help="Millimetres: all axes, or D,H,W (0 keeps).", rich_help_panel=_VOLUMES)
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Voxels: longer side in plane, H,W or D,H,W (0 keeps).", rich_help_panel=_VOLUMES)
-    ] = None,
-    crop: Annotated[
-        str | None, typer.Option(help="body, or body:MM with the margin to leave.", rich_help_panel=_VOLUMES)
-    ] = None,
+    glob: arguments.Glob = None,
+    exclude: arguments.Exclude = None,
+    mask_pattern: arguments.MaskPattern = None,
+    masks: arguments.Masks = None,
+    key: arguments.Key = None,
+    frame: arguments.Frame = None,
+    channels: arguments.Channels = None,
+    allow_irregular: arguments.AllowIrregular = False,
+    max_voxels: arguments.MaxVoxels = None,
+    limit: arguments.Limit = None,
+    intensity: arguments.Intensity = "percentile:0.5,99.5",
+    spacing: arguments.Spacing = None,
+    size: arguments.Size = None,
+    crop: arguments.Crop = None,
     roi: Annotated[
         str | None,
         typer.Option(
             help="A case for each lesion (masks, or their folder) or point (a CSV: id,x,y,z in LPS mm).",
-            rich_help_panel=_VOLUMES,
+            rich_help_panel=VOLUMES,
         ),
     ] = None,
     roi_mm: Annotated[
-        str | None, typer.Option(help="Size of a region: all axes, or D,H,W.", rich_help_panel=_VOLUMES)
+        str | None, typer.Option(help="Size of a region: all axes, or D,H,W.", rich_help_panel=VOLUMES)
     ] = None,
-    depth_stride: Annotated[int, typer.Option(min=1, help="Only every N-th slice.", rich_help_panel=_VOLUMES)] = 1,
-    orient: Annotated[str, typer.Option(help="LPS or native.", rich_help_panel=_VOLUMES)] = "LPS",
-    nan_to: Annotated[
-        float | None, typer.Option(help="Replace NaN and infinities by this value.", rich_help_panel=_VOLUMES)
-    ] = None,
-    save: Annotated[
-        str, typer.Option(help="Any of scan, dense, tokens, slice_mean, embedding.", rich_help_panel=_KEEPING)
-    ] = "scan,dense,tokens,slice_mean,embedding",
-    save_dtype: Annotated[
-        str, typer.Option(help="Of dense and tokens: float16, float32 or int8.", rich_help_panel=_KEEPING)
-    ] = "float16",
-    reduce: Annotated[
-        str | None, typer.Option(help="Dense features to K channels: pca:K or random:K.", rich_help_panel=_KEEPING)
-    ] = None,
+    depth_stride: arguments.DepthStride = 1,
+    orient: arguments.Orient = "LPS",
+    nan_to: arguments.NanTo = None,
+    save: arguments.Save = "scan,dense,tokens,slice_mean,embedding",
+    save_dtype: arguments.SaveDtype = "float16",
+    reduce: arguments.Reduce = None,
     basis: Annotated[
         str | None,
-        typer.Option(help="A basis.safetensors of another store for pca. Default: fitted.", rich_help_panel=_KEEPING),
+        typer.Option(help="A basis.safetensors of another store for pca. Default: fitted.", rich_help_panel=KEEPING),
     ] = None,
     embedding: Annotated[
         str | None,
         typer.Option(
             help="cls-mean, patch-mean or cls-mean+patch-mean. Default: what the backbone has.",
-            rich_help_panel=_KEEPING,
+            rich_help_panel=KEEPING,
         ),
     ] = None,
     confirm_above: Annotated[
-        str, typer.Option(help="Ask before writing a store larger than this.", rich_help_panel=_KEEPING)
+        str, typer.Option(help="Ask before writing a store larger than this.", rich_help_panel=KEEPING)
     ] = "100GB",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.", rich_help_panel=_KEEPING)] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.", rich_help_panel=KEEPING)] = False,
     workers: Annotated[
         int | None,
         typer.Option(

@@ -7,8 +7,8 @@ SHELL := /bin/bash
 
 demo: .venv/demo
 	$(BIN)/python -m featlift.demo demo
-	$(BIN)/featlift extract demo/scans -o demo/brain-2d.zarr --model efficientnet-lite0 --mode 2d --size 512 --layers stride16
-	$(BIN)/featlift extract demo/scans -o demo/brain-pcg.zarr --model efficientnet-lite0 --mode pcg --size 512 --layers stride16
+	$(BIN)/featlift extract demo/scans -o demo/brain-2d.zarr --model efficientnet-lite0 --mode 2d --size 512 --layers stride16 --overwrite
+	$(BIN)/featlift extract demo/scans -o demo/brain-pcg.zarr --model efficientnet-lite0 --mode pcg --size 512 --layers stride16 --overwrite
 	$(BIN)/featlift info demo/brain-pcg.zarr
 	@echo
 	$(BIN)/featlift featdice demo/brain-2d.zarr demo/brain-pcg.zarr --masks demo/labels -o demo/results

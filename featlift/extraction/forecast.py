@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from featlift.errors import FeatliftError, VolumeError
+from featlift.errors import FeatliftError
 from featlift.extraction.keeping import Keeping
 from featlift.lifting import LiftedBackbone
 from featlift.remote import Remote
 from featlift.sample import evenly_spaced
 from featlift.store.arrays import dense_bytes, scan_bytes, small_bytes
 from featlift.volumes import Preparation, Reading, Scan
-from featlift.volumes.grid import Shape, target_shape
-from featlift.volumes.orientation import lps_axes
-from featlift.volumes.reading import open_image
-from featlift.volumes.regions import box_around
-from featlift.volumes.volume import Affine, scaled
+from featlift.volumes.grid import Shape
+from featlift.volumes.preparation import expected_grids
+from featlift.volumes.reading import check_header
 
 #: Headers that are read at most; larger cohorts are judged by so many of their scans.
 MOST_HEADERS = 200
@@ -121,30 +118,9 @@ def scan_shape(scan: Scan, preparation: Preparation, reading: Reading) -> Shape:
         InputError: no such file.
         VolumeError: its header cannot be read, or says that it cannot be prepared.
     """
-    image = open_image(scan.sources[0], reading.allow_irregular)  # further channels come onto the grid of the first
-    voxels = image.frames * math.prod(image.shape)
-    if voxels > reading.max_voxels:
-        raise VolumeError(f"{scan.name}: {voxels:,} voxels, more than the {reading.max_voxels:,} allowed")
-    shape, affine = _oriented(image.shape, image.affine, preparation)
-    if scan.centre is not None and preparation.roi_mm:
-        shape = box_around(shape, affine, scan.centre, preparation.roi_mm).shape
-    if preparation.depth_stride > 1:
-        shape = -(-shape[0] // preparation.depth_stride), shape[1], shape[2]
-        affine = None if affine is None else scaled(affine, (preparation.depth_stride, 1, 1), (0, 0, 0))
-    return target_shape(shape, affine, preparation.spacing, preparation.size)
-
-
-def _oriented(shape: Shape, affine: Affine | None, preparation: Preparation) -> tuple[Shape, Affine | None]:
-    """Shape and affine with the axes in their final order, as `orient_lps` has them."""
-    if preparation.orient != "LPS" or affine is None:
-        return shape, affine
-    order, flipped = lps_axes(affine)
-    ends = [shape[old] - 1 if flip else 0 for old, flip in zip(order, flipped, strict=True)]
-    affine = affine[:, [*order, 3]].copy()
-    for axis, (end, flip) in enumerate(zip(ends, flipped, strict=True)):
-        affine[:, 3] += affine[:, axis] * end
-        affine[:, axis] *= -1 if flip else 1
-    return (shape[order[0]], shape[order[1]], shape[order[2]]), affine
+    image = check_header(scan.sources[0], reading)  # further channels come onto the grid of the first
+    *_, (shape, _) = expected_grids(image.shape, image.affine, preparation, scan.centre)
+    return shape
 
 
 def volume_bytes(shape: Shape, channels: int, sizes: FeatureSizes, keeping: Keeping) -> Iterator[tuple[str, int]]:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.volumes.grid import Shape
 from featlift.volumes.volume import Affine
 
 #: ``LPS``: D runs from inferior to superior, H from anterior to posterior, W from right to left, each as nearly as the
@@ -19,15 +20,23 @@ _TARGET = (2, 1, 0)  # patient axis (x, y, z) that D, H and W follow
 def orient_lps(array: NDArray[np.float32], affine: Affine) -> tuple[NDArray[np.float32], Affine]:
     """Permute and flip the axes of ``(..., D, H, W)`` to the closest LPS order; voxels keep their place in space."""
     order, flipped = lps_axes(affine)
+    depth, height, width = array.shape[-3:]
+    _, oriented = lps_grid((depth, height, width), affine)
     lead = range(array.ndim - 3)
     array = array.transpose(*lead, *(len(lead) + axis for axis in order))
+    array = np.flip(array, tuple(len(lead) + axis for axis, flip in enumerate(flipped) if flip))
+    return np.ascontiguousarray(array), oriented
+
+
+def lps_grid(shape: Shape, affine: Affine) -> tuple[Shape, Affine]:
+    """The shape ``(D, H, W)`` and the affine that `orient_lps` gives."""
+    order, flipped = lps_axes(affine)
     grid = np.zeros((4, 4))  # new indices -> old indices
     grid[3, 3] = 1
     for new, (old, flip) in enumerate(zip(order, flipped, strict=True)):
         grid[old, new] = -1 if flip else 1
-        grid[old, 3] = array.shape[len(lead) + new] - 1 if flip else 0
-    array = np.flip(array, tuple(len(lead) + axis for axis, flip in enumerate(flipped) if flip))
-    return np.ascontiguousarray(array), affine @ grid
+        grid[old, 3] = shape[old] - 1 if flip else 0
+    return (shape[order[0]], shape[order[1]], shape[order[2]]), affine @ grid
 
 
 def lps_axes(affine: Affine) -> tuple[list[int], list[bool]]:

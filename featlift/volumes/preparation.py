@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featlift.errors import OptionError, VolumeError
 from featlift.volumes.grid import Shape, resample, target_shape
 from featlift.volumes.intensity import Intensity
-from featlift.volumes.orientation import Orientation, lps_axes, orient_lps
+from featlift.volumes.orientation import Orientation, lps_grid, orient_lps
 from featlift.volumes.regions import Box, body_box, box_around, cut
 from featlift.volumes.volume import Affine, Volume, scaled
 
@@ -159,26 +159,30 @@ def prepare(
     return Prepared(scan, affine, windows, _shape(volume.array), box)
 
 
-def expected_grids(shape: Shape, affine: Affine | None, how: Preparation) -> list[tuple[Shape, Affine | None]]:
-    """What the header alone tells of `prepare`: (D, H, W) after orienting, and at its end without a crop.
+def expected_grids(
+    shape: Shape, affine: Affine | None, how: Preparation, centre: tuple[float, float, float] | None = None
+) -> list[tuple[Shape, Affine | None]]:
+    """What the header alone tells of `prepare`: (D, H, W) after orienting, and at its end but for a crop of the body.
 
     Args:
         shape: (D, H, W) of the file.
         affine: of the file.
         how: the preparation.
+        centre: of a region of interest.
 
     Returns:
-        Both grids, each with an affine that is right in its spacing only: no axis is turned round.
+        Both grids; the affine of the second is right in its spacing only.
 
     Raises:
-        VolumeError: a spacing is asked for and the volume's is unknown.
+        VolumeError: a spacing is asked for and the volume's is unknown, or a region lies outside.
     """
     if how.orient == "LPS" and affine is not None:
-        order, _ = lps_axes(affine)
-        shape, affine = (shape[order[0]], shape[order[1]], shape[order[2]]), affine[:, [*order, 3]]
+        shape, affine = lps_grid(shape, affine)
     kept, strided = shape, affine
+    if centre is not None and how.roi_mm:
+        kept = box_around(shape, affine, centre, how.roi_mm).shape
     if how.depth_stride > 1:
-        kept = -(-shape[0] // how.depth_stride), shape[1], shape[2]
+        kept = -(-kept[0] // how.depth_stride), kept[1], kept[2]
         strided = None if affine is None else scaled(affine, (how.depth_stride, 1, 1), (0, 0, 0))
     final = target_shape(kept, strided, how.spacing, how.size)
     if strided is not None:

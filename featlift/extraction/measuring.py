@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 
 import torch
 
 from featlift.lifting import LiftedBackbone
-from featlift.volumes import Preparation, Reading, Scan, prepare
-from featlift.volumes.channels import read_scan
+from featlift.timing import timed
+from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.grid import pad, padding_to
+from featlift.volumes.loading import load
 from featlift.volumes.survey import Surveyed
 
 
@@ -53,18 +53,16 @@ def measure_lifting(
     """
     median = sorted(usable, key=_voxels)[len(usable) // 2]
     scan = next(scan for scan in scans if scan.id == median.id)
-    started = perf_counter()
-    volume = read_scan(scan, reading)
-    seconds = {"read": perf_counter() - started}
-    started = perf_counter()
-    prepared = prepare(volume, preparation, scan.centre)
-    padded = torch.from_numpy(pad(prepared.scan, padding_to(prepared.shape, lifted.stride)))[None]
-    seconds["prepare"] = perf_counter() - started
+    loaded = load(scan, preparation, reading)
+    seconds = {**loaded.seconds}
+    with timed(seconds, "prepare"):
+        prepared = loaded.prepared
+        padded = torch.from_numpy(pad(prepared.scan, padding_to(prepared.shape, lifted.stride)))[None]
     for _ in range(2):  # the first pass warms the device up
-        started = perf_counter()
-        with torch.inference_mode():
+        lifting: dict[str, float] = {}
+        with timed(lifting, "lift"), torch.inference_mode():
             lifted(padded.to(lifted.backbone.device)).dense.cpu()
-        seconds["lift"] = perf_counter() - started
+    seconds |= lifting
     share = sum(map(_voxels, usable)) / _voxels(median)
     return Measured(scan.id, seconds, sum(seconds.values()) * share)
 

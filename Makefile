@@ -12,12 +12,14 @@ demo: .venv/demo
 	$(BIN)/featlift info demo/brain-pcg.zarr
 	@echo
 	$(BIN)/featlift featdice demo/brain-2d.zarr demo/brain-pcg.zarr --masks demo/labels -o demo/results
-	$(BIN)/featlift pca demo/brain-2d.zarr demo/brain-pcg.zarr -o demo/pictures
+	$(BIN)/featlift pca demo/brain-2d.zarr demo/brain-pcg.zarr -o demo/pictures --save-colours demo/colours.safetensors
+	$(BIN)/featlift view demo/brain-2d.zarr demo/brain-pcg.zarr --masks demo/labels -o demo/view.html --colours demo/colours.safetensors
 	@echo
 	@echo "The features of a real brain, slice by slice (demo/brain-2d.zarr) and lifted to 3D (demo/brain-pcg.zarr),"
 	@echo "and how well they alone tell grey matter (1) from white (2): FeatDice, see docs/reference/featdice.md."
 	@echo
-	@echo "  picture   $(CURDIR)/demo/pictures/brain.png"
+	@echo "  a picture   $(CURDIR)/demo/pictures/brain.png"
+	@echo "  to click    $(CURDIR)/demo/view.html"
 	@echo
 	@echo "Where to look next: docs/tutorials/from-scan-to-picture.md draws finer ones, docs/getting-started.md reads"
 	@echo "features in Python and extracts your own scans."

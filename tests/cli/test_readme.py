@@ -80,6 +80,11 @@ def test_the_demo_runs(tmp_path):
         assert result.details["labels"] == [1, 2]
         assert 0.5 < result.measures["dice"].mean < result.measures["best_dice"].mean + 0.05 < 1
 
+    assert (ROOT / "demo" / "pictures" / "brain.png").read_bytes().startswith(b"\x89PNG")
+    assert "<!doctype html>" in (ROOT / "demo" / "view.html").read_text()[:200].lower()
+    for shown in ("demo/pictures/brain.png", "demo/view.html"):
+        assert str(ROOT / shown) in done.stdout
+
 
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:

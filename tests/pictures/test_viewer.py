@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -196,6 +199,20 @@ def test_the_server_answers_this_machine_alone_and_reads_cases_when_asked(server
     assert asked(f"{server.url}case/0", Host="example.org:80")[0] == 403  # a name that was made to point here
     with pytest.raises(OptionError, match=f"--port {server.server_port}"):
         Server(server.scene, server.server_port)
+
+
+def test_the_command_serves_until_it_is_interrupted(tmp_path):
+    plant(tmp_path / "s.zarr")
+    command = [sys.executable, "-m", "featlift.cli.main", "view", "s.zarr", "--serve", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address, _, rest = process.stdout.readline().partition(" ")
+        assert rest == "2 cases, for browsers of this machine; Ctrl-C ends it\n"
+        assert asked(address.removesuffix(":"))[0] == 200
+        assert json.loads(asked(f"{address.removesuffix(':')}case/1")[1])["id"] == "two"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
 
 
 def test_a_served_page_in_a_browser(server, browse):

@@ -18,7 +18,8 @@ from featlift.store.durable import write_output
 LIMIT = 200_000_000
 
 _SCRIPTS = (
-    "view", "grid", "features", "scores", "decode", "colours", "picture", "marks", "tile", "layout", "panel", "viewer",
+    "view", "grid", "features", "scores", "decode", "colours", "picture", "marks", "tile", "layout", "notes", "panel",
+    "keys", "viewer",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ class Tile {
     return this.viewer.views[this.plane];
   }
 
-  /** Give the canvas its size in pixels of the page, and the picture its place in it, at so many of them a millimetre. */
+  /** Give the canvas its size, and the picture its place in it; scale: pixels of the page in a millimetre. */
   resize(width, height, scale) {
     const ratio = window.devicePixelRatio || 1;
     this.canvas.style.width = `${width}px`;
@@ -38,7 +38,8 @@ class Tile {
     const { grid, colours } = content.stores[this.store];
     const similarity = viewer.maps[this.store];
     const map = layer === "similarity" ? similarity.values : colours;
-    paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, opacity: state.opacity[layer], smooth });
+    const opacity = state.opacity[layer];
+    paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, opacity, smooth });
     const context = this.canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.fillStyle = "#000";
@@ -87,9 +88,9 @@ class Tile {
 
   _described(index) {
     const { view, viewer } = this;
-    const [down, right] = [viewer.state.position[view.down], viewer.state.position[view.right]];
+    const [down, right] = [view.down, view.right].map((axis) => `${"DHW"[axis]} ${viewer.state.position[axis]}`);
     const name = `${viewer.manifest.stores[this.store].name}, ${view.title}`;
-    return `${name}: slice ${index + 1} of ${view.slices}, crosshair at ${"DHW"[view.down]} ${down}, ${"DHW"[view.right]} ${right}`;
+    return `${name}: slice ${index + 1} of ${view.slices}, crosshair at ${down}, ${right}`;
   }
 
   /** The voxel under a pointer. */

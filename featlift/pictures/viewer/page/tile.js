@@ -1,5 +1,6 @@
 // One plane of one store: its canvas, what is drawn on it, and what pointers and keys do there.
 
+const SIDEWAYS = 6; // pixels that a finger goes before it drags
 const MOST_OUTLINED = 60; // labels; of more, the chosen one alone
 
 class Tile {
@@ -104,20 +105,27 @@ class Tile {
   _listen() {
     const { canvas, viewer } = this;
     const ask = (event) => viewer.ask(this._voxelUnder(event), !event.shiftKey);
+    let pressed = null; // where the pointer went down
+    let dragging = false; // a finger may be about to scroll the page: it asks when it goes sideways or is lifted
     canvas.addEventListener("pointerdown", (event) => {
-      this.pressed = event.button === 0;
-      // a finger may be about to scroll the page: it asks when it goes sideways or is lifted
-      if (this.pressed && event.pointerType !== "touch") {
-        canvas.setPointerCapture(event.pointerId);
-        ask(event);
-      }
+      if (event.button !== 0) return;
+      pressed = event;
+      dragging = event.pointerType !== "touch";
+      if (!dragging) return;
+      canvas.setPointerCapture(event.pointerId);
+      ask(event);
     });
-    canvas.addEventListener("pointermove", (event) => this.pressed && ask(event));
+    canvas.addEventListener("pointermove", (event) => {
+      if (!pressed) return;
+      const [right, down] = [event.clientX - pressed.clientX, event.clientY - pressed.clientY].map(Math.abs);
+      dragging ||= right > SIDEWAYS && right > down;
+      if (dragging) ask(event);
+    });
     canvas.addEventListener("pointerup", (event) => {
-      if (this.pressed && event.pointerType === "touch") ask(event);
-      this.pressed = false;
+      if (pressed && !dragging) ask(event);
+      pressed = null;
     });
-    canvas.addEventListener("pointercancel", () => (this.pressed = false));
+    canvas.addEventListener("pointercancel", () => (pressed = null));
     canvas.addEventListener("focus", () => (viewer.plane = this.plane));
     let turned = 0; // trackpads send many small turns
     canvas.addEventListener("wheel", (event) => {

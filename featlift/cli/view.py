@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli.options import decimal_bytes
-from featlift.cli.results import some
+from featlift.cli.results import bars, opened, some, tell_of_failures
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def view(
 
     One HTML file that needs no network and sends nothing, or with --serve a page of this machine.
     """
-    from featlift.cli.results import opened
     from featlift.pictures.colours import Colours
     from featlift.pictures.fitting import fit_colours
     from featlift.pictures.viewer import Scene
@@ -56,7 +55,7 @@ def view(
     found = opened(stores)
     ids = _cases(found, case, (0 if serve else _CASES) if limit is None else limit)
     basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
-    scene = Scene(found, ids, basis, _masks(ids, masks, mask_pattern), channels, layer)
+    scene = Scene(found, ids, basis, _masks(found[0], ids, masks, mask_pattern), channels, layer)
     if serve:
         _serve(scene, port)
     else:
@@ -79,14 +78,14 @@ def _cases(stores: Sequence[Store], wanted: Sequence[str] | None, limit: int) ->
     return chosen
 
 
-def _masks(ids: Sequence[str], masks: str | None, pattern: str | None) -> Mapping[str, str | Path]:
+def _masks(store: Store, ids: Sequence[str], masks: str | None, pattern: str | None) -> Mapping[str, str | Path]:
     from featlift.volumes import find_masks
 
     if masks is None:
         if pattern:
             raise OptionError("--mask-pattern: say with --masks where the masks are")
         return {}
-    pairs = find_masks(ids, masks, pattern)
+    pairs = find_masks(store, masks, pattern)
     if without := [case_id for case_id in ids if case_id not in pairs]:
         typer.echo(f"featlift: {len(without)} of {len(ids)} cases have no mask: {some(without)}", err=True)
     return pairs
@@ -95,13 +94,10 @@ def _masks(ids: Sequence[str], masks: str | None, pattern: str | None) -> Mappin
 def _write(scene: Scene, output: Path) -> None:
     from featlift.pictures.viewer import write_view
 
-    failures = write_view(scene, output)
-    for case_id, reason in failures.items():
-        typer.echo(f"featlift: {case_id} is not in the page: {reason}", err=True)
+    failures = write_view(scene, output, tell=bars(output.name))
     shown = len(scene.cases) - len(failures)
     typer.echo(f"{output}: {shown} case{'s' if shown > 1 else ''}, {decimal_bytes(output.stat().st_size)}")
-    if failures:
-        raise typer.Exit(1)
+    tell_of_failures([(scene.stores[0].name, *failure) for failure in failures.items()])
 
 
 def _serve(scene: Scene, port: int) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -124,7 +127,7 @@ def test_a_case_with_a_wrong_mask_is_left_out_and_named(tmp_path, featlift):
     write_nifti(tmp_path / "masks" / "two.nii.gz", np.zeros(SHAPE, np.uint8), AFFINE)
     done = featlift("view", "s.zarr", "--masks", "masks")
     assert done.returncode == 1
-    assert "featlift: two is not in the page: two: not a mask: it is empty" in done.stderr
+    assert done.stderr.split("\n")[-2].split() == ["s.zarr", "two", *["not", "a", "mask:", "it", "is", "empty"]]
     assert done.stdout.startswith("view.html: 1 case, ")
     (tmp_path / "masks" / "one.nii.gz").unlink()
     done = featlift("view", "s.zarr", "--masks", "masks", "--case", "two", "-o", "other.html")
@@ -190,12 +193,26 @@ def test_the_server_answers_this_machine_alone_and_reads_cases_when_asked(server
     status, content = asked(f"{server.url}case/0")
     assert (status, json.loads(content)["id"]) == (200, "one")
     status, content = asked(f"{server.url}case/1")
-    assert (status, json.loads(content)["error"]) == (500, "two: not a mask: it is empty")
+    assert (status, json.loads(content)["error"]) == (500, "not a mask: it is empty")
     for path in ("case/2", "case/-1", "case/", "case/0/../../etc/passwd", "page/viewer.js"):
         assert asked(f"{server.url}{path}")[0] == 404
     assert asked(f"{server.url}case/0", Host="example.org:80")[0] == 403  # a name that was made to point here
     with pytest.raises(OptionError, match=f"--port {server.server_port}"):
         Server(server.scene, server.server_port)
+
+
+def test_the_command_serves_until_it_is_interrupted(tmp_path):
+    plant(tmp_path / "s.zarr")
+    command = [sys.executable, "-m", "featlift.cli.main", "view", "s.zarr", "--serve", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address, _, rest = process.stdout.readline().partition(" ")
+        assert rest == "2 cases, for browsers of this machine; Ctrl-C ends it\n"
+        assert asked(address.removesuffix(":"))[0] == 200
+        assert json.loads(asked(f"{address.removesuffix(':')}case/1")[1])["id"] == "two"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
 
 
 def test_a_served_page_in_a_browser(server, browse):
@@ -206,7 +223,7 @@ def test_a_served_page_in_a_browser(server, browse):
     assert "for the next case" in page.page.locator("#notes").text_content()
     page.page.click("#next")
     page.page.wait_for_selector("#status.failed")
-    assert "two: not a mask: it is empty" in page.page.locator("#status").inner_text()
+    assert "not a mask: it is empty" in page.page.locator("#status").inner_text()
     assert [complaint for complaint in page.complaints if "500" not in complaint] == []
     page.complaints.clear()  # that the browser logs an answer of this kind is as it should be
     page.page.click("#previous")

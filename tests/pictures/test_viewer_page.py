@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from featlift.demo import copy_brain
+from featlift.evaluation import Protocol, score_case
 from featlift.evaluation.labelled import features_of, grid_of, labels_of
 from featlift.evaluation.scores import best_dice, dice
 from featlift.evaluation.segmentation import cosine_similarity
@@ -91,6 +92,22 @@ def test_a_click_into_a_brain_shows_the_map_and_the_dice_that_python_computes(tm
     assert float(text_of(page, "#scores .score")) == best
 
 
+def test_a_page_of_all_channels_opens_with_what_featdice_says(tmp_path, featlift, browse):
+    store = plant(tmp_path / "s.zarr", ids=("one",))
+    lesion = np.kron(body() == 3, np.ones(STRIDE)).astype(np.uint8)
+    write_nifti(tmp_path / "one.nii.gz", lesion, AFFINE)
+    assert featlift("view", "s.zarr", "--masks", "one.nii.gz", "--channels", "12").returncode == 0
+    page = browse(tmp_path / "view.html")
+    page.page.wait_for_selector("#scores tr:not(.counting)")
+    for threshold in (0.5, 0.9):  # the latter is that of the start, and of the released script
+        page(f"() => viewer.set({{ threshold: {threshold} }})")
+        score = score_case(store["one"], read(tmp_path / "one.nii.gz"), Protocol("centre", "lesion", threshold)).labels[
+            1
+        ]
+        assert float(text_of(page, "#scores .score")) == pytest.approx(score.dice, abs=0.01)
+        assert float(text_of(page, "#scores button").split(", ")[0]) == pytest.approx(score.best_dice, abs=0.01)
+
+
 def test_a_planted_lesion_lights_up_in_all_planes(planted, browse):
     page = browse(planted)
     lesion = np.kron(body() == 2, np.ones(STRIDE)) > 0
@@ -109,6 +126,24 @@ def test_a_planted_lesion_lights_up_in_all_planes(planted, browse):
         assert bright[~inside].max() < 450
     page.page.wait_for_selector("#scores tr:not(.counting)")
     assert float(text_of(page, "#scores tr:first-child button").split(", ")[0]) > 0.8
+
+
+def test_a_real_lesion_lights_up(tmp_path, featlift, shared, browse):
+    lesions = shared / "lesions"
+    done = featlift(
+        "extract", lesions, "-o", "s.zarr", "--glob", "brain1*", "--mask-pattern", "*_label.nrrd", "--mode", "2d",
+        "--model", "efficientnet-lite0", "--layers", "stride16", "--size", "320",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = featlift("view", "s.zarr", "--masks", lesions, "--mask-pattern", "*_label.nrrd", "--channels", "112")
+    assert done.returncode == 0, done.stderr
+    page = browse(tmp_path / "view.html")
+    page.page.wait_for_selector("#scores tr:not(.counting)")
+    mask = read(lesions / "brain1_label.nrrd")
+    score = score_case(open_store(tmp_path / "s.zarr")["brain1_image"], mask, Protocol("centre", "lesion")).labels[1]
+    best = float(text_of(page, "#scores button").split(", ")[0])
+    assert best == pytest.approx(score.best_dice, abs=0.01)
+    assert best > 0.4
 
 
 def test_planes_are_those_of_python_for_any_orientation(tmp_path, browse):
@@ -221,6 +256,31 @@ def test_a_phone_shows_it_without_scrolling_sideways_and_takes_taps(planted, bro
     small = page("() => [...document.querySelectorAll('button, select, #layers span, .plane input')]"
                  ".filter((e) => e.offsetParent && e.offsetHeight < 40).length")  # fmt: skip
     assert small == 0  # large enough for fingers
+
+
+def test_a_finger_asks_sideways_and_scrolls_upwards(planted, browse):
+    page = browse(planted, 390, 844, has_touch=True, is_mobile=True)
+    box = page.page.locator("canvas").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = page.page.context.new_cdp_session(page.page)
+
+    def draw_finger(right, down):
+        steps = [(x + right * step / 8, y + down * step / 8) for step in range(9)]
+        kinds = ["touchStart", *["touchMove"] * 8]
+        for kind, (left, top) in zip(kinds, steps, strict=True):
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": left, "y": top}]})
+            page.settle()
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.settle()
+
+    before = page("() => viewer.state.query")
+    draw_finger(0, -120)
+    assert page("() => scrollY") > 50
+    assert page("() => viewer.state.query") == before
+    page("() => scrollTo(0, 0)")
+    draw_finger(60, 0)
+    assert page("() => scrollY") == 0
+    assert page("() => viewer.state.query[2]") > before[2]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -15,8 +15,10 @@ from featlift.store.case import Case, CaseLayer
 from featlift.volumes.grid import Shape
 from featlift.volumes.volume import Affine, scaled, spacing_of
 
-#: Voxels of a scan that a browser draws and counts without a wait; larger scans are shown at half the resolution.
-MOST_VOXELS = 24_000_000
+#: Voxels of a scan that a browser draws and counts without a wait; larger scans are shown coarser.
+MOST_VOXELS = 32_000_000
+
+_ALIKE = 1.1  # axes whose spacings differ by less than this are made coarser together
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,8 @@ class Shown:
         spacing = (1.0, 1.0, 1.0) if case.scan_affine is None else spacing_of(case.scan_affine)
         factors = [1, 1, 1]
         while math.prod(shape := _divided(full, factors)) > most:
-            factors[min(range(3), key=lambda axis: (spacing[axis] * factors[axis], -full[axis]))] += 1
+            shown = [length * factor for length, factor in zip(spacing, factors, strict=True)]
+            factors = [factor + (length < _ALIKE * min(shown)) for factor, length in zip(factors, shown, strict=True)]
         d, h, w = factors
         affine = case.scan_affine
         coarser = None if affine is None else scaled(affine, (d, h, w), ((d - 1) / 2, (h - 1) / 2, (w - 1) / 2))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.sample import evenly_spaced
 from featlift.store.quantised import Quantised, quantise
 from featlift.volumes.grid import Shape
 
@@ -24,8 +23,8 @@ class Reduced:
         features: ``(d, h, w, K)``.
         channels: C, how many there were.
         variance_kept: share of the variance of the features, each scaled to length 1.
-        error: by how much a cosine between two cells is off: the mean, and the largest of those compared, which are all
-            of 64 cells, evenly spaced, with all of 4096.
+        error: by how much a cosine between two cells is off: the mean, and the largest of those compared, which are
+            64 cells drawn at random with 4096.
     """
 
     features: Quantised
@@ -51,7 +50,8 @@ def reduce(slabs: Callable[[], Iterable[NDArray[np.float32]]], channels: int) ->
         channels: K; C of them at most are kept.
     """
     directions, variance_kept, count = _directions(slabs(), channels)
-    asked, compared = (np.array(evenly_spaced(range(count), most)) for most in (_ASKED, _COMPARED))
+    compared = np.random.default_rng(0).choice(count, min(_COMPARED, count), replace=False)
+    asked = compared[:_ASKED]
     wanted = np.union1d(asked, compared)
     parts, sample, first = [], [], 0
     for slab in slabs():

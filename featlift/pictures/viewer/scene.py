@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import featlift
-from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.errors import OptionError, StoreError
 from featlift.evaluation.labelled import features_of, labels_of, layer_of
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
@@ -103,10 +103,7 @@ class Scene:
         """The values that a mask has, and at each voxel which of them it is, from 1; 0 for none."""
         if base.id not in self.masks:
             return [], None
-        try:
-            labels = shown.nearest(labels_of(base, read(self.masks[base.id])))
-        except VolumeError as error:
-            raise VolumeError(f"{base.id}: {error}") from error
+        labels = shown.nearest(labels_of(base, read(self.masks[base.id])))
         values = np.unique(labels[labels != 0])
         if not len(values):  # too small for the voxels that are shown
             return [], None

@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, scene: Scene, port: int = 0) -> None:
         self.page = page(scene.manifest()).encode()
         self.scene = scene
-        self.case = lru_cache(_HELD)(lambda number: _answer(scene, number))
+        self.case = lru_cache(_HELD)(lambda number: _json(scene.case(scene.cases[number])))
         try:
             super().__init__((_ADDRESS, port), _Handler)
         except OSError as error:
@@ -49,14 +49,8 @@ class Server(ThreadingHTTPServer):
         return f"http://{_ADDRESS}:{self.server_port}/"
 
 
-def _answer(scene: Scene, number: int) -> tuple[int, bytes]:
-    """Status and JSON of a case, or of why it cannot be shown."""
-    content: dict[str, Any]
-    try:
-        status, content = 200, scene.case(scene.cases[number])
-    except FeatliftError as error:
-        status, content = 500, {"error": str(error)}
-    return status, json.dumps(content, separators=(",", ":")).encode()
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,8 +67,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, "text/html; charset=utf-8", self.server.page)
         number = self.path.removeprefix("/case/")
         if number.isdecimal() and int(number) < len(self.server.scene.cases):
-            status, content = self.server.case(int(number))
-            return self._send(status, "application/json", content)
+            try:
+                return self._send(200, "application/json", self.server.case(int(number)))
+            except FeatliftError as error:  # of this case, and perhaps only now
+                return self._send(500, "application/json", _json({"error": str(error)}))
         return self._send(404, "text/plain", b"not found\n")
 
     def _send(self, status: int, kind: str, content: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,21 @@ from featlift.store.durable import write_output
 LIMIT = 200_000_000
 
 _SCRIPTS = (
-    "view", "grid", "features", "scores", "decode", "colours", "picture", "marks", "tile", "layout", "panel", "viewer",
+    "view", "grid", "features", "scores", "decode", "colours", "picture", "marks", "tile", "layout", "notes", "panel",
+    "keys", "viewer",
 )  # fmt: skip
 
 
-def write_view(scene: Scene, path: str | Path, limit: int = LIMIT) -> dict[str, str]:
+def write_view(
+    scene: Scene, path: str | Path, limit: int = LIMIT, tell: Callable[[str, int, int], object] | None = None
+) -> dict[str, str]:
     """Write a scene as one HTML file, a case in memory at a time.
 
     Args:
         scene: what to show.
         path: of the file, which appears whole or not at all.
         limit: bytes of a page that are too many.
+        tell: is told "cases", how many are done, and of how many.
 
     Returns:
         By id, the cases that are not in it, and why.
@@ -42,7 +46,7 @@ def write_view(scene: Scene, path: str | Path, limit: int = LIMIT) -> dict[str, 
 
     def write(draft: Path) -> None:
         with draft.open("w", encoding="utf-8") as file:
-            for part in _parts(scene, failures):
+            for part in _parts(scene, failures, tell):
                 file.write(part)
                 if file.tell() > limit:
                     raise OptionError(
@@ -59,19 +63,19 @@ def page(manifest: dict[str, Any]) -> str:
     return "".join((_head(is_served=True), _block("manifest", manifest), _tail()))
 
 
-def _parts(scene: Scene, failures: dict[str, str]) -> Iterator[str]:
+def _parts(scene: Scene, failures: dict[str, str], tell: Callable[[str, int, int], object] | None) -> Iterator[str]:
     yield _head(is_served=False)
     shown: list[str] = []
-    for case_id in scene.cases:
+    for done, case_id in enumerate(scene.cases, start=1):
         try:
-            content = scene.case(case_id)
+            yield _block(f"case-{len(shown)}", scene.case(case_id))
+            shown.append(case_id)
         except (VolumeError, StoreError, FileNotFoundError) as error:
             failures[case_id] = str(error)
-            continue
-        yield _block(f"case-{len(shown)}", content)
-        shown.append(case_id)
+        if tell is not None:
+            tell("cases", done, len(scene.cases))
     if not shown:
-        raise VolumeError(f"nothing to show: {next(iter(failures.values()), 'no cases')}")
+        raise VolumeError("nothing to show: " + "; ".join(f"{case_id}: {why}" for case_id, why in failures.items()))
     yield _block("manifest", scene.manifest(shown))
     yield _tail()
 

@@ -1,7 +1,9 @@
 // Colours of the similarity map and of labels.
 
 // From dark blue over red to pale yellow, lighter at every step, so that it also reads in grey.
-const STOPS = [[14, 12, 48], [70, 16, 110], [150, 30, 112], [218, 62, 80], [250, 128, 48], [253, 196, 74], [252, 250, 190]];
+const STOPS = [
+  [14, 12, 48], [70, 16, 110], [150, 30, 112], [218, 62, 80], [250, 128, 48], [253, 196, 74], [252, 250, 190],
+];
 
 /** 256 colours, RGB after RGB. */
 const SIMILARITY = Uint8Array.from({ length: 256 * 3 }, (_, i) => {

@@ -49,10 +49,13 @@ class Grid {
   slice(map, view, index, parts = 1, smooth = true) {
     const { rows, columns } = view;
     const normal = this._at(view.normal, index, smooth);
-    const across = Array.from({ length: columns }, (_, column) => this._at(view.right, view.voxelRight(column), smooth));
+    const across = [];
+    for (let column = 0; column < columns; column++) {
+      across.push(this._at(view.right, view.voxelRight(column), smooth));
+    }
     const values = new Float32Array(rows * columns * parts);
     const cells = this.cells[view.right];
-    const line = new Float32Array(cells * parts); // the cells of one row, between those before and behind, above and below
+    const line = new Float32Array(cells * parts); // along a row, between cells before and behind, above and below
     for (let row = 0, into = 0; row < rows; row++) {
       const down = this._at(view.down, view.voxelDown(row), smooth);
       const corner = normal.start + down.start;

@@ -32,7 +32,8 @@ function tableSizes({ views, manifest }, width, height, place) {
   const forTiles = width - (columns - 1) * GAP - (place === "below" ? 0 : SIDE + 12);
   const below = place === "below" ? panel.offsetHeight + 12 : 0;
   const forRows = height - header - 28 - 12 - rows * GAP - below;
-  const [wide, high] = [views.reduce((sum, view) => sum + view.width, 0), Math.max(...views.map((view) => view.height))];
+  const wide = views.reduce((sum, view) => sum + view.width, 0);
+  const high = Math.max(...views.map((view) => view.height));
   const scale = Math.max(Math.min(forTiles / wide, forRows / rows / high), SMALLEST / high);
   const spare = Math.max(forTiles - wide * scale, 0) / columns;
   return { scale, widths: views.map((view) => view.width * scale + spare), heights: views.map(() => high * scale) };

@@ -7,8 +7,6 @@ function tag(name, text = "", attributes = {}) {
   return Object.assign(document.createElement(name), { textContent: text }, attributes);
 }
 
-const percent = (share) => `${(100 * share).toFixed(share > 0.9995 ? 0 : 1)} %`;
-
 class Panel {
   constructor(viewer) {
     this.viewer = viewer;
@@ -43,49 +41,15 @@ class Panel {
 
   /** What changes with the case. */
   open() {
-    const { content } = this.viewer;
+    const { content, manifest } = this.viewer;
     document.querySelector("main").hidden = false;
     element("status").className = "";
-    element("summary").textContent = this._summary();
+    element("summary").textContent = sizeOf(content);
     element("label").replaceChildren(...content.labelValues.map((value) => tag("option", `label ${value}`)));
     element("label-row").hidden = !content.labels;
     element("table").hidden = !content.labels;
-    element("source").textContent = this._source();
-    element("notes").replaceChildren(...this._notes().map((note) => tag("p", note)));
-  }
-
-  _summary() {
-    const { content } = this.viewer;
-    const size = `${content.scanShape.join(" × ")} voxels`;
-    if (!content.affine) return `${size}, geometry unknown`;
-    const spacing = [0, 1, 2].map((axis) => spacingOf(content.affine, axis) / content.factors[axis]);
-    return `${size} of ${spacing.map((length) => Number(length.toPrecision(3))).join(" × ")} mm`;
-  }
-
-  /** What the similarity is computed from, in short. */
-  _source() {
-    const { stores } = this.viewer.content;
-    const kept = [...new Set(stores.map((store) => percent(store.varianceKept)))].join(" and ");
-    return `Computed here, from ${stores[0].scale.length} of ${stores[0].channels} channels with ${kept} of the variance.`;
-  }
-
-  _notes() {
-    const { content, manifest } = this.viewer;
-    const notes = content.stores.map((store, i) => {
-      const kept = `${store.scale.length} of ${store.channels} channels, which keep ${percent(store.varianceKept)} of the variance`;
-      const off = `off by ${store.meanError.toFixed(3)} on average, ${store.largestError.toFixed(2)} at most of those compared`;
-      return `${manifest.stores[i].name}: cosines from ${kept}; ${off}.`;
-    });
-    const kept = percent(manifest.coloursKept);
-    return [
-      "Similarity is computed in this page, from features that were reduced to fit in it, and scaled to 0 to 1 over the volume.",
-      ...notes,
-      `PCA colours are the same for all cases and stores here: three components, with ${kept} of the variance of the foreground.`,
-      ...(content.factors.every((factor) => factor === 1)
-        ? []
-        : [`The scan is shown at 1 voxel for ${content.factors.join(" × ")}; Dice is counted on those.`]),
-      `featlift ${manifest.version}. No request leaves this page${element("case-0") ? "" : ", but to this machine for the next case"}.`,
-    ];
+    element("source").textContent = sourceOf(content);
+    element("notes").replaceChildren(...notesOn(content, manifest).map((note) => tag("p", note)));
   }
 
   /** What changes with every move. */
@@ -94,7 +58,8 @@ class Panel {
     for (const radio of document.getElementsByName("layer")) radio.checked = radio.value === state.layer;
     element("opacity").disabled = state.layer === "scan";
     element("opacity").value = state.opacity[state.layer] ?? 0;
-    element("opacity-value").textContent = state.layer === "scan" ? "" : percent(state.opacity[state.layer]).replace(".0", "");
+    const opacity = state.opacity[state.layer];
+    element("opacity-value").textContent = opacity === undefined ? "" : `${Math.round(100 * opacity)} %`;
     element("outlines").checked = state.outlines;
     element("smooth").checked = state.smooth;
     element("threshold").value = state.threshold;
@@ -134,13 +99,13 @@ class Panel {
   _place() {
     const { state, content, manifest } = this.viewer;
     const [d, h, w] = state.position;
-    const voxel = state.position.map((index, axis) => Math.floor(index * content.factors[axis] + (content.factors[axis] - 1) / 2));
+    const voxel = content.factors.map((factor, axis) => Math.floor(state.position[axis] * factor + (factor - 1) / 2));
     const at = (d * content.shape[1] + h) * content.shape[2] + w;
     const number = this.viewer.labelAt(state.position);
     const rows = [["voxel", `d ${voxel[0]}, h ${voxel[1]}, w ${voxel[2]}`]];
     if (content.affine) {
-      const [x, y, z] = content.affine.slice(0, 3).map((line) => (line[0] * d + line[1] * h + line[2] * w + line[3]).toFixed(1));
-      rows.unshift(["LPS", `${x}, ${y}, ${z} mm`.replaceAll("-", "−")]);
+      const lps = content.affine.slice(0, 3).map((line) => line[0] * d + line[1] * h + line[2] * w + line[3]);
+      rows.unshift(["LPS", `${lps.map((at) => at.toFixed(1)).join(", ")} mm`.replaceAll("-", "−")]);
     }
     if (content.scan) rows.push(["intensity", (content.scan[at] / 255).toFixed(2)]);
     if (content.labels) rows.push(["label", number ? String(content.labelValues[number - 1]) : "none"]);
@@ -168,12 +133,7 @@ class Panel {
 
   switchTheme() {
     const root = document.documentElement;
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
+    const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    root.dataset.theme = (root.dataset.theme ?? system) === "dark" ? "light" : "dark";
   }
-}
-
-/** Millimetres from one voxel to the next along an axis. */
-function spacingOf(affine, axis) {
-  return Math.hypot(affine[0][axis], affine[1][axis], affine[2][axis]);
 }

@@ -1,5 +1,6 @@
 // One plane of one store: its canvas, what is drawn on it, and what pointers and keys do there.
 
+const SIDEWAYS = 6; // pixels that a finger goes before it drags
 const MOST_OUTLINED = 60; // labels; of more, the chosen one alone
 
 class Tile {
@@ -17,7 +18,7 @@ class Tile {
     return this.viewer.views[this.plane];
   }
 
-  /** Give the canvas its size in pixels of the page, and the picture its place in it, at so many of them a millimetre. */
+  /** Give the canvas its size, and the picture its place in it; scale: pixels of the page in a millimetre. */
   resize(width, height, scale) {
     const ratio = window.devicePixelRatio || 1;
     this.canvas.style.width = `${width}px`;
@@ -38,7 +39,8 @@ class Tile {
     const { grid, colours } = content.stores[this.store];
     const similarity = viewer.maps[this.store];
     const map = layer === "similarity" ? similarity.values : colours;
-    paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, opacity: state.opacity[layer], smooth });
+    const opacity = state.opacity[layer];
+    paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, opacity, smooth });
     const context = this.canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.fillStyle = "#000";
@@ -87,9 +89,9 @@ class Tile {
 
   _described(index) {
     const { view, viewer } = this;
-    const [down, right] = [viewer.state.position[view.down], viewer.state.position[view.right]];
+    const [down, right] = [view.down, view.right].map((axis) => `${"DHW"[axis]} ${viewer.state.position[axis]}`);
     const name = `${viewer.manifest.stores[this.store].name}, ${view.title}`;
-    return `${name}: slice ${index + 1} of ${view.slices}, crosshair at ${"DHW"[view.down]} ${down}, ${"DHW"[view.right]} ${right}`;
+    return `${name}: slice ${index + 1} of ${view.slices}, crosshair at ${down}, ${right}`;
   }
 
   /** The voxel under a pointer. */
@@ -103,20 +105,27 @@ class Tile {
   _listen() {
     const { canvas, viewer } = this;
     const ask = (event) => viewer.ask(this._voxelUnder(event), !event.shiftKey);
+    let pressed = null; // where the pointer went down
+    let dragging = false; // a finger may be about to scroll the page: it asks when it goes sideways or is lifted
     canvas.addEventListener("pointerdown", (event) => {
-      this.pressed = event.button === 0;
-      // a finger may be about to scroll the page: it asks when it goes sideways or is lifted
-      if (this.pressed && event.pointerType !== "touch") {
-        canvas.setPointerCapture(event.pointerId);
-        ask(event);
-      }
+      if (event.button !== 0) return;
+      pressed = event;
+      dragging = event.pointerType !== "touch";
+      if (!dragging) return;
+      canvas.setPointerCapture(event.pointerId);
+      ask(event);
     });
-    canvas.addEventListener("pointermove", (event) => this.pressed && ask(event));
+    canvas.addEventListener("pointermove", (event) => {
+      if (!pressed) return;
+      const [right, down] = [event.clientX - pressed.clientX, event.clientY - pressed.clientY].map(Math.abs);
+      dragging ||= right > SIDEWAYS && right > down;
+      if (dragging) ask(event);
+    });
     canvas.addEventListener("pointerup", (event) => {
-      if (this.pressed && event.pointerType === "touch") ask(event);
-      this.pressed = false;
+      if (pressed && !dragging) ask(event);
+      pressed = null;
     });
-    canvas.addEventListener("pointercancel", () => (this.pressed = false));
+    canvas.addEventListener("pointercancel", () => (pressed = null));
     canvas.addEventListener("focus", () => (viewer.plane = this.plane));
     let turned = 0; // trackpads send many small turns
     canvas.addEventListener("wheel", (event) => {

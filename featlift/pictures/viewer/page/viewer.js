@@ -140,8 +140,9 @@ class Viewer {
         this.planes[plane].querySelector("output").textContent = `${index + 1} / ${view.slices}`;
       });
       this.panel.update();
-      const cosines = this.manifest.stores.map((store, i) => `${store.name} ${this.cosineAt(i, this.state.position).toFixed(2)}`);
-      this.panel.say(`voxel ${this.state.position.join(", ")}; cosine ${cosines.join(", ")}`);
+      const { position } = this.state;
+      const cosines = this.manifest.stores.map(({ name }, i) => `${name} ${this.cosineAt(i, position).toFixed(2)}`);
+      this.panel.say(`voxel ${position.join(", ")}; cosine ${cosines.join(", ")}`);
     });
   }
 }
@@ -164,52 +165,6 @@ function middleOf(labels, [, height, width]) {
     if (distance < shortest) [nearest, shortest] = [place(at), distance];
   });
   return nearest;
-}
-
-const LAYERS = ["scan", "colours", "similarity"];
-
-/** Keys work wherever the focus is, but not those that the focused control uses itself. */
-function pressed(viewer, event) {
-  const { target, key } = event;
-  const control = target.closest("input, select, button, summary, dialog");
-  if (!viewer.content || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (control && (/^(Arrow|Page|Home|End|Enter| )/.test(key) || control.matches("select, dialog"))) return;
-  const act = actions(viewer, event.shiftKey ? 10 : 1)[key.length === 1 ? key.toLowerCase() : key];
-  if (!act) return;
-  event.preventDefault();
-  act();
-}
-
-/** What each key does. */
-function actions(viewer, far) {
-  const { state } = viewer;
-  const view = viewer.views[viewer.plane];
-  const clip = (value) => Math.min(Math.max(Math.round(value * STEPS) / STEPS, 0), 1);
-  const fade = (by) => () => state.layer !== "scan" && viewer.set({ opacity: { ...state.opacity, [state.layer]: clip(state.opacity[state.layer] + by) } });
-  const threshold = (by) => () => viewer.set({ threshold: clip(state.threshold + by) });
-  const down = view.flipDown ? -far : far;
-  const right = view.flipRight ? -far : far;
-  return {
-    ArrowUp: () => viewer.step(view.down, -down),
-    ArrowDown: () => viewer.step(view.down, down),
-    ArrowLeft: () => viewer.step(view.right, -right),
-    ArrowRight: () => viewer.step(view.right, right),
-    PageUp: () => viewer.step(view.normal, far),
-    PageDown: () => viewer.step(view.normal, -far),
-    Enter: () => viewer.ask(state.position),
-    ...Object.fromEntries(LAYERS.map((layer, i) => [String(i + 1), () => viewer.set({ layer })])),
-    "[": threshold(-0.01),
-    "]": threshold(0.01),
-    "-": fade(-0.05),
-    "+": fade(0.05),
-    "=": fade(0.05),
-    o: () => viewer.set({ outlines: !state.outlines }),
-    s: () => viewer.set({ smooth: !state.smooth }),
-    p: () => viewer.open(viewer.number - 1),
-    n: () => viewer.open(viewer.number + 1),
-    t: () => viewer.panel.switchTheme(),
-    "?": () => element("keys").showModal(),
-  };
 }
 
 window.viewer = new Viewer(JSON.parse(element("manifest").textContent)); // for scripts, and for those who are curious

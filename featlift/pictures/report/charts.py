@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT, _FOOT = 260, 96, 18
 _BINS = 24
+_EDGE = 34  # keeps the median's number off those at the ends
 _LOGARITHMIC = 50  # times the smallest: from there on a linear axis hides all but the largest
 
 
@@ -35,20 +36,16 @@ def histogram(title: str, values: NDArray[np.float64], unit: str = "") -> str:
         if count
     )
     at = _WIDTH * (float(np.median(scaled)) - ends[0]) / (ends[1] - ends[0])
-    edge = 34  # keeps the median's number off those at the ends
-    inner = (
-        f'<g class="bars">{bars}</g><path class="axis" d="M0 {_HEIGHT - _FOOT}.5H{_WIDTH}"/>'
-        f'<path class="median" d="M{at:.1f} 0V{_HEIGHT - _FOOT}"/>'
-        f'<text x="0" y="{_HEIGHT - 4}">{_text(low)}</text><text x="{_WIDTH}" y="{_HEIGHT - 4}" class="end">{_text(high)}</text>'
-        + (
-            f'<text x="{at:.1f}" y="{_HEIGHT - 4}" class="middle">{_text(middle)}</text>'
-            if edge < at < _WIDTH - edge
-            else ""
-        )
-    )
+    inner = [
+        f'<g class="bars">{bars}</g><path class="axis" d="M0 {_HEIGHT - _FOOT}.5H{_WIDTH}"/>',
+        f'<path class="median" d="M{at:.1f} 0V{_HEIGHT - _FOOT}"/>',
+        _label(0, _HEIGHT, _text(low)),
+        _label(_WIDTH, _HEIGHT, _text(high), "end"),
+        _label(at, _HEIGHT, _text(middle), "middle") if _EDGE < at < _WIDTH - _EDGE else "",
+    ]
     words = f"{title}: from {_text(low)} to {_text(high)} {unit}, median {_text(middle)}"
-    note = f"{unit}, logarithmic" if is_log else unit
-    return _figure(title, _svg(inner, words, _WIDTH, _HEIGHT), note)
+    note = ", ".join(part for part in (unit, "logarithmic" if is_log else "") if part)
+    return _figure(title, _svg("".join(inner), words, _WIDTH, _HEIGHT), note)
 
 
 def intensity_band(spreads: NDArray[np.float64]) -> str:
@@ -66,42 +63,42 @@ def intensity_band(spreads: NDArray[np.float64]) -> str:
     upper = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, high, strict=True))
     lower = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x[::-1], low[::-1], strict=True))
     line = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, middle, strict=True))
-    inner = (
-        f'<path class="band" d="M{upper} L{lower}Z"/><path class="line" d="M{line}"/>'
-        f'<path class="axis" d="M0 {height - _FOOT}.5H{width}"/>'
-        f'<text x="0" y="{height - 4}">0</text><text x="{width / 2}" y="{height - 4}" class="middle">0.5</text>'
-        f'<text x="{width}" y="{height - 4}" class="end">1</text>'
-    )
+    inner = [
+        f'<path class="band" d="M{upper} L{lower}Z"/><path class="line" d="M{line}"/>',
+        f'<path class="axis" d="M0 {height - _FOOT}.5H{width}"/>',
+        _label(0, height, "0"),
+        _label(width / 2, height, "0.5", "middle"),
+        _label(width, height, "1", "end"),
+    ]
     words = "Share of the voxels at each intensity the network saw, of the median case and of 8 in 10 cases"
     note = "share of voxels (root scale): median case and 8 in 10 cases"
-    return _figure("Intensities the network saw", _svg(inner, words, width, height), note, wide=True)
+    return _figure("Intensities the network saw", _svg("".join(inner), words, width, height), note, wide=True)
 
 
-def share_bars(title: str, counts: dict[str, int], is_coloured: bool) -> str:
-    """How many cases are of each class.
-
-    Args:
-        title: name of the column.
-        counts: of each class, in order.
-        is_coloured: in the colours of the map's classes.
-    """
+def share_bars(title: str, counts: dict[str, int]) -> str:
+    """How many cases are of each class, in order."""
     most = max(counts.values())
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="{f"class-{place % 12}" if is_coloured else "bar"}" width="{100 * count / most:.1f}" height="8"/></svg></td>'
-        f"<td>{count}</td></tr>"
-        for place, (name, count) in enumerate(counts.items())
+        f'<tr><th scope="row">{escape(name)}</th>'
+        '<td><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="bars" width="{100 * count / most:.1f}" height="8"/></svg></td><td>{count:,}</td></tr>'
+        for name, count in counts.items()
     )
     return _figure(title, f'<table class="shares"><tbody>{rows}</tbody></table>')
 
 
 def _figure(title: str, inner: str, note: str = "", wide: bool = False) -> str:
+    kind = "chart wide" if wide else "chart"
     note = f" <small>{escape(note)}</small>" if note else ""
-    return f'<figure class="chart{" wide" if wide else ""}"><figcaption>{escape(title)}{note}</figcaption>{inner}</figure>\n'
+    return f'<figure class="{kind}"><figcaption>{escape(title)}{note}</figcaption>{inner}</figure>\n'
 
 
 def _svg(inner: str, words: str, width: int, height: int) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(words)}">{inner}</svg>'
+
+
+def _label(x: float, height: int, text: str, kind: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{height - 4}" class="{kind}">{text}</text>'
 
 
 def _text(value: float) -> str:

@@ -134,7 +134,7 @@ def _portraits(
     portraits, windows = {}, []
     for done, case_id in enumerate(ids, start=1):
         try:
-            cases = [store[case_id] if case_id in store else None for store in stores]
+            cases = [store.get(case_id) for store in stores]
             portraits[case_id] = portrait(cases, colours)
             first = next(case for case in cases if case is not None)
             windows.append(np.mean(first.attributes.get("windows") or [[np.nan, np.nan]], axis=0))

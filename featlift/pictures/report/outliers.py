@@ -52,9 +52,7 @@ def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str) -
         return []
     similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, each_other=True)
     distance = np.maximum(1 - similarity.mean(axis=1, dtype=np.float64), 1e-7)
-    reason = (
-        f"in {store} its {NEIGHBOURS} nearest cases are {{:.2g}} away; of half of the cases they are within {{:.2g}}"
-    )
+    reason = f"as far from its {NEIGHBOURS} nearest cases as usual, in {store}"
     return _beyond(ids, distance, np.log(distance), reason)
 
 
@@ -64,7 +62,7 @@ def by_intensity(spreads: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
         return []
     cumulative = np.cumsum(np.stack(list(spreads.values())), axis=1)
     distance = np.abs(cumulative - np.median(cumulative, axis=0)).mean(axis=1)
-    reason = "intensities unlike the others': {:.2g} from their median, where half of the cases are within {:.2g}"
+    reason = "as far from the median intensities as usual"
     return _beyond(list(spreads), distance, distance, reason)
 
 
@@ -76,7 +74,7 @@ def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) 
         if known.sum() < _FEWEST:
             continue
         middle = float(np.median(values[known]))
-        for row in np.flatnonzero(known):
+        for row in np.flatnonzero(known).tolist():
             factor = max(values[row] / middle, middle / values[row])
             if factor > FACTOR:
                 reason = f"{name} is {values[row]:.4g}, the median {middle:.4g}"
@@ -85,9 +83,10 @@ def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) 
 
 
 def _beyond(ids: Sequence[str], values: NDArray[np.float64], judged: NDArray[np.float64], reason: str) -> list[Outlier]:
+    """Outliers of a distance, told in multiples of the median one; `judged` is what the z-score is taken of."""
     scores = modified_z(judged)
-    middle = float(np.median(values))
+    usual = float(np.median(values))
     return [
-        Outlier(ids[row], reason.format(values[row], middle), float(scores[row] / THRESHOLD))
-        for row in np.flatnonzero(scores > THRESHOLD)
+        Outlier(ids[row], f"{values[row] / usual:.3g} times {reason}", float(scores[row] / THRESHOLD))
+        for row in np.flatnonzero(scores > THRESHOLD).tolist()
     ]

@@ -56,7 +56,7 @@ def spread(cohort: Cohort) -> str:
     for column in cohort.labels:
         if column.classes:
             counts = {name: column.values.count(float(place)) for place, name in enumerate(column.classes)}
-            charts.append(share_bars(column.name, counts, is_coloured=False))
+            charts.append(share_bars(column.name, counts))
         else:
             charts.append(histogram(column.name, np.array([np.nan if v is None else v for v in column.values])))
     if _known_geometry(cohort):

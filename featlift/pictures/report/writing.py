@@ -18,6 +18,7 @@ from featlift.pictures.report import sections
 from featlift.pictures.report.cohort import Cohort
 from featlift.store.durable import write_output
 
+_TIMES = " \N{MULTIPLICATION SIGN} "
 _SCRIPTS = ("theme", "card", "map", "gallery", "report")
 
 
@@ -108,8 +109,8 @@ def _facts(cohort: Cohort, row: int) -> str:
     """Shape and spacing of a case."""
     sizes = [cohort.geometry[name][row] for name in ("depth", "height", "width")]
     spacing = [cohort.geometry[name][row] for name in ("spacing_d", "spacing_h", "spacing_w")]
-    shape = " × ".join(f"{size:.0f}" for size in sizes)
-    return shape + (f" · {' × '.join(f'{step:.3g}' for step in spacing)} mm" if np.isfinite(spacing).all() else "")
+    shape = _TIMES.join(f"{size:.0f}" for size in sizes)
+    return shape + (f" · {_TIMES.join(f'{step:.3g}' for step in spacing)} mm" if np.isfinite(spacing).all() else "")
 
 
 def _file(name: str) -> str:

@@ -32,7 +32,7 @@ function fill(card, index, isBrief = false) {
     make("b", { title: data.ids[index] }, data.ids[index]),
     ...(isBrief ? [] : [make("p", {}, data.facts[index])]),
     ...(labels.length ? [make("p", { className: "labels" }, ...labels)] : []),
-    ...(reasons.get(index) ?? []).map((reason) => make("p", { className: "reason" }, reason)),
+    ...(isBrief && reasons.has(index) ? ["unlike the others"] : reasons.get(index) ?? []).map((reason) => make("p", { className: "reason" }, reason)),
   );
   return card;
 }

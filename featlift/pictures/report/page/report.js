@@ -58,6 +58,7 @@ $("order").append(...orders.map(([value, text]) => make("option", { value }, tex
 $("plot").hidden = !data.maps.length;
 const many = data.tiles.length > 2;
 for (const cards of document.querySelectorAll(".cards")) cards.classList.toggle("many", many);
+for (const link of document.querySelectorAll("nav a")) link.hidden = getComputedStyle(document.querySelector(link.hash)).display === "none";
 const pictured = Object.keys(data.pictures).length;
 if (pictured < data.ids.length) {
   $("cases-about").textContent = `Pictures are of ${pictured.toLocaleString("en")} of ${data.ids.length.toLocaleString("en")} cases, an evenly spaced sample and the outliers; type to find the others.`;

@@ -13,18 +13,22 @@ _EDGE = 34  # keeps the median's number off those at the ends
 _LOGARITHMIC = 50  # times the smallest: from there on a linear axis hides all but the largest
 
 
+def constant(values: NDArray[np.float64]) -> str | None:
+    """The value that all cases have, as text; None if they differ, or none is known."""
+    known = values[np.isfinite(values)]
+    return _text(float(known[0])) if len(known) and np.allclose(known, known[0], rtol=1e-6, atol=0) else None
+
+
 def histogram(title: str, values: NDArray[np.float64], unit: str = "") -> str:
     """How many cases have which value, with smallest, median and largest below; NaN is unknown.
 
-    Returns:
-        A ``figure``. Where all are equal, or none is known, that is said in words.
+    Args:
+        title: of the ``figure`` that is returned.
+        values: at least two different ones.
+        unit: of the values.
     """
     known = values[np.isfinite(values)]
-    if not len(known):
-        return _figure(title, '<p class="same">unknown</p>')
     low, middle, high = float(known.min()), float(np.median(known)), float(known.max())
-    if np.isclose(low, high, rtol=1e-6):
-        return _figure(title, f'<p class="same"><b>{_text(low)}</b> {unit} in every case</p>', unit)
     is_log = low > 0 and high / low > _LOGARITHMIC
     scaled, ends = (np.log10(known), (np.log10(low), np.log10(high))) if is_log else (known, (low, high))
     counts, _ = np.histogram(scaled, _BINS, ends)
@@ -56,10 +60,12 @@ def intensity_band(spreads: NDArray[np.float64]) -> str:
     """
     width, height = 2 * _WIDTH + 40, 150
     low, middle, high = np.percentile(spreads, [10, 50, 90], axis=0)
-    # most of a scan is often air: the root lets the rest be seen
-    top = np.sqrt(high.max())
+    # air is most of many scans, all in the first bin: the scale is that of the others, and of the root
+    top = max(float(high[1:].max()), 1e-6)
+    room = height - _FOOT - 6
     x = (np.arange(spreads.shape[1]) + 0.5) * width / spreads.shape[1]
-    low, middle, high = (height - _FOOT - (height - _FOOT - 6) * np.sqrt(each) / top for each in (low, middle, high))
+    air = f"; of the median case {middle[0]:.0%} are below {1 / spreads.shape[1]:.2g}" if middle[0] > top else ""
+    low, middle, high = (6 + room * (1 - np.sqrt(np.minimum(each / top, 1))) for each in (low, middle, high))
     upper = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, high, strict=True))
     lower = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x[::-1], low[::-1], strict=True))
     line = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, middle, strict=True))
@@ -71,7 +77,7 @@ def intensity_band(spreads: NDArray[np.float64]) -> str:
         _label(width, height, "1", "end"),
     ]
     words = "Share of the voxels at each intensity the network saw, of the median case and of 8 in 10 cases"
-    note = "share of voxels (root scale): median case and 8 in 10 cases"
+    note = f"share of the voxels, root scale; the band holds 8 in 10 cases{air}"
     return _figure("Intensities the network saw", _svg("".join(inner), words, width, height), note, wide=True)
 
 

@@ -27,7 +27,15 @@ from featlift.store.index import current_index
 from featlift.store.layout import saved_in, sha256_of
 from featlift.store.reading import Store, damaged_cases
 
-GEOMETRY = ("spacing_d", "spacing_h", "spacing_w", "depth", "height", "width")
+#: Columns of the index, what they are called and their unit.
+GEOMETRY = {
+    "spacing_d": ("spacing along D", "mm"),
+    "spacing_h": ("spacing along H", "mm"),
+    "spacing_w": ("spacing along W", "mm"),
+    "depth": ("slices, D", "voxels"),
+    "height": ("rows, H", "voxels"),
+    "width": ("columns, W", "voxels"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +99,7 @@ def gather(
     if not ids:
         raise OptionError(f"{stores[0].path}: no volumes in it, so nothing to report")
     geometry = {name: np.array([_number(rows[case_id][name]) for case_id in ids]) for name in GEOMETRY}
-    maps, outliers = [], by_geometry(ids, geometry)
+    maps, outliers = [], by_geometry(ids, {GEOMETRY[name][0]: values for name, values in geometry.items()})
     for store, table in zip(stores, tables, strict=True):
         if "embedding" in saved_in(store.recipe):
             held = tuple(table["id"].to_pylist())

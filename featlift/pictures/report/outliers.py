@@ -17,7 +17,8 @@ THRESHOLD = 3.5
 #: A spacing or size that differs from the median by more than this factor.
 FACTOR = 2.0
 
-_FEWEST = 8  # cases, below which none is called unlike the others
+#: Cases below which none is called unlike the others.
+FEWEST = 8
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,20 @@ def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str) -
     """Cases far from their nearest neighbours, by cosine distance; its logarithm is judged, as distances are skewed."""
     from featlift.evaluation.neighbours import nearest_by_cosine
 
-    if len(ids) < _FEWEST:
+    if len(ids) < FEWEST:
         return []
     similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, each_other=True)
     distance = np.maximum(1 - similarity.mean(axis=1, dtype=np.float64), 1e-7)
-    reason = f"as far from its {NEIGHBOURS} nearest cases as usual, in {store}"
-    return _beyond(ids, distance, np.log(distance), reason)
+    return _beyond(ids, distance, np.log(distance), f"{store}: embedding", f"its {NEIGHBOURS} nearest cases")
 
 
 def by_intensity(spreads: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
     """Cases whose histogram of intensities is far from the median one: the area between the cumulative shares."""
-    if len(spreads) < _FEWEST:
+    if len(spreads) < FEWEST:
         return []
     cumulative = np.cumsum(np.stack(list(spreads.values())), axis=1)
     distance = np.abs(cumulative - np.median(cumulative, axis=0)).mean(axis=1)
-    reason = "as far from the median intensities as usual"
-    return _beyond(list(spreads), distance, distance, reason)
+    return _beyond(list(spreads), distance, distance, "intensities", "those of the median case")
 
 
 def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
@@ -71,22 +70,28 @@ def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) 
     found = []
     for name, values in columns.items():
         known = np.isfinite(values)
-        if known.sum() < _FEWEST:
+        if known.sum() < FEWEST:
             continue
         middle = float(np.median(values[known]))
         for row in np.flatnonzero(known).tolist():
             factor = max(values[row] / middle, middle / values[row])
             if factor > FACTOR:
-                reason = f"{name} is {values[row]:.4g}, the median {middle:.4g}"
+                reason = f"{name} {values[row]:.4g}, the median {middle:.4g}"
                 found.append(Outlier(ids[row], reason, float(factor / FACTOR)))
     return found
 
 
-def _beyond(ids: Sequence[str], values: NDArray[np.float64], judged: NDArray[np.float64], reason: str) -> list[Outlier]:
+def _beyond(
+    ids: Sequence[str], values: NDArray[np.float64], judged: NDArray[np.float64], what: str, other: str
+) -> list[Outlier]:
     """Outliers of a distance, told in multiples of the median one; `judged` is what the z-score is taken of."""
     scores = modified_z(judged)
     usual = float(np.median(values))
     return [
-        Outlier(ids[row], f"{values[row] / usual:.3g} times {reason}", float(scores[row] / THRESHOLD))
+        Outlier(
+            ids[row],
+            f"{what} {values[row] / usual:.2g} times as far from {other} as usual",
+            float(scores[row] / THRESHOLD),
+        )
         for row in np.flatnonzero(scores > THRESHOLD).tolist()
     ]

@@ -58,6 +58,8 @@ $("order").append(...orders.map(([value, text]) => make("option", { value }, tex
 $("plot").hidden = !data.maps.length;
 const many = data.tiles.length > 2;
 for (const cards of document.querySelectorAll(".cards")) cards.classList.toggle("many", many);
+$("map").hidden = data.ids.length < 4;
+$("outliers").hidden = data.ids.length < 8;
 for (const link of document.querySelectorAll("nav a")) link.hidden = getComputedStyle(document.querySelector(link.hash)).display === "none";
 const pictured = Object.keys(data.pictures).length;
 if (pictured < data.ids.length) {

@@ -77,7 +77,8 @@ def intensity_band(spreads: NDArray[np.float64]) -> str:
         _label(width, height, "1", "end"),
     ]
     words = "Share of the voxels at each intensity the network saw, of the median case and of 8 in 10 cases"
-    note = f"share of the voxels, root scale; the band holds 8 in 10 cases{air}"
+    band = "; the band holds 8 in 10 cases" if len(spreads) > 1 else ""
+    note = f"share of the voxels, root scale{band}{air}"
     return _figure("Intensities the network saw", _svg("".join(inner), words, width, height), note, wide=True)
 
 

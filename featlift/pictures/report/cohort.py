@@ -32,9 +32,9 @@ GEOMETRY = {
     "spacing_d": ("spacing along D", "mm"),
     "spacing_h": ("spacing along H", "mm"),
     "spacing_w": ("spacing along W", "mm"),
-    "depth": ("slices, D", "voxels"),
-    "height": ("rows, H", "voxels"),
-    "width": ("columns, W", "voxels"),
+    "depth": ("slices along D", "voxels"),
+    "height": ("rows along H", "voxels"),
+    "width": ("columns along W", "voxels"),
 }
 
 
@@ -105,7 +105,7 @@ def gather(
             held = tuple(table["id"].to_pylist())
             vectors = embeddings_of(store, held, input_of(store))
             maps += maps_of(store.name, held, vectors)
-            outliers += by_embedding(held, vectors, store.name)
+            outliers += by_embedding(held, vectors, store.name if len(stores) > 1 else "")
     shown = sorted({*evenly_spaced(ids, pictures), *(outlier.id for outlier in outliers)})
     runs = {store.name: runs_of(store) for store in stores}
     failures = {store.name: failures_of(store, runs[store.name]) for store in stores}

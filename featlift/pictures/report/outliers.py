@@ -45,15 +45,21 @@ def modified_z(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(0.6745 * (values - middle) / spread, np.float64)
 
 
-def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str) -> list[Outlier]:
-    """Cases far from their nearest neighbours, by cosine distance; its logarithm is judged, as distances are skewed."""
+def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str = "") -> list[Outlier]:
+    """Cases far from their nearest neighbours, by cosine distance; its logarithm is judged, as distances are skewed.
+
+    Args:
+        ids: of the cases.
+        vectors: ``(N, E)``.
+        store: is named where there are several.
+    """
     from featlift.evaluation.neighbours import nearest_by_cosine
 
     if len(ids) < FEWEST:
         return []
     similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, each_other=True)
     distance = np.maximum(1 - similarity.mean(axis=1, dtype=np.float64), 1e-7)
-    return _beyond(ids, distance, np.log(distance), f"{store}: embedding", f"its {NEIGHBOURS} nearest cases")
+    return _beyond(ids, distance, np.log(distance), f"{store}: embedding" if store else "embedding", f"its {NEIGHBOURS} nearest cases")
 
 
 def by_intensity(spreads: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:

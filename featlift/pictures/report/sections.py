@@ -66,14 +66,14 @@ def spread(cohort: Cohort) -> str:
     shared = []
     for title, values, unit in numbers:
         if same := constant(values):
-            shared.append(f"{escape(title)} <b>{same}</b> {unit}")
+            shared.append(f"{escape(title)} <b>{same}</b> {unit}".strip())
         elif np.isfinite(values).any():
             charts.append(histogram(title[0].upper() + title[1:], values, unit))
     spreads = [seen.intensities for seen in cohort.portraits.values() if seen.intensities is not None]
     if spreads:
         charts.append(intensity_band(np.stack(spreads)))
     lead = "The same in every case: " if len(cohort.ids) > 1 else ""
-    words = f'<p class="shared">{lead}{", ".join(shared)}</p>' if shared else ""
+    words = f'<p class="shared">{lead}{" · ".join(shared)}</p>' if shared else ""
     return f'<div class="charts">{"".join(charts)}</div>{words}'
 
 

@@ -83,13 +83,14 @@ def _page(cohort: Cohort, chosen: int) -> str:
 
 def _data(cohort: Cohort, chosen: int) -> dict[str, Any]:
     """What the script draws: maps, pictures and labels of cases, which are known by their place in ``ids``."""
+    names = [store.name.removesuffix(".zarr") for store in cohort.stores]
     places = {case_id: place for place, case_id in enumerate(cohort.ids)}
     return {
         "ids": cohort.ids,
         "facts": [_facts(cohort, row) for row in range(len(cohort.ids))],
         "columns": [{"name": each.name, "classes": each.classes, "values": each.values} for each in cohort.labels],
         "chosen": chosen,
-        "tiles": ["scan", *(store.name.removesuffix(".zarr") for store in cohort.stores)],
+        "tiles": ["scan", *(names if len(names) > 1 else ["PCA"])],
         "maps": [
             {
                 "name": f"{each.name} of {each.store}",

@@ -17,7 +17,7 @@ from featlift.pictures.report.maps import maps_of
 from featlift.pictures.report.outliers import by_embedding, by_geometry, by_intensity, modified_z
 from featlift.store import rebuild_index
 from tests.evaluation.stores import clouds, write_store
-from tests.scans import patch_mean_options, write_nifti
+from tests.scans import write_nifti
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])  # LPS, as the store has it: nothing is flipped
 SHAPE = (48, 32, 6)
@@ -33,11 +33,14 @@ def cohort(featlift, folder, names="abcdefghijkl", labels=True):
             scan[:, 4:] = 100
         write_nifti(folder / f"scans/{name}.nii.gz", scan, AFFINE)
     (folder / "scans/broken.nii.gz").write_bytes(b"no scan")
-    done = featlift("extract", "scans", *patch_mean_options(folder, 4, 0.5), "--mode", "2d", "--intensity",
-                    "window:0,100")  # fmt: skip
+    model = ["--model", "vit_tiny_patch16_224", "--weights", "random:0", "--model-arg", "img_size=32", "--model-arg",
+             "patch_size=8", "--model-arg", "embed_dim=16", "--model-arg", "num_heads=1"]  # fmt: skip
+    done = featlift("extract", "scans", *model, "--mode", "2d", "--layers", "1", "--intensity", "window:0,100")
     assert done.returncode == 1
     if labels:
-        rows = [f"{name},{'tumour' if number % 3 else 'healthy'},{60 + number / 2}" for number, name in enumerate(names)]
+        rows = [
+            f"{name},{'tumour' if number % 3 else 'healthy'},{60 + number / 2}" for number, name in enumerate(names)
+        ]
         (folder / "labels.csv").write_text("\n".join(["id,finding,age", *rows]) + "\n")
         rebuild_index(folder / "features.zarr", folder / "labels.csv")
     return open_store(folder / "features.zarr")
@@ -143,7 +146,9 @@ def test_wrong_calls_are_told(featlift, tmp_path):
 
 def test_maps_are_scikit_learns():
     vectors = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32) * [5, 3, 1, 1, 1, 1]
-    (found,) = [each for each in maps_of("s", tuple(map(str, range(50))), vectors.astype(np.float32)) if each.name == "PCA"]
+    (found,) = [
+        each for each in maps_of("s", tuple(map(str, range(50))), vectors.astype(np.float32)) if each.name == "PCA"
+    ]
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     expected = PCA(2).fit(unit)
     np.testing.assert_allclose(np.abs(found.places), np.abs(expected.transform(unit)), atol=1e-4)

@@ -17,6 +17,8 @@ THRESHOLD = 3.5
 #: A spacing or size that differs from the median by more than this factor.
 FACTOR = 2.0
 
+_SMALLEST = 1e-7  # distance that float32 tells from none
+
 #: Cases below which none is called unlike the others.
 FEWEST = 8
 
@@ -46,7 +48,7 @@ def modified_z(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str = "") -> list[Outlier]:
-    """Cases far from their nearest neighbours, by cosine distance; its logarithm is judged, as distances are skewed.
+    """Cases far from their nearest neighbours, by cosine distance.
 
     Args:
         ids: of the cases.
@@ -58,8 +60,8 @@ def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str = 
     if len(ids) < FEWEST:
         return []
     similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, each_other=True)
-    distance = np.maximum(1 - similarity.mean(axis=1, dtype=np.float64), 1e-7)
-    return _beyond(ids, distance, np.log(distance), f"{store}: embedding" if store else "embedding", f"its {NEIGHBOURS} nearest cases")
+    distance = 1 - similarity.mean(axis=1, dtype=np.float64)
+    return _beyond(ids, distance, f"{store}: embedding" if store else "embedding", f"its {NEIGHBOURS} nearest cases")
 
 
 def by_intensity(spreads: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
@@ -68,7 +70,7 @@ def by_intensity(spreads: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
         return []
     cumulative = np.cumsum(np.stack(list(spreads.values())), axis=1)
     distance = np.abs(cumulative - np.median(cumulative, axis=0)).mean(axis=1)
-    return _beyond(list(spreads), distance, distance, "intensities", "those of the median case")
+    return _beyond(list(spreads), distance, "intensities", "those of the median case")
 
 
 def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
@@ -87,17 +89,14 @@ def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) 
     return found
 
 
-def _beyond(
-    ids: Sequence[str], values: NDArray[np.float64], judged: NDArray[np.float64], what: str, other: str
-) -> list[Outlier]:
-    """Outliers of a distance, told in multiples of the median one; `judged` is what the z-score is taken of."""
-    scores = modified_z(judged)
-    usual = float(np.median(values))
+def _beyond(ids: Sequence[str], distances: NDArray[np.float64], what: str, other: str) -> list[Outlier]:
+    """Those of the largest distances, in multiples of the median one; their logarithm is judged, as they are skewed."""
+    distances = np.maximum(distances, _SMALLEST)
+    scores = modified_z(np.log(distances))
+    usual = float(np.median(distances))
     return [
         Outlier(
-            ids[row],
-            f"{what} {values[row] / usual:.2g} times as far from {other} as usual",
-            float(scores[row] / THRESHOLD),
+            ids[row], f"{what} {distances[row] / usual:.2g} times as far from {other} as usual", scores[row] / THRESHOLD
         )
         for row in np.flatnonzero(scores > THRESHOLD).tolist()
     ]

@@ -197,3 +197,35 @@ def test_columns_are_classes_numbers_or_left_out(tmp_path):
     assert columns["site"].values[:2] == (0, None)
     assert columns["age"].classes == ()
     assert columns["age"].values[2] == 21
+
+
+def test_a_damaged_case_is_told_and_the_others_are_shown(featlift, tmp_path):
+    cohort(featlift, tmp_path, labels=False)
+    chunk = next(path for path in (tmp_path / "features.zarr/volumes/b/dense/c").rglob("*") if path.is_file())
+    content = bytearray(chunk.read_bytes())
+    content[100] ^= 1
+    chunk.write_bytes(content)
+    assert featlift("report", "features.zarr").returncode == 0
+    text, pictures = (tmp_path / "report.html").read_text(), data_of(tmp_path / "report.html")["pictures"]
+    assert "no colours, because of case b: its features are damaged" in text
+    assert [tiles[1] for tiles in pictures.values()] == [None] * 12
+    assert featlift("verify", "features.zarr").returncode == 1
+    assert featlift("report", "features.zarr").returncode == 0
+    text, pictures = (tmp_path / "report.html").read_text(), data_of(tmp_path / "report.html")["pictures"]
+    assert "no colours" not in text
+    assert "damaged: dense/c/0" in text
+    assert [place for place, tiles in pictures.items() if tiles[1] is None] == ["1"]
+    assert all(tiles[0] for tiles in pictures.values())
+
+
+def test_a_store_of_embeddings_alone_has_a_map_and_no_pictures(featlift, tmp_path):
+    cohort(featlift, tmp_path, labels=False)
+    scans = tmp_path / "scans"
+    model = ["--model", "vit_tiny_patch16_224", "--weights", "random:0", "--model-arg", "img_size=32", "--model-arg",
+             "patch_size=8", "--model-arg", "embed_dim=16", "--model-arg", "num_heads=1"]  # fmt: skip
+    featlift("extract", scans, "-o", "small.zarr", *model, "--mode", "2d", "--layers", "1", "--save", "embedding")
+    done = featlift("report", "small.zarr")
+    assert done.returncode == 0, done.stderr
+    data = data_of(tmp_path / "report.html")
+    assert len(data["maps"][0]["cases"]) == 12
+    assert data["pictures"]["0"] == [None, None]

@@ -60,9 +60,10 @@ def spread(cohort: Cohort) -> str:
         else:
             numbers.append((column.name, np.array([np.nan if v is None else v for v in column.values]), ""))
     numbers += [(title, cohort.geometry[name], unit) for name, (title, unit) in GEOMETRY.items()]
-    if len(cohort.windows):
-        numbers.append(("value of the file that became 0", cohort.windows[:, 0], ""))
-        numbers.append(("value of the file that became 1", cohort.windows[:, 1], ""))
+    windows = [seen.window for seen in cohort.portraits.values() if seen.window is not None]
+    for number in range(2 if windows else 0):
+        values = np.array([window[number] for window in windows])
+        numbers.append((f"value of the file that became {number}", values, ""))
     shared = []
     for title, values, unit in numbers:
         if same := constant(values):

@@ -144,7 +144,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], marked: set[str
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(f"{each:.4g}" if isinstance(each, float) else str(each) for each in value)
-    return "" if value is None else str(value)
+    return "none" if value is None else str(value)
 
 
 def _time(text: Any) -> str:

@@ -63,5 +63,6 @@ class Covariance:
         components = directions[:, ::-1][:, :kept].T
         largest = np.abs(components).argmax(axis=1)
         components = components * np.sign(components[np.arange(kept), largest])[:, None]
-        share = float(variances[::-1][:kept].sum() / variances.sum())
+        total = variances.sum()
+        share = float(variances[::-1][:kept].sum() / total) if total else 1.0  # of what does not vary nothing is lost
         return Projection(self._mean.astype(np.float32), np.ascontiguousarray(components, np.float32), share)

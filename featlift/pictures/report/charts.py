@@ -9,21 +9,26 @@ from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT, _FOOT = 260, 96, 18
 _BINS = 24
+_EDGE = 34  # keeps the median's number off those at the ends
 _LOGARITHMIC = 50  # times the smallest: from there on a linear axis hides all but the largest
+
+
+def constant(values: NDArray[np.float64]) -> str | None:
+    """The value that all cases have, as text; None if they differ, or none is known."""
+    known = values[np.isfinite(values)]
+    return _text(float(known[0])) if len(known) and np.allclose(known, known[0], rtol=1e-6, atol=0) else None
 
 
 def histogram(title: str, values: NDArray[np.float64], unit: str = "") -> str:
     """How many cases have which value, with smallest, median and largest below; NaN is unknown.
 
-    Returns:
-        A ``figure``. Where all are equal, or none is known, that is said in words.
+    Args:
+        title: of the ``figure`` that is returned.
+        values: at least two different ones.
+        unit: of the values.
     """
     known = values[np.isfinite(values)]
-    if not len(known):
-        return _figure(title, '<p class="same">unknown</p>')
     low, middle, high = float(known.min()), float(np.median(known)), float(known.max())
-    if np.isclose(low, high, rtol=1e-6):
-        return _figure(title, f'<p class="same"><b>{_text(low)}</b> {unit} in every case</p>', unit)
     is_log = low > 0 and high / low > _LOGARITHMIC
     scaled, ends = (np.log10(known), (np.log10(low), np.log10(high))) if is_log else (known, (low, high))
     counts, _ = np.histogram(scaled, _BINS, ends)
@@ -35,20 +40,16 @@ def histogram(title: str, values: NDArray[np.float64], unit: str = "") -> str:
         if count
     )
     at = _WIDTH * (float(np.median(scaled)) - ends[0]) / (ends[1] - ends[0])
-    edge = 34  # keeps the median's number off those at the ends
-    inner = (
-        f'<g class="bars">{bars}</g><path class="axis" d="M0 {_HEIGHT - _FOOT}.5H{_WIDTH}"/>'
-        f'<path class="median" d="M{at:.1f} 0V{_HEIGHT - _FOOT}"/>'
-        f'<text x="0" y="{_HEIGHT - 4}">{_text(low)}</text><text x="{_WIDTH}" y="{_HEIGHT - 4}" class="end">{_text(high)}</text>'
-        + (
-            f'<text x="{at:.1f}" y="{_HEIGHT - 4}" class="middle">{_text(middle)}</text>'
-            if edge < at < _WIDTH - edge
-            else ""
-        )
-    )
+    inner = [
+        f'<g class="bars">{bars}</g><path class="axis" d="M0 {_HEIGHT - _FOOT}.5H{_WIDTH}"/>',
+        f'<path class="median" d="M{at:.1f} 0V{_HEIGHT - _FOOT}"/>',
+        _label(0, _HEIGHT, _text(low)),
+        _label(_WIDTH, _HEIGHT, _text(high), "end"),
+        _label(at, _HEIGHT, _text(middle), "middle") if _EDGE < at < _WIDTH - _EDGE else "",
+    ]
     words = f"{title}: from {_text(low)} to {_text(high)} {unit}, median {_text(middle)}"
-    note = f"{unit}, logarithmic" if is_log else unit
-    return _figure(title, _svg(inner, words, _WIDTH, _HEIGHT), note)
+    note = ", ".join(part for part in (unit, "logarithmic" if is_log else "") if part)
+    return _figure(title, _svg("".join(inner), words, _WIDTH, _HEIGHT), note)
 
 
 def intensity_band(spreads: NDArray[np.float64]) -> str:
@@ -59,49 +60,52 @@ def intensity_band(spreads: NDArray[np.float64]) -> str:
     """
     width, height = 2 * _WIDTH + 40, 150
     low, middle, high = np.percentile(spreads, [10, 50, 90], axis=0)
-    # most of a scan is often air: the root lets the rest be seen
-    top = np.sqrt(high.max())
+    # air is most of many scans, all in the first bin: the scale is that of the others, and of the root
+    top = max(float(high[1:].max()), 1e-6)
+    room = height - _FOOT - 6
     x = (np.arange(spreads.shape[1]) + 0.5) * width / spreads.shape[1]
-    low, middle, high = (height - _FOOT - (height - _FOOT - 6) * np.sqrt(each) / top for each in (low, middle, high))
+    air = f"; of the median case {middle[0]:.0%} are below {1 / spreads.shape[1]:.2g}" if middle[0] > top else ""
+    low, middle, high = (6 + room * (1 - np.sqrt(np.minimum(each / top, 1))) for each in (low, middle, high))
     upper = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, high, strict=True))
     lower = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x[::-1], low[::-1], strict=True))
     line = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, middle, strict=True))
-    inner = (
-        f'<path class="band" d="M{upper} L{lower}Z"/><path class="line" d="M{line}"/>'
-        f'<path class="axis" d="M0 {height - _FOOT}.5H{width}"/>'
-        f'<text x="0" y="{height - 4}">0</text><text x="{width / 2}" y="{height - 4}" class="middle">0.5</text>'
-        f'<text x="{width}" y="{height - 4}" class="end">1</text>'
-    )
+    inner = [
+        f'<path class="band" d="M{upper} L{lower}Z"/><path class="line" d="M{line}"/>',
+        f'<path class="axis" d="M0 {height - _FOOT}.5H{width}"/>',
+        _label(0, height, "0"),
+        _label(width / 2, height, "0.5", "middle"),
+        _label(width, height, "1", "end"),
+    ]
     words = "Share of the voxels at each intensity the network saw, of the median case and of 8 in 10 cases"
-    note = "share of voxels (root scale): median case and 8 in 10 cases"
-    return _figure("Intensities the network saw", _svg(inner, words, width, height), note, wide=True)
+    band = "; the band holds 8 in 10 cases" if len(spreads) > 1 else ""
+    note = f"share of the voxels, root scale{band}{air}"
+    return _figure("Intensities the network saw", _svg("".join(inner), words, width, height), note, wide=True)
 
 
-def share_bars(title: str, counts: dict[str, int], is_coloured: bool) -> str:
-    """How many cases are of each class.
-
-    Args:
-        title: name of the column.
-        counts: of each class, in order.
-        is_coloured: in the colours of the map's classes.
-    """
+def share_bars(title: str, counts: dict[str, int]) -> str:
+    """How many cases are of each class, in order."""
     most = max(counts.values())
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="{f"class-{place % 12}" if is_coloured else "bar"}" width="{100 * count / most:.1f}" height="8"/></svg></td>'
-        f"<td>{count}</td></tr>"
-        for place, (name, count) in enumerate(counts.items())
+        f'<tr><th scope="row">{escape(name)}</th>'
+        '<td><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="bars" width="{100 * count / most:.1f}" height="8"/></svg></td><td>{count:,}</td></tr>'
+        for name, count in counts.items()
     )
     return _figure(title, f'<table class="shares"><tbody>{rows}</tbody></table>')
 
 
 def _figure(title: str, inner: str, note: str = "", wide: bool = False) -> str:
+    kind = "chart wide" if wide else "chart"
     note = f" <small>{escape(note)}</small>" if note else ""
-    return f'<figure class="chart{" wide" if wide else ""}"><figcaption>{escape(title)}{note}</figcaption>{inner}</figure>\n'
+    return f'<figure class="{kind}"><figcaption>{escape(title)}{note}</figcaption>{inner}</figure>\n'
 
 
 def _svg(inner: str, words: str, width: int, height: int) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(words)}">{inner}</svg>'
+
+
+def _label(x: float, height: int, text: str, kind: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{height - 4}" class="{kind}">{text}</text>'
 
 
 def _text(value: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -25,9 +24,17 @@ from featlift.pictures.report.portraits import Portrait, portrait
 from featlift.sample import evenly_spaced
 from featlift.store.index import current_index
 from featlift.store.layout import saved_in, sha256_of
-from featlift.store.reading import Store, damaged_cases
+from featlift.store.reading import Store
 
-GEOMETRY = ("spacing_d", "spacing_h", "spacing_w", "depth", "height", "width")
+#: Columns of the index, what they are called and their unit.
+GEOMETRY = {
+    "spacing_d": ("spacing along D", "mm"),
+    "spacing_h": ("spacing along H", "mm"),
+    "spacing_w": ("spacing along W", "mm"),
+    "depth": ("slices along D", "voxels"),
+    "height": ("rows along H", "voxels"),
+    "width": ("columns along W", "voxels"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +49,6 @@ class Cohort:
         maps: of the embeddings.
         outliers: the strangest first.
         portraits: of some of the cases, or all, by id.
-        windows: of these cases, the values of the file that became 0 and 1, ``(N, 2)``.
         failures: by store, why cases are missing or damaged.
         runs: by store.
         results: of evaluations of these stores.
@@ -56,7 +62,6 @@ class Cohort:
     maps: list[Map] = field(default_factory=list)
     outliers: list[Outlier] = field(default_factory=list)
     portraits: dict[str, Portrait] = field(default_factory=dict)
-    windows: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
@@ -91,17 +96,17 @@ def gather(
     if not ids:
         raise OptionError(f"{stores[0].path}: no volumes in it, so nothing to report")
     geometry = {name: np.array([_number(rows[case_id][name]) for case_id in ids]) for name in GEOMETRY}
-    maps, outliers = [], by_geometry(ids, geometry)
+    maps, outliers = [], by_geometry(ids, {GEOMETRY[name][0]: values for name, values in geometry.items()})
     for store, table in zip(stores, tables, strict=True):
         if "embedding" in saved_in(store.recipe):
             held = tuple(table["id"].to_pylist())
             vectors = embeddings_of(store, held, input_of(store))
             maps += maps_of(store.name, held, vectors)
-            outliers += by_embedding(held, vectors, store.name)
+            outliers += by_embedding(held, vectors, store.name if len(stores) > 1 else "")
     shown = sorted({*evenly_spaced(ids, pictures), *(outlier.id for outlier in outliers)})
     runs = {store.name: runs_of(store) for store in stores}
     failures = {store.name: failures_of(store, runs[store.name]) for store in stores}
-    portraits, windows = _portraits(stores, shown, failures, tell)
+    portraits = _portraits(stores, shown, failures, tell)
     spreads = {case_id: seen.intensities for case_id, seen in portraits.items() if seen.intensities is not None}
     outliers += by_intensity(spreads)
     found = read_results([results]) if results is not None else []
@@ -115,7 +120,6 @@ def gather(
         maps,
         sorted(outliers, key=lambda outlier: -outlier.score),
         portraits,
-        windows,
         failures,
         runs,
         ours,
@@ -128,23 +132,19 @@ def _portraits(
     ids: Sequence[str],
     failures: dict[str, dict[str, str]],
     tell: Callable[[int, int], object],
-) -> tuple[dict[str, Portrait], NDArray[np.float64]]:
-    """Portraits of cases, and the windows of their intensities; a case that is damaged joins the failures."""
-    colours = _colours(stores)
-    portraits, windows = {}, []
+) -> dict[str, Portrait]:
+    """Portraits of cases; what is damaged joins the failures."""
+    colours = _colours(stores, failures)
+    portraits = {}
     for done, case_id in enumerate(ids, start=1):
-        try:
-            cases = [store[case_id] if case_id in store else None for store in stores]
-            portraits[case_id] = portrait(cases, colours)
-            first = next(case for case in cases if case is not None)
-            windows.append(np.mean(first.attributes.get("windows") or [[np.nan, np.nan]], axis=0))
-        except (StoreError, ValueError, LookupError, TypeError) as error:
-            failures[stores[0].name].setdefault(case_id, str(error))
+        portraits[case_id] = portrait(case_id, stores, colours)
+        for store, trouble in portraits[case_id].troubles.items():
+            failures[store].setdefault(case_id, trouble)
         tell(done, len(ids))
-    return portraits, np.array(windows).reshape(-1, 2)
+    return portraits
 
 
-def _colours(stores: Sequence[Store]) -> list[Colours | None]:
+def _colours(stores: Sequence[Store], failures: dict[str, dict[str, str]]) -> list[Colours | None]:
     """Colours for each store, the same for stores of the same network."""
     with_dense = [store for store in stores if "dense" in saved_in(store.recipe) and len(store)]
     fitted: dict[str, Colours] = {}
@@ -154,11 +154,16 @@ def _colours(stores: Sequence[Store]) -> list[Colours | None]:
 
     for _, alike in groupby(sorted(with_dense, key=key), key=key):
         members = list(alike)
-        damaged = {case_id for store in members for case_id in damaged_cases(store.path)}
-        sound = [case_id for case_id in members[0] if all(case_id in store for store in members)]
-        cases = [case_id for case_id in sound if case_id not in damaged]
-        with suppress(OptionError):  # too few cells, as of a single tiny crop: no colours then
-            basis = fit_colours(members, cases if damaged else None)
+        unfit = {case_id for store in members for case_id in failures[store.name]}
+        shared = [case_id for case_id in members[0] if all(case_id in store for store in members)]
+        sound = [case_id for case_id in shared if case_id not in unfit]
+        try:
+            basis = fit_colours(members, sound if len(sound) < max(map(len, members)) else None)
+        except StoreError as error:  # one that `featlift verify` has not seen
+            failures[members[0].name]["all"] = f"no colours, because of {error}"
+        except OptionError as error:  # too few cells, as of one tiny crop
+            failures[members[0].name]["all"] = f"no colours: {error}"
+        else:
             fitted |= dict.fromkeys([store.name for store in members], basis)
     return [fitted.get(store.name) for store in stores]
 

@@ -33,8 +33,8 @@ class Column:
 def columns_of(tables: Sequence[pa.Table], ids: Sequence[str], path: str | Path | None = None) -> list[Column]:
     """The label columns of the indices of stores, and of a CSV, whose columns come first.
 
-    A column of up to 12 different values is one of classes, one of more numbers is one of numbers; of more words it is
-    left out, as names and remarks are.
+    A column of fractions, or of more than 12 different numbers, is one of numbers; one of up to 12 different values is
+    one of classes; of more words it is left out, as names and remarks are.
 
     Raises:
         InputError: no such CSV, or none of its ids is a case.
@@ -55,7 +55,7 @@ def _column(name: str, values: Sequence[Any]) -> Column | None:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
     if not known or (len(known) > _MOST_CLASSES and not numbers):
         return None
-    if len(known) > _MOST_CLASSES:
+    if numbers and (len(known) > _MOST_CLASSES or any(value != int(value) for value in known)):
         return Column(name, (), tuple(None if value is None else float(value) for value in values))
     order = sorted(known) if numbers else sorted(known, key=str)
     places = {value: float(place) for place, value in enumerate(order)}

@@ -68,6 +68,6 @@ def _pca(store: str, ids: tuple[str, ...], unit: NDArray[np.float32]) -> Map:
 def _umap(store: str, ids: tuple[str, ...], unit: NDArray[np.float32]) -> Map:
     from umap import UMAP
 
-    places = UMAP(n_neighbors=_NEIGHBOURS, metric="cosine", random_state=0).fit_transform(unit)
+    places = UMAP(n_neighbors=_NEIGHBOURS, metric="cosine", random_state=0, n_jobs=1).fit_transform(unit)
     about = f"UMAP, {_NEIGHBOURS} neighbours, cosine, seed 0. Distances between far groups mean little."
     return Map(store, "UMAP", ids, np.asarray(places, np.float64), about)

@@ -17,7 +17,10 @@ THRESHOLD = 3.5
 #: A spacing or size that differs from the median by more than this factor.
 FACTOR = 2.0
 
-_FEWEST = 8  # cases, below which none is called unlike the others
+_SMALLEST = 1e-7  # distance that float32 tells from none
+
+#: Cases below which none is called unlike the others.
+FEWEST = 8
 
 
 @dataclass(frozen=True)
@@ -44,28 +47,30 @@ def modified_z(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(0.6745 * (values - middle) / spread, np.float64)
 
 
-def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str) -> list[Outlier]:
-    """Cases far from their nearest neighbours, by cosine distance; its logarithm is judged, as distances are skewed."""
+def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str = "") -> list[Outlier]:
+    """Cases far from their nearest neighbours, by cosine distance.
+
+    Args:
+        ids: of the cases.
+        vectors: ``(N, E)``.
+        store: is named where there are several.
+    """
     from featlift.evaluation.neighbours import nearest_by_cosine
 
-    if len(ids) < _FEWEST:
+    if len(ids) < FEWEST:
         return []
     similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, each_other=True)
-    distance = np.maximum(1 - similarity.mean(axis=1, dtype=np.float64), 1e-7)
-    reason = (
-        f"in {store} its {NEIGHBOURS} nearest cases are {{:.2g}} away; of half of the cases they are within {{:.2g}}"
-    )
-    return _beyond(ids, distance, np.log(distance), reason)
+    distance = 1 - similarity.mean(axis=1, dtype=np.float64)
+    return _beyond(ids, distance, f"{store}: embedding" if store else "embedding", f"its {NEIGHBOURS} nearest cases")
 
 
 def by_intensity(spreads: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
     """Cases whose histogram of intensities is far from the median one: the area between the cumulative shares."""
-    if len(spreads) < _FEWEST:
+    if len(spreads) < FEWEST:
         return []
     cumulative = np.cumsum(np.stack(list(spreads.values())), axis=1)
     distance = np.abs(cumulative - np.median(cumulative, axis=0)).mean(axis=1)
-    reason = "intensities unlike the others': {:.2g} from their median, where half of the cases are within {:.2g}"
-    return _beyond(list(spreads), distance, distance, reason)
+    return _beyond(list(spreads), distance, "intensities", "those of the median case")
 
 
 def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) -> list[Outlier]:
@@ -73,21 +78,25 @@ def by_geometry(ids: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) 
     found = []
     for name, values in columns.items():
         known = np.isfinite(values)
-        if known.sum() < _FEWEST:
+        if known.sum() < FEWEST:
             continue
         middle = float(np.median(values[known]))
-        for row in np.flatnonzero(known):
+        for row in np.flatnonzero(known).tolist():
             factor = max(values[row] / middle, middle / values[row])
             if factor > FACTOR:
-                reason = f"{name} is {values[row]:.4g}, the median {middle:.4g}"
+                reason = f"{name} {values[row]:.4g}, the median {middle:.4g}"
                 found.append(Outlier(ids[row], reason, float(factor / FACTOR)))
     return found
 
 
-def _beyond(ids: Sequence[str], values: NDArray[np.float64], judged: NDArray[np.float64], reason: str) -> list[Outlier]:
-    scores = modified_z(judged)
-    middle = float(np.median(values))
+def _beyond(ids: Sequence[str], distances: NDArray[np.float64], what: str, other: str) -> list[Outlier]:
+    """Those of the largest distances, in multiples of the median one; their logarithm is judged, as they are skewed."""
+    distances = np.maximum(distances, _SMALLEST)
+    scores = modified_z(np.log(distances))
+    usual = float(np.median(distances))
     return [
-        Outlier(ids[row], reason.format(values[row], middle), float(scores[row] / THRESHOLD))
-        for row in np.flatnonzero(scores > THRESHOLD)
+        Outlier(
+            ids[row], f"{what} {distances[row] / usual:.2g} times as far from {other} as usual", scores[row] / THRESHOLD
+        )
+        for row in np.flatnonzero(scores > THRESHOLD).tolist()
     ]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.errors import RemoteError
 from featlift.evaluation.labelled import features_of, grid_of, layer_of
 from featlift.pictures.anatomy import View, views
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import scan_picture
 from featlift.sample import evenly_spaced
 from featlift.store.case import Case
+from featlift.store.reading import Store
 
 #: Bins of intensities from 0 to 1.
 BINS = 32
@@ -30,32 +33,52 @@ class Portrait:
     """What is shown of one case.
 
     Attributes:
-        tiles: images as data URIs, the scan first and then the features of each store; None for what is not kept.
-        intensities: share of the voxels in each of the `BINS`, of some slices; None if no scan is kept.
+        tiles: images as data URIs, the scan first and then the features of each store; None for what is not kept, or
+            is damaged.
+        intensities: share of the voxels in each of the `BINS`, of some slices; None without a scan.
+        window: values of the file that became 0 and 1, of several windows their means; None if they are not known.
+        troubles: by store, what is damaged.
     """
 
     tiles: tuple[str | None, ...]
     intensities: NDArray[np.float64] | None
+    window: tuple[float, float] | None
+    troubles: dict[str, str]
 
 
-def portrait(cases: Sequence[Case | None], colours: Sequence[Colours | None]) -> Portrait:
+def portrait(case_id: str, stores: Sequence[Store], colours: Sequence[Colours | None]) -> Portrait:
     """Look at one case in several stores.
 
     Args:
-        cases: the case in each store, None where it is not.
-        colours: of each store, None where it keeps no dense features.
-
-    Raises:
-        StoreError: features are damaged.
+        case_id: of a case.
+        stores: that hold it, or not.
+        colours: of each store, None where there are none.
     """
-    held = [case for case in cases if case is not None]
-    with_scan = next((case for case in held if "scan" in case.saved), None)
-    scan = None if with_scan is None else _scan_tile(with_scan)
-    features = [
-        None if case is None or basis is None else _colour_tile(case, basis)
-        for case, basis in zip(cases, colours, strict=True)
-    ]
-    return Portrait((scan, *features), None if with_scan is None else _intensities(with_scan))
+    scan, intensities, window, troubles = None, None, None, dict[str, str]()
+    features: list[str | None] = [None] * len(stores)
+    for number, (store, basis) in enumerate(zip(stores, colours, strict=True)):
+        if case_id not in store:
+            continue
+        with _noting(troubles, store.name):
+            case = store[case_id]
+            if window is None and case.attributes.get("windows"):
+                window = tuple(np.mean(case.attributes["windows"], axis=0).tolist())
+            if scan is None and "scan" in case.saved:
+                scan, intensities = _scan_tile(case), _intensities(case)
+            if basis is not None:
+                features[number] = _colour_tile(case, basis)
+    return Portrait((scan, *features), intensities, window, troubles)
+
+
+@contextmanager
+def _noting(troubles: dict[str, str], store: str) -> Iterator[None]:
+    """Keep what is wrong with a store's case, so that the others are shown. A network that fails stops everything."""
+    try:
+        yield
+    except RemoteError:
+        raise
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
+        troubles[store] = str(error)
 
 
 def _plane(case: Case) -> tuple[View, int]:

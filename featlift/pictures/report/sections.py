@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from featlift.evaluation.table import table_rows
-from featlift.pictures.report.charts import histogram, intensity_band, share_bars
-from featlift.pictures.report.cohort import Cohort
+from featlift.pictures.report.charts import constant, histogram, intensity_band, share_bars
+from featlift.pictures.report.cohort import GEOMETRY, Cohort
+from featlift.pictures.report.outliers import FEWEST
 from featlift.store.layout import differing_fields
 
-_AXES = {"d": "D", "h": "H", "w": "W"}
-_SIZES = {"depth": "Slices, D", "height": "Rows, H", "width": "Columns, W"}
 _KINDS = {"featdice": "FeatDice", "knn": "k-NN", "probe": "Linear probe", "dense-probe": "Dense probe"}
 
 
@@ -36,9 +35,10 @@ def key_figures(cohort: Cohort) -> str:
     tiles = [
         ("cases", len(cohort.ids), "cases" if len(cohort.ids) != 1 else "case", ""),
         ("failures", failed, "missing or damaged", " bad" if failed else ""),
-        ("outliers", outliers, "unlike the others", ""),
         ("spread", _known_geometry(cohort), "with known geometry", ""),
     ]
+    if len(cohort.ids) >= FEWEST:
+        tiles.insert(2, ("outliers", outliers, "unlike the others", ""))
     if cohort.results:
         tiles.append(("results", len(cohort.results), "results" if len(cohort.results) != 1 else "result", ""))
     return "".join(
@@ -51,28 +51,31 @@ def _known_geometry(cohort: Cohort) -> int:
 
 
 def spread(cohort: Cohort) -> str:
-    """Classes, geometry and intensities."""
-    charts = []
+    """Classes, geometry and intensities; what all cases share is said in words."""
+    charts, numbers = [], []
     for column in cohort.labels:
         if column.classes:
             counts = {name: column.values.count(float(place)) for place, name in enumerate(column.classes)}
-            charts.append(share_bars(column.name, counts, is_coloured=False))
+            charts.append(share_bars(column.name, counts))
         else:
-            charts.append(histogram(column.name, np.array([np.nan if v is None else v for v in column.values])))
-    if _known_geometry(cohort):
-        charts += [
-            histogram(f"Spacing, {_AXES[name[-1]]}", values, "mm")
-            for name, values in cohort.geometry.items()
-            if "_" in name
-        ]
-    charts += [histogram(_SIZES[name], values, "voxels") for name, values in cohort.geometry.items() if name in _SIZES]
-    if len(cohort.windows):
-        charts.append(histogram("Value of the file that became 0", cohort.windows[:, 0]))
-        charts.append(histogram("Value of the file that became 1", cohort.windows[:, 1]))
+            numbers.append((column.name, np.array([np.nan if v is None else v for v in column.values]), ""))
+    numbers += [(title, cohort.geometry[name], unit) for name, (title, unit) in GEOMETRY.items()]
+    windows = [seen.window for seen in cohort.portraits.values() if seen.window is not None]
+    for number in range(2 if windows else 0):
+        values = np.array([window[number] for window in windows])
+        numbers.append((f"value of the file that became {number}", values, ""))
+    shared = []
+    for title, values, unit in numbers:
+        if same := constant(values):
+            shared.append(f"{escape(title)} <b>{same}</b> {unit}".strip())
+        elif np.isfinite(values).any():
+            charts.append(histogram(title[0].upper() + title[1:], values, unit))
     spreads = [seen.intensities for seen in cohort.portraits.values() if seen.intensities is not None]
     if spreads:
         charts.append(intensity_band(np.stack(spreads)))
-    return "".join(charts)
+    lead = "The same in every case: " if len(cohort.ids) > 1 else ""
+    words = f'<p class="shared">{lead}{" · ".join(shared)}</p>' if shared else ""
+    return f'<div class="charts">{"".join(charts)}</div>{words}'
 
 
 def results(cohort: Cohort) -> str:
@@ -141,7 +144,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], marked: set[str
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(f"{each:.4g}" if isinstance(each, float) else str(each) for each in value)
-    return "" if value is None else str(value)
+    return "none" if value is None else str(value)
 
 
 def _time(text: Any) -> str:

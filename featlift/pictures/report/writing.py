@@ -18,6 +18,7 @@ from featlift.pictures.report import sections
 from featlift.pictures.report.cohort import Cohort
 from featlift.store.durable import write_output
 
+_TIMES = " \N{MULTIPLICATION SIGN} "
 _SCRIPTS = ("theme", "card", "map", "gallery", "report")
 
 
@@ -82,13 +83,14 @@ def _page(cohort: Cohort, chosen: int) -> str:
 
 def _data(cohort: Cohort, chosen: int) -> dict[str, Any]:
     """What the script draws: maps, pictures and labels of cases, which are known by their place in ``ids``."""
+    names = [store.name.removesuffix(".zarr") for store in cohort.stores]
     places = {case_id: place for place, case_id in enumerate(cohort.ids)}
     return {
         "ids": cohort.ids,
         "facts": [_facts(cohort, row) for row in range(len(cohort.ids))],
         "columns": [{"name": each.name, "classes": each.classes, "values": each.values} for each in cohort.labels],
         "chosen": chosen,
-        "tiles": ["scan", *(store.name.removesuffix(".zarr") for store in cohort.stores)],
+        "tiles": ["scan", *(names if len(names) > 1 else ["PCA"])],
         "maps": [
             {
                 "name": f"{each.name} of {each.store}",
@@ -108,8 +110,8 @@ def _facts(cohort: Cohort, row: int) -> str:
     """Shape and spacing of a case."""
     sizes = [cohort.geometry[name][row] for name in ("depth", "height", "width")]
     spacing = [cohort.geometry[name][row] for name in ("spacing_d", "spacing_h", "spacing_w")]
-    shape = " × ".join(f"{size:.0f}" for size in sizes)
-    return shape + (f" · {' × '.join(f'{step:.3g}' for step in spacing)} mm" if np.isfinite(spacing).all() else "")
+    shape = _TIMES.join(f"{size:.0f}" for size in sizes)
+    return shape + (f" · {_TIMES.join(f'{step:.3g}' for step in spacing)} mm" if np.isfinite(spacing).all() else "")
 
 
 def _file(name: str) -> str:

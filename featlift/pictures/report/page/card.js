@@ -15,7 +15,7 @@ function tilesOf(index) {
   return tiles.flatMap((source, number) => {
     if (source === null) return [];
     const image = make("img", { src: source, loading: "lazy", alt: `${data.tiles[number]} of ${data.ids[index]}` });
-    return [make("figure", {}, image, make("figcaption", {}, number ? data.tiles[number] : "scan"))];
+    return [make("figure", {}, image, make("figcaption", {}, data.tiles[number]))];
   });
 }
 
@@ -29,10 +29,10 @@ function fill(card, index, isBrief = false) {
   });
   card.replaceChildren(
     make("div", { className: "tiles" }, ...tilesOf(index)),
-    make("b", { title: data.ids[index] }, data.ids[index]),
+    make("b", {}, data.ids[index]),
     ...(isBrief ? [] : [make("p", {}, data.facts[index])]),
     ...(labels.length ? [make("p", { className: "labels" }, ...labels)] : []),
-    ...(reasons.get(index) ?? []).map((reason) => make("p", { className: "reason" }, reason)),
+    ...(isBrief && reasons.has(index) ? ["unlike the others"] : reasons.get(index) ?? []).map((reason) => make("p", { className: "reason" }, reason)),
   );
   return card;
 }

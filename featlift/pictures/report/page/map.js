@@ -142,13 +142,14 @@ const map = {
     this.tip.hidden = !point;
     if (!point) return;
     fill(this.tip, index);
+    $("status").textContent = `${data.ids[index]}. ${data.columns.map((column) => `${column.name} ${labelOf(column, index)}`).join(", ")}`;
     this.tip.classList.toggle("kept", index === this.kept);
+    if (getComputedStyle(this.tip).position === "static") return; // on a telephone it stands below the map
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const [wide, high] = [this.tip.offsetWidth, this.tip.offsetHeight];
     const left = point.x + 18 + wide > width ? point.x - 18 - wide : point.x + 18;
     this.tip.style.left = `${Math.max(0, Math.min(left, width - wide))}px`;
     this.tip.style.top = `${Math.max(0, Math.min(point.y - high / 2, height - high))}px`;
-    $("status").textContent = `${data.ids[index]}. ${data.columns.map((column) => `${column.name} ${labelOf(column, index)}`).join(", ")}`;
   },
 };
 
@@ -157,7 +158,10 @@ map.canvas.addEventListener("pointermove", (event) => {
   if (event.pointerType !== "touch") map.show(map.nearest(event.offsetX, event.offsetY, REACH));
 });
 map.canvas.addEventListener("pointerleave", () => map.show(null));
-map.canvas.addEventListener("click", (event) => map.keep(map.nearest(event.offsetX, event.offsetY, REACH)));
+map.canvas.addEventListener("click", (event) => {
+  map.keep(map.nearest(event.offsetX, event.offsetY, REACH));
+  map.tip.scrollIntoView({ behavior: "smooth", block: "nearest" });
+});
 map.canvas.addEventListener("keydown", (event) => {
   const ways = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
   const from = map.shown ?? map.kept ?? map.nearest(map.canvas.clientWidth / 2, map.canvas.clientHeight / 2);

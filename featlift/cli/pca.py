@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli.options import numbers, words
-from featlift.cli.results import opened, tell_of_failures
+from featlift.cli.results import chosen_cases, opened, tell_of_failures
 from featlift.errors import FeatliftError, OptionError
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def pca(
     from tqdm import tqdm
 
     from featlift.pictures.figure import CaseFigure, check_formats
-    from featlift.sample import evenly_spaced
     from featlift.volumes import find_masks
 
     found = opened(stores)
@@ -57,9 +56,7 @@ def pca(
     basis = _colours(found, case, layer, foreground, outlined, colours)
     if save_colours is not None:
         basis.write(save_colours)
-    chosen = case or evenly_spaced(list(found[0]), limit or len(found[0]))
-    if len(chosen) < len(found[0]) and not case:
-        typer.echo(f"featlift: {len(chosen)} of {len(found[0])} cases, evenly spaced; --limit 0 draws all", err=True)
+    chosen = chosen_cases(found, case, limit)
     failed = []
     for case_id in tqdm(chosen, unit="case", disable=None):
         try:

@@ -27,6 +27,22 @@ def opened(paths: Sequence[str]) -> list[Store]:
     return stores
 
 
+def chosen_cases(stores: Sequence[Store], wanted: Sequence[str] | None, limit: int) -> list[str]:
+    """The cases asked for, or else of those that every store has so many, evenly spaced; 0 takes all."""
+    from featlift.sample import evenly_spaced
+
+    if wanted:
+        return list(dict.fromkeys(wanted))
+    shared = [case_id for case_id in stores[0] if all(case_id in store for store in stores)]
+    if not shared:
+        raise OptionError(f"{', '.join(str(store.path) for store in stores)}: no case is in all of them")
+    chosen = evenly_spaced(shared, limit or len(shared))
+    if len(chosen) < len(shared):
+        shown = f"{len(chosen)} of {len(shared)} cases, evenly spaced"
+        typer.echo(f"featlift: {shown}; --limit 0 shows all, --case others", err=True)
+    return chosen
+
+
 def tasks_of(store: Store, labels: Path | None, columns: Sequence[str]) -> list[Task]:
     """The labels of a store, after saying which cases have none."""
     from featlift.evaluation import read_labels

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli.options import decimal_bytes
-from featlift.cli.results import bars, opened, some, tell_of_failures
+from featlift.cli.results import bars, chosen_cases, opened, some, tell_of_failures
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -53,29 +53,13 @@ def view(
     from featlift.pictures.viewer import Scene
 
     found = opened(stores)
-    ids = _cases(found, case, (0 if serve else _CASES) if limit is None else limit)
+    ids = chosen_cases(found, case, (0 if serve else _CASES) if limit is None else limit)
     basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
     scene = Scene(found, ids, basis, _masks(found[0], ids, masks, mask_pattern), channels, layer)
     if serve:
         _serve(scene, port)
     else:
         _write(scene, output)
-
-
-def _cases(stores: Sequence[Store], wanted: Sequence[str] | None, limit: int) -> list[str]:
-    """Those asked for, or else of those that every store has."""
-    from featlift.sample import evenly_spaced
-
-    if wanted:
-        return list(dict.fromkeys(wanted))
-    shared = [case_id for case_id in stores[0] if all(case_id in store for store in stores)]
-    if not shared:
-        raise OptionError(f"{', '.join(str(store.path) for store in stores)}: no case is in all of them")
-    chosen = evenly_spaced(shared, limit or len(shared))
-    if len(chosen) < len(shared):
-        shown = f"{len(chosen)} of {len(shared)} cases, evenly spaced"
-        typer.echo(f"featlift: {shown}; --limit 0 or --serve shows all, --case others", err=True)
-    return chosen
 
 
 def _masks(store: Store, ids: Sequence[str], masks: str | None, pattern: str | None) -> Mapping[str, str | Path]:

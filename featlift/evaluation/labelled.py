@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from featlift.store.case import Case, CaseLayer
 from featlift.volumes.masks import labels_on
 from featlift.volumes.volume import Volume
 
+_SLAB = 8  # slices that are read at a time, as they are chunked
 _MOST_LABELS = 256  # a scan taken for a mask has more values
 
 
@@ -52,6 +55,13 @@ def features_of(layer: CaseLayer, case_id: str = "", slices: range | None = None
     except (OSError, ValueError, RuntimeError) as error:
         whose = f"case {case_id}: its" if case_id else "its"
         raise StoreError(f"{whose} features are damaged; `featlift verify` says where") from error
+
+
+def slabs_of(layer: CaseLayer, case_id: str = "") -> Iterator[NDArray[np.float32]]:
+    """`features_of`, a few slices at a time: ``(C, n, h, w)``."""
+    depth = layer.valid_cells[0]
+    for first in range(0, depth, _SLAB):
+        yield features_of(layer, case_id, range(first, min(first + _SLAB, depth)))
 
 
 def labels_of(case: Case, mask: Volume) -> NDArray[np.int32]:

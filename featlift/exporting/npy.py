@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from featlift.evaluation.labelled import layer_of
-from featlift.exporting.picture import check_channels, slabs
+from featlift.evaluation.labelled import layer_of, slabs_of
+from featlift.exporting.picture import check_channels
 from featlift.store.case import Case
 from featlift.volumes.volume import Affine
 
@@ -38,7 +38,7 @@ def write_npy(path: Path, case: Case, channels: Sequence[int] = (), layer: int |
     shape = (len(channels) or stored.shape[0], *chosen.valid_cells)
     array = open_memmap(path, mode="w+", dtype=np.dtype(stored.dtype), shape=shape)
     start = 0
-    for slab in slabs(chosen):
+    for slab in slabs_of(chosen):
         array[:, start : start + slab.shape[1]] = slab[taken]
         start += slab.shape[1]
     array.flush()

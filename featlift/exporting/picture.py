@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from featlift.errors import OptionError
 from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.labelled import features_of, grid_of, layer_of
+from featlift.evaluation.labelled import grid_of, layer_of, slabs_of
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import Painting
 from featlift.store.case import Case, CaseLayer
 from featlift.volumes.volume import Affine
 
 Grid = Literal["scan", "cells"]
-
-_SLAB = 8  # slices that are read at a time, as they are chunked
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +62,7 @@ def channels_of(case: Case, channels: Sequence[int], layer: int | None = None, o
     """
     chosen = layer_of(case, layer)
     check_channels(chosen, channels)
-    maps = np.concatenate([slab[list(channels)] for slab in slabs(chosen)], axis=1)
+    maps = np.concatenate([slab[list(channels)] for slab in slabs_of(chosen)], axis=1)
     grid = grid_of(case, chosen)
     values = np.empty((len(maps), *(grid.voxels if on == "scan" else grid.cells)), np.float32)
     for d, here in enumerate(_slices(maps, grid, on)):
@@ -77,17 +75,6 @@ def check_channels(layer: CaseLayer, channels: Sequence[int]) -> None:
     count = layer.dense.shape[0]
     if missing := [channel for channel in channels if not 0 <= channel < count]:
         raise OptionError(f"--channels: no channel {missing[0]}; the features have {count}, counted from 0")
-
-
-def slabs(layer: CaseLayer) -> Iterator[NDArray[np.float32]]:
-    """The dense features of a layer a few slices at a time, ``(C, n, h, w)``, padded cells cut off.
-
-    Raises:
-        StoreError: they are damaged.
-    """
-    depth = layer.valid_cells[0]
-    for start in range(0, depth, _SLAB):
-        yield features_of(layer, slices=range(start, min(start + _SLAB, depth)))
 
 
 def _slices(maps: NDArray[np.float32], grid: CellGrid, on: Grid) -> Iterator[NDArray[np.float32]]:

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.labelled import features_of, grid_of, layer_of
+from featlift.evaluation.labelled import grid_of, layer_of, slabs_of
 from featlift.pictures.anatomy import View
 from featlift.pictures.colours import Colours
 from featlift.store.case import Case
 from featlift.volumes.grid import Shape
 
 _CRUMB = 0.02  # of the largest piece of foreground
-_SLAB = 8  # slices that are read at a time, as they are chunked
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +47,8 @@ class Painting:
         """
         chosen = layer_of(case, layer)
         grid = grid_of(case, chosen)
-        components = np.empty((len(colours.low), *grid.cells), np.float32)
-        foreground = np.empty(grid.cells, np.float32)
-        for first in range(0, grid.cells[0], _SLAB):
-            slices = range(first, min(first + _SLAB, grid.cells[0]))
-            features = features_of(chosen, case.id, slices)
-            components[:, slices.start : slices.stop] = colours.project(features)
-            foreground[slices.start : slices.stop] = colours.foreground_of(features)
+        slabs = [(colours.project(slab), colours.foreground_of(slab)) for slab in slabs_of(chosen, case.id)]
+        components, foreground = (np.concatenate(parts, axis=-3) for parts in zip(*slabs, strict=True))
         return cls(colours, grid, components, _cleaned(foreground), inside)
 
     def picture(self, view: View, voxel: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,18 @@ from numpy.typing import NDArray
 
 import featlift
 from featlift.errors import OptionError, StoreError
-from featlift.evaluation.labelled import features_of, labels_of, layer_of
+from featlift.evaluation.labelled import labels_of, layer_of, slabs_of
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import Painting
 from featlift.pictures.viewer.placing import Shown
 from featlift.pictures.viewer.reduction import reduce
-from featlift.store.case import Case, CaseLayer
+from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.volumes.reading import read
 
 #: Channels that features are reduced to for the page.
 CHANNELS = 64
-
-_SLAB = 8  # slices that are read at a time, as they are chunked
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +113,7 @@ class Scene:
         painting = Painting.of(case, self.colours, self.layer)
         rgb = self.colours.rgb(painting.components)
         colours = np.concatenate([rgb, _centred(painting.foreground)[..., None]], axis=-1)
-        reduced = reduce(lambda: _slabs(layer, case.id), self.channels)
+        reduced = reduce(lambda: slabs_of(layer, case.id), self.channels)
         return {
             "cells": grid.cells,
             "stride": grid.stride,
@@ -129,13 +127,6 @@ class Scene:
             "meanError": reduced.error[0],
             "largestError": reduced.error[1],
         }
-
-
-def _slabs(layer: CaseLayer, case_id: str) -> Iterator[NDArray[np.float32]]:
-    """The features of a layer, a few slices at a time."""
-    depth = layer.valid_cells[0]
-    for first in range(0, depth, _SLAB):
-        yield features_of(layer, case_id, range(first, min(first + _SLAB, depth)))
 
 
 def _scan_of(case: Case) -> NDArray[np.float16]:

@@ -22,7 +22,7 @@ from featlift.volumes.reading import read
 from featlift.volumes.regions import Box, cut
 from featlift.volumes.volume import Volume
 
-#: ``store``: as they were extracted. ``random``: Gaussian ones on the same grid, what a head can do without seeing anything.
+#: ``store``: as they were extracted. ``random``: Gaussian ones on the same grid, with which a head sees nothing.
 #: ``none``: none at all.
 Features = Literal["store", "random", "none"]
 
@@ -81,7 +81,7 @@ class CaseReader:
         self._kept[case_id] = Batch(batch.depth, **half)
 
     def labels_on(self, case: Case, mask: str | Path) -> tuple[NDArray[np.int32], Volume]:
-        """The label of each predicted voxel ``(D, H, W)``, `BEYOND` where there is no scan; and the mask as it was read.
+        """The label of each predicted voxel ``(D, H, W)``, `BEYOND` where there is no scan; and the mask as read.
 
         Raises:
             VolumeError: the mask is damaged, empty, of another place, or the scan itself.
@@ -178,7 +178,9 @@ def part_of(batch: Batch, frame: Frame, box: Box) -> Batch:
     under = frame.under(box)
     fine = tuple(slice(first, first + n) for first, n in zip(under.start, under.shape, strict=True))
     where = {"features": (..., *cells), "slices": (..., cells[0]), "scan": (..., *fine)}
-    held = {name: value[where[name]].float() for name, value in vars(batch).items() if name in where and value is not None}
+    held = {
+        name: value[where[name]].float() for name, value in vars(batch).items() if name in where and value is not None
+    }
     return Batch(batch.depth[:, cells[0]], **held)
 
 

@@ -35,5 +35,7 @@ def make_head(name: str, size: Size, options: dict[str, Any]) -> Head:
         OptionError: no such head, or an option that it does not have.
     """
     make: Any = head_class(name, options)
-    head: Head = make(size, **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+    head: Head = make(
+        size, **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    )
     return head

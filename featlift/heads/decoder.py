@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ _NARROWEST = 16
 
 
 class UpBlock(nn.Module):
-    """Twice the size in-plane, depth as it is; then two 3×3×3 convolutions, each with group norm and GELU.
+    """Twice the size in-plane, depth as it is; then two 3x3x3 convolutions, each with group norm and GELU.
 
     Args:
         channels: given.
@@ -42,7 +44,10 @@ class UpBlock(nn.Module):
 
 def beside(x: Tensor, scan: Tensor | None) -> Tensor:
     """Put the scan, averaged to the size of x, beside its channels."""
-    return x if scan is None else torch.cat([x, F.adaptive_avg_pool3d(scan, x.shape[2:])], dim=1)
+    if scan is None:
+        return x
+    d, h, w = x.shape[2:]
+    return torch.cat([x, F.adaptive_avg_pool3d(scan, (d, h, w))], dim=1)
 
 
 def widths_of(width: int, doublings: int) -> list[int]:
@@ -51,7 +56,7 @@ def widths_of(width: int, doublings: int) -> list[int]:
 
 
 class Decoder(Head):
-    """Group norm, 1×1×1 fusion of all layers, n up-blocks that leave depth alone, a 1×1×1 classifier.
+    """Group norm, 1x1x1 fusion of all layers, n up-blocks that leave depth alone, a 1x1x1 classifier.
 
     The probing decoder of PlaneCycle (arXiv:2603.04165) and of its kind, without its dropout.
 
@@ -62,12 +67,10 @@ class Decoder(Head):
     """
 
     needs = ("dense",)
-    options: dict[str, Any] = {"width": 64, "skip": False}  # noqa: RUF012
+    options: ClassVar[dict[str, Any]] = {"width": 64, "skip": False}
 
     def __init__(self, size: Size, width: int = 64, skip: bool = False) -> None:
         super().__init__(size)
-        if skip:
-            self.needs = ("dense", "scan")
         self.skip = skip
         shown = size.scan_channels if skip else 0
         widths = widths_of(width, size.doublings)
@@ -75,8 +78,13 @@ class Decoder(Head):
         self.fusion = nn.Sequential(
             nn.Conv3d(size.channels + shown, width, 1, bias=False), nn.GroupNorm(groups_of(width), width), nn.GELU()
         )
-        self.up = nn.ModuleList(UpBlock(wide, slim, shown) for wide, slim in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(UpBlock(wide, slim, shown) for wide, slim in pairwise(widths))
         self.classifier = nn.Conv3d(widths[-1], size.classes, 1)
+
+    @classmethod
+    def needs_for(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Also the scan, for the skip."""
+        return ("dense", "scan") if options.get("skip") else cls.needs
 
     def forward(self, batch: Batch) -> Tensor:
         """See `Head.forward`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ ABLATIONS = ("room-lite", "calibration")
 
 
 class RoomLite(nn.Module):
-    """Y = X + GELU(GN(Conv1×1×1(Conv3×3×3 depthwise(X + B(z))))): slices made coherent along depth.
+    """Y = X + GELU(GN(Conv1x1x1(Conv3x3x3 depthwise(X + B(z))))): slices made coherent along depth.
 
     Args:
         channels: of X.
@@ -88,7 +88,7 @@ class Dino3dra(Head):
     """
 
     needs = ("slice_mean", "scan")
-    options: dict[str, Any] = {"without": ()}  # noqa: RUF012
+    options: ClassVar[dict[str, Any]] = {"without": ()}
 
     def __init__(self, size: Size, without: tuple[str, ...] = ()) -> None:
         super().__init__(size)

@@ -85,10 +85,10 @@ def write_head(folder: Path, head: Head, config: Config) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
-    write_file(folder / WEIGHTS, lambda draft: save_file(state, draft))
+    write_file(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
     document = {"format": FORMAT, "featlift": featlift.__version__, **asdict(config)}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_file(folder / CONFIG, lambda draft: draft.write_text(text, encoding="utf-8"))

@@ -19,9 +19,9 @@ from featlift.volumes.regions import Box
 class Frame:
     """A grid of cells that covers a scan, and the finer grid on which a head predicts.
 
-    A cell of a layer stands for a block of voxels; the frame has further cells before the first and after the last of them
-    where the layer leaves voxels uncovered (a CNN's first block may begin at voxel 7). Every cell is divided into the same
-    number of predicted voxels.
+    A cell of a layer stands for a block of voxels; the frame has further cells before the first and after the last of
+    them where the layer leaves voxels uncovered (a CNN's first block may begin at voxel 7). Every cell is divided into
+    the same number of predicted voxels.
 
     Attributes:
         voxels: (D, H, W) of the stored scan.
@@ -90,7 +90,9 @@ class Frame:
     def centres(self, box: Box) -> list[NDArray[np.float64]]:
         """Where the cells of a box are centred, in voxels of the scan along d, h and w."""
         axes = zip(box.start, box.shape, self.lead, self.offset, self.stride, strict=True)
-        return [offset + stride * (start + np.arange(n) - lead) for start, n, lead, offset, stride in axes]
+        return [
+            offset + stride * (start + np.arange(n, dtype=np.float64) - lead) for start, n, lead, offset, stride in axes
+        ]
 
     def under(self, box: Box) -> Box:
         """The predicted voxels of a box of cells."""

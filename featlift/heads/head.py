@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -81,6 +82,11 @@ class Head(nn.Module, ABC):
 
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def needs_for(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """What of a volume it reads with these options."""
+        return cls.needs
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:

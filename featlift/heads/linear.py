@@ -9,7 +9,7 @@ from featlift.heads.head import Batch, Head, Size
 
 
 class Linear(Head):
-    """A 1×1×1 convolution on dense features, upsampled: the usual linear evaluation (DINOv2, arXiv:2304.07193)."""
+    """A 1x1x1 convolution on dense features, upsampled: the usual linear evaluation (DINOv2, arXiv:2304.07193)."""
 
     needs = ("dense",)
     rate = 1e-2

@@ -14,7 +14,7 @@ _SMOOTH = 1.0  # voxels: a class that is absent and not predicted costs nothing
 
 
 def dice_and_cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """1 − mean soft Dice of the labels, background aside, over the batch (Milletari 2016), plus cross-entropy.
+    """1 - mean soft Dice of the labels, background aside, over the batch (Milletari 2016), plus cross-entropy.
 
     Args:
         logits: ``(B, K, D, H, W)``.
@@ -40,4 +40,8 @@ def mean_dice(predicted: NDArray[np.integer], classes: NDArray[np.integer]) -> f
 
     known = classes != BEYOND
     held = [label for label in np.unique(classes) if label > 0]
-    return float(np.mean([dice((predicted == label) & known, classes == label) for label in held])) if held else float("nan")
+    return (
+        float(np.mean([dice((predicted == label) & known, classes == label) for label in held]))
+        if held
+        else float("nan")
+    )

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,8 +22,8 @@ from featlift.volumes.regions import Box, cut
 class Patches(Dataset[Batch]):
     """A patch of each training case in every epoch, the same ones for the same seed and epoch.
 
-    A patch is placed around a voxel of a class that is drawn first, each of the case's with the same probability, so that a small
-    structure is seen as often as the background.
+    A patch is placed around a voxel of a class that is drawn first, each of the case's with the same probability, so
+    that a small structure is seen as often as the background.
 
     Args:
         material: the cases.
@@ -48,11 +49,11 @@ class Patches(Dataset[Batch]):
         frame = reader.frame(reader.store[case_id])
         box = self._place(frame, classes, rng)
         batch = reader.read(case_id, box)
-        labels, _ = cut(classes, None, frame.under(box), beyond=BEYOND)
-        labels = torch.from_numpy(labels.astype(np.int64))[None]
+        under, _ = cut(classes, None, frame.under(box))
+        labels = torch.from_numpy(under.astype(np.int64))[None]
         return self._changed(replace(batch, labels=labels), rng)
 
-    def _place(self, frame: Frame, classes: np.ndarray, rng: np.random.Generator) -> Box:
+    def _place(self, frame: Frame, classes: NDArray[np.int16], rng: np.random.Generator) -> Box:
         if self.patch is None:
             return Box((0, 0, 0), frame.cells)
         size = patch_cells(frame, self.patch)
@@ -92,7 +93,7 @@ def patch_cells(frame: Frame, patch: int) -> tuple[int, int, int]:
 
 
 def collated(items: Sequence[Batch]) -> Batch:
-    """Patches of different sizes as one batch: the smaller ones continue as their last cells are, without labels there."""
+    """Patches of different sizes as one batch: the smaller ones repeat their last cells, without labels there."""
     held = [name for name, value in vars(items[0]).items() if value is not None]
     return Batch(**{name: _stacked([getattr(item, name) for item in items], name) for name in held})
 

@@ -57,7 +57,9 @@ class Plan:
         if min(self.patch, self.epochs, self.batch, self.patience) < 1:
             raise OptionError("patch, epochs, batch and patience: give numbers from 1")
         if (self.rate is not None and not self.rate > 0) or self.decay < 0 or self.noise < 0:
-            raise OptionError(f"learning rate {self.rate}, decay {self.decay}, noise {self.noise}: give positive numbers")
+            raise OptionError(
+                f"learning rate {self.rate}, decay {self.decay}, noise {self.noise}: give positive numbers"
+            )
         if not 0 <= self.warm_up < 1:
             raise OptionError(f"warm-up {self.warm_up}: give a share of the steps, below 1")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class Arm(nn.Module):
             nn.Conv3d(channels, width, 1, bias=False), nn.GroupNorm(groups_of(width), width), nn.GELU()
         )
         self.dropout = nn.Dropout3d(dropout)
-        self.up = nn.Sequential(*(UpBlock(wide, slim) for wide, slim in zip(widths, widths[1:], strict=False)))
+        self.up = nn.Sequential(*(UpBlock(wide, slim) for wide, slim in pairwise(widths)))
 
     def forward(self, window: Tensor) -> Tensor:
         """``(B, C, d, h, w)`` to ``(B, width, d, r h, r w)``."""
@@ -39,10 +40,10 @@ class Arm(nn.Module):
 class Subcube(Head):
     """Windows of frozen slice features, each told where it lies in depth, through one arm; then a dense head over all.
 
-    Training passes each window twice. The first pass keeps nothing of the arm but its result; the dense head and the loss over
-    the whole volume give the gradient at the assembled prediction. The second computes a window again, with the same
-    dropout, and takes that gradient through it. So there is one window's worth of the arm in memory at a time, and the
-    gradient is the ordinary one. Both passes are torch's activation checkpointing, a window being the segment.
+    Training passes each window twice. The first pass keeps nothing of the arm but its result; the dense head and the
+    loss over the whole volume give the gradient at the assembled prediction. The second computes a window again, with
+    the same dropout, and takes that gradient through it. So there is one window's worth of the arm in memory at a time,
+    and the gradient is the ordinary one. Both passes are torch's activation checkpointing, a window being the segment.
 
     Args:
         size: of the head.
@@ -53,7 +54,7 @@ class Subcube(Head):
     """
 
     needs = ("dense",)
-    options: dict[str, Any] = {"width": 64, "window": (8, 8, 8), "dropout": 0.1}  # noqa: RUF012
+    options: ClassVar[dict[str, Any]] = {"width": 64, "window": (8, 8, 8), "dropout": 0.1}
     whole = True
 
     def __init__(
@@ -68,8 +69,9 @@ class Subcube(Head):
         self.window, self.two_pass = window, two_pass
         self.depth = DepthTable(size.channels, _PLACES)
         self.arm = Arm(size.channels, width, size.doublings, dropout)
+        width = self.arm.width
         self.dense_head = nn.Sequential(
-            nn.Conv3d(self.arm.width, self.arm.width, 3, padding=1), nn.GELU(), nn.Conv3d(self.arm.width, size.classes, 1)
+            nn.Conv3d(width, width, 3, padding=1), nn.GELU(), nn.Conv3d(width, size.classes, 1)
         )
 
     def forward(self, batch: Batch) -> Tensor:
@@ -78,8 +80,10 @@ class Subcube(Head):
         features = features + rearrange(self.depth(batch.depth), "b c d -> b c d 1 1")
         _, _, d, h, w = features.shape
         ratio = 2**self.size.doublings
-        decoded = [self._decoded(window) for window in disassembled(features, self.window)]
-        logits: Tensor = self.dense_head(assembled(decoded, (d, h, w), self.window)[..., : h * ratio, : w * ratio])
+        whole = assembled(
+            [self._decoded(window) for window in disassembled(features, self.window)], (d, h, w), self.window
+        )
+        logits: Tensor = self.dense_head(whole[..., : h * ratio, : w * ratio])
         return logits
 
     def _decoded(self, window: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featlift.errors import OptionError, StoreError
 from featlift.evaluation.cohort import Progress, counted
 from featlift.heads.cases import CaseReader, layers_of
-from featlift.heads.catalogue import make_head
+from featlift.heads.catalogue import head_class, make_head
 from featlift.heads.frame import check_step, step_for
 from featlift.heads.head import Head, Size
 from featlift.heads.plan import Plan
@@ -82,8 +82,7 @@ def survey(
         VolumeError: a mask is damaged, empty, of another place, or the scan itself.
         StoreError: the store does not keep what the head needs, or it is damaged.
     """
-    # a head's needs may depend on its options, so a head is asked
-    needs = make_head(plan.head, Size(8, 2, 0), plan.options).needs
+    needs = head_class(plan.head, plan.options).needs_for(plan.options)
     needs = tuple(name for name in needs if name == "scan" or plan.features != "none")
     for name in needs:
         store.require(name)
@@ -92,7 +91,9 @@ def survey(
     given = [*split.train, *split.val, *(case_id for case_id in split.test if case_id in masks)]
     first = store[split.train[0]]
     stride = min((first.layers[index].stride for index in layers), key=lambda stride: stride[1])
-    step = plan.step or step_for(stride, median(_enlarged(store[case_id].scan_affine, masks[case_id]) for case_id in given))
+    step = plan.step or step_for(
+        stride, median(_enlarged(store[case_id].scan_affine, masks[case_id]) for case_id in given)
+    )
     doublings = check_step(stride, step)
     reader = CaseReader(store, needs, layers, plan.features, step)
     on_frame: dict[str, NDArray[np.int32]] = {}
@@ -104,7 +105,9 @@ def survey(
     _check_labels(labels, trained, split, label_names or {})
     present = np.unique(np.concatenate([np.unique(on_frame[case_id]) for case_id in split.train]))
     if lost := [label for label in trained if label not in present]:
-        raise OptionError(f"label {lost[0]} is on no predicted voxel of any training case: give a smaller --step than {step}")
+        raise OptionError(
+            f"label {lost[0]} is on no predicted voxel of any training case: give a smaller --step than {step}"
+        )
     reader = replace(reader, labels=tuple(trained))
     classes = {case_id: reader.as_classes(on_frame[case_id]) for case_id in (*split.train, *split.val)}
     _keep(reader, [*split.train, *split.val], progress)
@@ -192,7 +195,7 @@ def _statistics(
         squares.append((values**2).mean(dim=1))
     mean = torch.stack(means).mean(dim=0)
     std = (torch.stack(squares).mean(dim=0) - mean**2).clamp_min(0).sqrt()
-    std = torch.where(std > 1e-6 * std.max().clamp_min(1e-12), std, torch.ones_like(std))  # a constant channel says nothing
+    std = torch.where(
+        std > 1e-6 * std.max().clamp_min(1e-12), std, torch.ones_like(std)
+    )  # a constant channel says nothing
     return mean.float().numpy(), std.float().numpy()
-
-

@@ -19,7 +19,7 @@ from featlift.evaluation.cohort import Progress
 from featlift.heads.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
 from featlift.heads.curves import draw_curves, write_curves
 from featlift.heads.folder import CONFIG, Config, read_config, write_head
-from featlift.heads.head import Batch, Head
+from featlift.heads.head import Batch
 from featlift.heads.loss import dice_and_cross_entropy, mean_dice
 from featlift.heads.patches import Patches, collated
 from featlift.heads.plan import Plan, Precision
@@ -124,7 +124,9 @@ class Training:
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
 
-    def run(self, folder: Path, asked: dict[str, Any], state: Checkpoint | None = None, told: Told | None = None) -> None:
+    def run(
+        self, folder: Path, asked: dict[str, Any], state: Checkpoint | None = None, told: Told | None = None
+    ) -> None:
         """Train until the last epoch, or until validation has not become better for long; then take the best epoch."""
         if state is not None:
             self.head.load_state_dict(state.head)
@@ -185,7 +187,7 @@ class Training:
         assert batch.labels is not None
         loss = dice_and_cross_entropy(logits, batch.labels)
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), 12.0)
         self.optimiser.step()
         return float(loss.detach())
@@ -194,7 +196,9 @@ class Training:
         """Up in a line, down as a cosine."""
         steps = self.plan.epochs * -(-len(self.patches) // self.plan.batch)
         rising = max(1, round(self.plan.warm_up * steps))
-        share = (step + 1) / rising if step < rising else (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+        share = (
+            (step + 1) / rising if step < rising else (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+        )
         return (self.plan.rate or self.head.rate) * share
 
     def _best(self) -> int:

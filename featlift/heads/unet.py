@@ -12,7 +12,7 @@ from featlift.heads.head import groups_of
 
 
 def convolutions(channels: int, width: int) -> nn.Sequential:
-    """Two 3×3×3 convolutions, each with group norm and GELU."""
+    """Two 3x3x3 convolutions, each with group norm and GELU."""
     return nn.Sequential(
         nn.Conv3d(channels, width, 3, padding=1, bias=False),
         nn.GroupNorm(groups_of(width), width),

@@ -66,4 +66,5 @@ def _weights(frame: Frame, size: tuple[int, int, int]) -> NDArray[np.float32]:
         at = (np.arange(n * ratio) + 0.5) / (n * ratio)
         axes.append(np.minimum(at, 1 - at) * 2)
     d, h, w = axes
-    return (d[:, None, None] * h[:, None] * w).astype(np.float32)
+    weights: NDArray[np.float32] = (d[:, None, None] * h[:, None] * w).astype(np.float32)
+    return weights

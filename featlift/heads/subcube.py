@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -48,7 +47,7 @@ class Subcube(Head):
     Args:
         size: of the head.
         width: channels of the arm after its fusion.
-        window: (d, h, w) in cells.
+        window: (d, h, w) in cells, at most.
         dropout: probability that a channel of a window is left out.
         two_pass: False keeps all windows in memory.
     """
@@ -78,12 +77,9 @@ class Subcube(Head):
         """See `Head.forward`."""
         features = self.standardised(batch.features)
         features = features + rearrange(self.depth(batch.depth), "b c d -> b c d 1 1")
-        _, _, d, h, w = features.shape
-        ratio = 2**self.size.doublings
-        whole = assembled(
-            [self._decoded(window) for window in disassembled(features, self.window)], (d, h, w), self.window
-        )
-        logits: Tensor = self.dense_head(whole[..., : h * ratio, : w * ratio])
+        windows = disassembled(features, self.window)
+        whole = assembled([[[self._decoded(window) for window in row] for row in slab] for slab in windows])
+        logits: Tensor = self.dense_head(whole)
         return logits
 
     def _decoded(self, window: Tensor) -> Tensor:
@@ -93,23 +89,18 @@ class Subcube(Head):
         return arm(window)
 
 
-def disassembled(volume: Tensor, window: tuple[int, int, int]) -> Iterator[Tensor]:
-    """Non-overlapping windows of ``(B, C, d, h, w)``, depth first, the last of an axis filled up with its edge."""
-    after = [-size % length for size, length in zip(volume.shape[2:], window, strict=True)]
-    volume = F.pad(volume, (0, after[2], 0, after[1], 0, after[0]), mode="replicate")
-    for slab in volume.split(window[0], dim=2):
-        for row in slab.split(window[1], dim=3):
-            yield from row.split(window[2], dim=4)
+def disassembled(volume: Tensor, window: tuple[int, int, int]) -> list[list[list[Tensor]]]:
+    """Non-overlapping windows of ``(B, C, d, h, w)`` by their place along d, h and w.
 
-
-def assembled(windows: list[Tensor], cells: tuple[int, int, int], window: tuple[int, int, int]) -> Tensor:
-    """Put decoded windows where they were; what was filled up along depth is cut off.
-
-    Args:
-        windows: ``(B, C, d, r h, r w)``, as `disassembled` gave them.
-        cells: (d, h, w) of the volume.
-        window: (d, h, w) in cells.
+    As many along each axis as windows of the given size would be, all of nearly the same size: none is filled up.
     """
-    d, h, w = (-(-size // length) for size, length in zip(cells, window, strict=True))
-    whole = rearrange(windows, "(nd nh nw) b c d h w -> b c (nd d) (nh h) (nw w)", nd=d, nh=h, nw=w)
-    return whole[:, :, : cells[0]]
+    d, h, w = (-(-size // length) for size, length in zip(volume.shape[2:], window, strict=True))
+    return [
+        [list(row.tensor_split(w, dim=4)) for row in slab.tensor_split(h, dim=3)]
+        for slab in volume.tensor_split(d, dim=2)
+    ]
+
+
+def assembled(windows: list[list[list[Tensor]]]) -> Tensor:
+    """Put decoded windows ``(B, C, d, r h, r w)`` where they were."""
+    return torch.cat([torch.cat([torch.cat(row, dim=4) for row in slab], dim=3) for slab in windows], dim=2)

@@ -86,10 +86,10 @@ class CaseReader:
         Raises:
             VolumeError: the mask is damaged, empty, of another place, or the scan itself.
         """
+        volume = read_mask(case.id, mask)
         try:
-            volume = read(mask)
             labels = labels_of(case, volume)
-        except (VolumeError, FileNotFoundError) as error:
+        except VolumeError as error:
             raise VolumeError(f"{case.id}: {error}") from error
         frame = self.frame(case)
         on_frame = frame.grid.labels_on_cells(labels, "centre")
@@ -182,6 +182,18 @@ def part_of(batch: Batch, frame: Frame, box: Box) -> Batch:
         name: value[where[name]].float() for name, value in vars(batch).items() if name in where and value is not None
     }
     return Batch(batch.depth[:, cells[0]], **held)
+
+
+def read_mask(case_id: str, path: str | Path) -> Volume:
+    """A mask; errors name the case.
+
+    Raises:
+        VolumeError: it is missing or damaged.
+    """
+    try:
+        return read(path)
+    except (VolumeError, FileNotFoundError) as error:
+        raise VolumeError(f"{case_id}: {error}") from error
 
 
 def layers_of(store: Store, layers: Sequence[int] | None) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from featlift.errors import InputError, StoreError
 from featlift.heads.cases import CaseReader
 from featlift.heads.catalogue import make_head
 from featlift.heads.head import Head, Size
+from featlift.staging import remove_abandoned
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.layout import Recipe, differing_fields
 from featlift.store.reading import Store
@@ -97,9 +99,12 @@ def write_head(folder: Path, head: Head, config: Config) -> None:
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file of a head's folder, whole or not at all."""
     with as_output_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, write, path.parent / _STAGING)
-        (path.parent / _STAGING).rmdir()
+        staging = path.parent / _STAGING
+        staging.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(staging.iterdir())
+        write_atomically(path, write, staging)
+        with suppress(OSError):  # another process may be writing there
+            staging.rmdir()
 
 
 def read_config(folder: str | Path) -> Config:

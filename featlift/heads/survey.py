@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from featlift.errors import OptionError, StoreError
 from featlift.evaluation.cohort import Progress, counted
-from featlift.heads.cases import CaseReader, layers_of
+from featlift.heads.cases import CaseReader, layers_of, read_mask
 from featlift.heads.catalogue import head_class, make_head
 from featlift.heads.frame import check_step, step_for
 from featlift.heads.head import Head, Size
 from featlift.heads.plan import Plan
 from featlift.heads.splits import Split
+from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.volumes.grid import Shape
-from featlift.volumes.reading import read
-from featlift.volumes.volume import Affine
 
 _KEPT = 4 << 30  # bytes of cases that are held in memory; where all do not fit, each is read again every time
 
@@ -91,9 +90,7 @@ def survey(
     given = [*split.train, *split.val, *(case_id for case_id in split.test if case_id in masks)]
     first = store[split.train[0]]
     stride = min((first.layers[index].stride for index in layers), key=lambda stride: stride[1])
-    step = plan.step or step_for(
-        stride, median(_enlarged(store[case_id].scan_affine, masks[case_id]) for case_id in given)
-    )
+    step = plan.step or step_for(stride, median(_enlarged(store[case_id], masks[case_id]) for case_id in given))
     doublings = check_step(stride, step)
     reader = CaseReader(store, needs, layers, plan.features, step)
     on_frame: dict[str, NDArray[np.int32]] = {}
@@ -118,9 +115,9 @@ def survey(
     return Material(reader, size, classes, split, mean, std, names)
 
 
-def _enlarged(affine: Affine | None, path: str | Path) -> float:
+def _enlarged(case: Case, path: str | Path) -> float:
     """How many voxels of a scan make one of its mask, in-plane: in the direction that has fewer."""
-    mask = read(path)
+    mask, affine = read_mask(case.id, path), case.scan_affine
     if affine is None or mask.affine is None:
         return 1.0
     steps = np.linalg.solve(mask.affine[:3, :3], affine[:3, :3])  # the mask's axes may be in another order

@@ -52,7 +52,7 @@ class UNet(nn.Module):
         skips, x = [], scan
         for block in self.down:
             skips.append(block(x))
-            x = F.avg_pool3d(skips[-1], 2, ceil_mode=True)
+            x = halved(skips[-1])
         x = self.bottom(x)
         for scale in reversed(range(len(skips))):
             skip = fused(scale, skips[scale])
@@ -61,3 +61,9 @@ class UNet(nn.Module):
             x = self.up[scale](torch.cat([x[:, :, :d, :h, :w], skip], dim=1))
         logits: Tensor = self.classifier(x)
         return logits
+
+
+def halved(x: Tensor) -> Tensor:
+    """Means of 2x2x2 voxels; what an odd size has too few is repeated."""
+    d, h, w = (size % 2 for size in x.shape[2:])
+    return F.avg_pool3d(F.pad(x, (0, w, 0, h, 0, d), mode="replicate"), 2)

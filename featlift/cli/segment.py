@@ -55,7 +55,7 @@ def train(
     without: Annotated[str | None, typer.Option(help="Of dino3dra: room-lite, calibration or both.")] = None,
     patch: Annotated[int, typer.Option(min=1, help="Predicted voxels a side of a patch, at most.")] = 64,
     epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 50,
-    batch: Annotated[int, typer.Option(min=1, help="Patches in a step.")] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="Patches in a step.")] = 1,
     rate: Annotated[float | None, typer.Option(help="Learning rate. Default: the head's own.")] = None,
     patience: Annotated[int, typer.Option(min=1, help="Epochs to wait for a better validation Dice.")] = 15,
     folds: Annotated[

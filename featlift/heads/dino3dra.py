@@ -88,6 +88,7 @@ class Dino3dra(Head):
     """
 
     needs = ("slice_mean", "scan")
+    rate = 1e-3
     options: ClassVar[dict[str, Any]] = {"without": ()}
 
     def __init__(self, size: Size, without: tuple[str, ...] = ()) -> None:

@@ -72,7 +72,7 @@ class Head(nn.Module, ABC):
     #: Whether it is trained on whole volumes rather than patches.
     whole: ClassVar[bool] = False
     #: Learning rate that suits it.
-    rate: ClassVar[float] = 1e-3
+    rate: ClassVar[float] = 3e-3
 
     def __init__(self, size: Size) -> None:
         super().__init__()

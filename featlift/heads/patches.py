@@ -75,10 +75,11 @@ class Patches(Dataset[Batch]):
         """
         changed = {}
         std = torch.from_numpy(self.material.std)
+        source = torch.Generator().manual_seed(int(rng.integers(1 << 62)))  # torch's draws take a quarter of NumPy's time
         for name in ("features", "slices"):
             values = getattr(batch, name)
             if values is not None and self.noise:
-                noise = torch.from_numpy(rng.standard_normal(tuple(values.shape), dtype=np.float32))
+                noise = torch.randn(values.shape, generator=source)
                 changed[name] = values + self.noise * noise * std.view(1, -1, *[1] * (values.ndim - 2))
         if batch.scan is not None:
             contrast, gamma, brightness = rng.uniform(0.75, 1.25), rng.uniform(0.7, 1.4), rng.uniform(-0.1, 0.1)

@@ -24,7 +24,7 @@ class Plan:
         step: voxels of the stored scan for each predicted one in-plane; None is as coarse as the masks are.
         patch: predicted voxels a side of a patch, at most; heads that train on whole volumes have none.
         epochs: at most; in each, every training case is seen once.
-        batch: patches in a step.
+        batch: patches in a step; group norms need no more than one.
         rate: learning rate after the warm-up; None is the head's own.
         decay: AdamW's, of weights.
         warm_up: share of the steps in which the learning rate rises; afterwards it falls as a cosine.
@@ -40,7 +40,7 @@ class Plan:
     step: int | None = None
     patch: int = 64
     epochs: int = 50
-    batch: int = 2
+    batch: int = 1
     rate: float | None = None
     decay: float = 0.01
     warm_up: float = 0.05

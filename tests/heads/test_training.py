@@ -134,17 +134,12 @@ def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(cohort
     assert training.validate() == max(dice)
 
 
-def command(cohort, folder, *more):
-    return [
-        *(sys.executable, "-m", "featlift.cli.main", "segment", "train", str(cohort / "features.zarr")),
-        *("--masks", str(cohort / "labels"), "--labels", str(cohort / "splits.csv"), "--head", "subcube"),
-        *("--width", "8", "--window", "6,6,6", "--epochs", "6", "--device", "cpu", "-o", str(folder), *more),
-    ]
-
-
-def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(cohort, tmp_path):
+def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(featlift, cohort, tmp_path):
     """SIGKILL after some epoch, with dropout, noise and random patches at work: the same weights, bit for bit."""
-    process = subprocess.Popen(command(cohort, tmp_path / "killed"), stderr=subprocess.DEVNULL)
+    given = ("--masks", cohort / "labels", "--labels", cohort / "splits.csv", "--head", "subcube", "--device", "cpu")
+    given = ("segment", "train", cohort / "features.zarr", *given, "--width", "8", "--window", "6,6,6", "--epochs", "5")
+    command = [sys.executable, "-m", "featlift.cli.main", *map(str, given), "-o", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     curves = tmp_path / "killed/curves.csv"
     while process.poll() is None and not (curves.exists() and len(curves.read_text().splitlines()) > 2):
         time.sleep(0.02)
@@ -155,15 +150,15 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(cohort, tmp_path
     draft = tmp_path / f"killed/.staging/~{socket.gethostname()}~{process.pid}~0badcafe"  # as if it was just writing
     draft.parent.mkdir(exist_ok=True)
     draft.write_bytes(b"half")
-    again = subprocess.run(command(cohort, tmp_path / "killed"), capture_output=True, text=True, check=True)
-    assert "trainable parameters" in again.stdout
-    whole = subprocess.run(command(cohort, tmp_path / "whole"), capture_output=True, text=True, check=True)
-    assert whole.returncode == 0
+    done = featlift(*given, "-o", "killed")
+    assert done.returncode == 0, done.stderr
+    assert "trainable parameters" in done.stdout
+    assert featlift(*given, "-o", "whole").returncode == 0
     weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("killed", "whole")]
     assert weights[0] == weights[1]
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == FILES
-    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("killed", "whole")]
-    assert configs[0]["training"]["best_epoch"] == configs[1]["training"]["best_epoch"]
+    best = [json.loads((tmp_path / name / "config.json").read_text())["training"] for name in ("killed", "whole")]
+    assert best[0]["best_epoch"] == best[1]["best_epoch"]
 
 
 def test_a_trained_head_is_left_alone_and_another_plan_refused(cohort, tmp_path):

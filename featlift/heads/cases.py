@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -40,6 +41,7 @@ class CaseReader:
         features: where features come from.
         step: voxels of the scan for each predicted one, in-plane.
         labels: the label of each class, in ascending order, background first.
+        masks: the path of the mask of each case, by its id; only training needs them.
     """
 
     store: Store
@@ -48,7 +50,9 @@ class CaseReader:
     features: Features
     step: int
     labels: tuple[int, ...] = ()
+    masks: Mapping[str, str | Path] = field(default_factory=dict)
     _kept: dict[str, Batch] = field(default_factory=dict)
+    _classes: dict[str, NDArray[np.int16]] = field(default_factory=dict)
 
     def frame(self, case: Case) -> Frame:
         """The frame of the finest of the layers."""
@@ -76,28 +80,43 @@ class CaseReader:
 
     def keep(self, case_id: str) -> None:
         """Hold a whole case in memory, features as float16."""
+        self._classes[case_id] = self.classes(case_id)
         batch = self.read(case_id)
         half = {name: value.half() for name, value in vars(batch).items() if value is not None and name != "depth"}
         self._kept[case_id] = Batch(batch.depth, **half)
 
-    def labels_on(self, case: Case, mask: str | Path) -> tuple[NDArray[np.int32], Volume]:
+    def bytes_of(self, case_id: str) -> int:
+        """What `keep` would take."""
+        case = self.store[case_id]
+        frame = self.frame(case)
+        values = math.prod(frame.fine)  # classes
+        if "dense" in self.needs:
+            values += sum(case.layers[index].dense.shape[0] for index in self.layers) * math.prod(frame.cells)
+        if "scan" in self.needs:
+            values += (3 if len(case.scan.shape) == 4 else 1) * math.prod(frame.fine)
+        return 2 * values
+
+    def classes(self, case_id: str) -> NDArray[np.int16]:
+        """The class of each predicted voxel ``(D, H, W)``, `BEYOND` where there is no scan."""
+        if case_id in self._classes:
+            return self._classes[case_id]
+        labels, _ = self.labels_of(case_id)
+        return np.where(labels == BEYOND, BEYOND, np.searchsorted(self.labels, labels)).astype(np.int16)
+
+    def labels_of(self, case_id: str) -> tuple[NDArray[np.int32], Volume]:
         """The label of each predicted voxel ``(D, H, W)``, `BEYOND` where there is no scan; and the mask as read.
 
         Raises:
             VolumeError: the mask is damaged, empty, of another place, or the scan itself.
         """
-        volume = read_mask(case.id, mask)
+        case, volume = self.store[case_id], read_mask(case_id, self.masks[case_id])
         try:
             labels = labels_of(case, volume)
         except VolumeError as error:
-            raise VolumeError(f"{case.id}: {error}") from error
+            raise VolumeError(f"{case_id}: {error}") from error
         frame = self.frame(case)
         on_frame = frame.grid.labels_on_cells(labels, "centre")
         return np.where(frame.inside, on_frame, BEYOND), volume
-
-    def as_classes(self, labels: NDArray[np.int32]) -> NDArray[np.int16]:
-        """The class of each label, `BEYOND` where there is no scan."""
-        return np.where(labels == BEYOND, BEYOND, np.searchsorted(self.labels, labels)).astype(np.int16)
 
     def _read(self, case: Case, frame: Frame, box: Box) -> Batch:
         centres = frame.centres(box)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featlift.heads.head import Batch, Head, Size, groups_of
+from featlift.heads.blocks import convolutions, groups_of
+from featlift.heads.head import Batch, Head, Size
 
 _NARROWEST = 16
 
@@ -26,14 +27,7 @@ class UpBlock(nn.Module):
 
     def __init__(self, channels: int, width: int, beside: int = 0) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv3d(channels + beside, width, 3, padding=1, bias=False),
-            nn.GroupNorm(groups_of(width), width),
-            nn.GELU(),
-            nn.Conv3d(width, width, 3, padding=1, bias=False),
-            nn.GroupNorm(groups_of(width), width),
-            nn.GELU(),
-        )
+        self.convolutions = convolutions(channels + beside, width)
 
     def forward(self, x: Tensor, scan: Tensor | None = None) -> Tensor:
         """``(B, C, d, h, w)`` to ``(B, width, d, 2h, 2w)``."""

@@ -10,7 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from featlift.errors import OptionError
-from featlift.heads.head import Batch, DepthTable, Head, Size, groups_of
+from featlift.heads.blocks import DepthTable, groups_of
+from featlift.heads.head import Batch, Head, Size
 from featlift.heads.unet import UNet
 
 SKIPS = (24, 48, 96)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -101,28 +100,3 @@ class Head(nn.Module, ABC):
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of trainable parameters: ``trainable``, and parts of them that a paper names."""
         return {"trainable": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)}
-
-
-class DepthTable(nn.Module):
-    """A learned vector for each place along depth; between the places of the table it is interpolated linearly.
-
-    Args:
-        channels: of a vector.
-        places: of the table, from the first slice of a volume to the last.
-    """
-
-    def __init__(self, channels: int, places: int) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.zeros(channels, places))
-
-    def forward(self, depth: Tensor) -> Tensor:
-        """Vectors ``(B, C, D)`` of places ``(B, D)`` from 0 to 1."""
-        places = self.table.shape[1]
-        at = depth.clamp(0, 1) * (places - 1)
-        hats = F.relu(1 - (at[..., None] - torch.arange(places, device=depth.device)).abs())  # (B, D, places)
-        return torch.einsum("cp,bdp->bcd", self.table, hats.to(self.table.dtype))
-
-
-def groups_of(channels: int, most: int = 8) -> int:
-    """How many groups a group norm has: the most that divide the channels, 8 at most."""
-    return next(groups for groups in range(min(most, channels), 0, -1) if channels % groups == 0)

@@ -44,8 +44,8 @@ class Patches(Dataset[Batch]):
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, self.epoch, index])
         case_id = self.material.split.train[index]
-        classes = self.material.classes[case_id]
         reader = self.material.reader
+        classes = reader.classes(case_id)
         frame = reader.frame(reader.store[case_id])
         box = self._place(frame, classes, rng)
         batch = reader.read(case_id, box)

@@ -18,7 +18,7 @@ from featlift.evaluation.cohort import Progress, counted
 from featlift.evaluation.segmentation import segment_by_maps
 from featlift.heads.folder import CONFIG, Config, read_head, write_file
 from featlift.heads.head import Head
-from featlift.heads.plan import Plan, Precision
+from featlift.heads.plan import Precision
 from featlift.heads.training import use_bf16
 from featlift.heads.windows import logits_of
 from featlift.staging import staging_name
@@ -158,7 +158,7 @@ def _chances(store: Store, trained: Trained, case_id: str, device: torch.device,
     heads = trained.unseen(case_id)
     found = []
     for head, config in heads:
-        patch = None if head.whole else Plan(**config.plan).patch
+        patch = None if head.whole else int(config.plan["patch"])
         logits = logits_of(head.to(device), config.reader(store), case_id, patch, device, bf16)
         found.append(logits.softmax(dim=0))
     return torch.stack(found).mean(dim=0)

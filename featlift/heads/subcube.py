@@ -11,8 +11,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from featlift.heads.blocks import DepthTable, groups_of
 from featlift.heads.decoder import UpBlock, widths_of
-from featlift.heads.head import Batch, DepthTable, Head, Size, groups_of
+from featlift.heads.head import Batch, Head, Size
 
 _PLACES = 64  # of the depth embedding
 

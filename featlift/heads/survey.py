@@ -21,9 +21,8 @@ from featlift.heads.plan import Plan
 from featlift.heads.splits import Split
 from featlift.store.case import Case
 from featlift.store.reading import Store
-from featlift.volumes.grid import Shape
 
-_KEPT = 4 << 30  # bytes of cases that are held in memory; where all do not fit, each is read again every time
+_KEPT = 4 << 30  # bytes of cases that are held in memory; where all do not fit, patches are read every time
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +32,6 @@ class Material:
     Attributes:
         reader: of the cases.
         size: of the head.
-        classes: of the predicted voxels of each case that trains or validates, ``(D, H, W)``.
         split: who does which.
         mean: of each channel over the training cases, ``(C,)``.
         std: standard deviation of each.
@@ -42,7 +40,6 @@ class Material:
 
     reader: CaseReader
     size: Size
-    classes: dict[str, NDArray[np.int16]]
     split: Split
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
@@ -92,27 +89,30 @@ def survey(
     stride = min((first.layers[index].stride for index in layers), key=lambda stride: stride[1])
     step = plan.step or step_for(stride, median(_enlarged(store[case_id], masks[case_id]) for case_id in given))
     doublings = check_step(stride, step)
-    reader = CaseReader(store, needs, layers, plan.features, step)
-    on_frame: dict[str, NDArray[np.int32]] = {}
+    reader = CaseReader(store, needs, layers, plan.features, step, masks=masks)
     labels: dict[str, list[int]] = {}
-    for case_id in counted(given, "reading masks", progress):
-        on_frame[case_id], mask = reader.labels_on(store[case_id], masks[case_id])
+    present: set[int] = set()  # on predicted voxels
+    for number, case_id in enumerate(counted(given, "reading masks", progress)):
+        on_frame, mask = reader.labels_of(case_id)
         labels[case_id] = np.unique(mask.array).astype(int).tolist()
+        if number < len(split.train):
+            present |= set(np.unique(on_frame).tolist())
     trained = sorted({label for case_id in split.train for label in labels[case_id]} | {0})
     _check_labels(labels, trained, split, label_names or {})
-    present = np.unique(np.concatenate([np.unique(on_frame[case_id]) for case_id in split.train]))
-    if lost := [label for label in trained if label not in present]:
+    if lost := sorted(set(trained) - present):
         raise OptionError(
             f"label {lost[0]} is on no predicted voxel of any training case: give a smaller --step than {step}"
         )
     reader = replace(reader, labels=tuple(trained))
-    classes = {case_id: reader.as_classes(on_frame[case_id]) for case_id in (*split.train, *split.val)}
-    _keep(reader, [*split.train, *split.val], progress)
+    used = [*split.train, *split.val]
+    if sum(map(reader.bytes_of, used)) <= _KEPT:
+        for case_id in counted(used, "reading features", progress):
+            reader.keep(case_id)
     mean, std = _statistics(reader, split.train, progress)
     scan_channels = 3 if "scan" in needs and len(first.scan.shape) == 4 else 1
     size = Size(len(mean), len(trained), doublings, scan_channels)
     names = {label: (label_names or {}).get(label, "background" if label == 0 else str(label)) for label in trained}
-    return Material(reader, size, classes, split, mean, std, names)
+    return Material(reader, size, split, mean, std, names)
 
 
 def _enlarged(case: Case, path: str | Path) -> float:
@@ -151,29 +151,6 @@ def _check_labels(
             f"label {missing[0]} is in no validation mask, so nobody can say how well it is found: "
             "put a case that has it in the split val"
         )
-
-
-def _keep(reader: CaseReader, ids: Sequence[str], progress: Progress | None) -> None:
-    """Hold all cases in memory if there is room."""
-    total = sum(_bytes_of(reader, case_id) for case_id in ids)
-    if total <= _KEPT:
-        for case_id in counted(ids, "reading features", progress):
-            reader.keep(case_id)
-
-
-def _bytes_of(reader: CaseReader, case_id: str) -> int:
-    case = reader.store[case_id]
-    frame = reader.frame(case)
-    values = 0
-    if "dense" in reader.needs:
-        values += sum(case.layers[index].dense.shape[0] for index in reader.layers) * _volume(frame.cells)
-    if "scan" in reader.needs:
-        values += _volume(frame.fine) * (3 if len(case.scan.shape) == 4 else 1)
-    return 2 * values
-
-
-def _volume(shape: Shape) -> int:
-    return shape[0] * shape[1] * shape[2]
 
 
 def _statistics(

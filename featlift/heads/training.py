@@ -170,7 +170,7 @@ class Training:
         scores = []
         for case_id in self.material.split.val:
             logits = logits_of(self.head, self.material.reader, case_id, self.patch, self.device, self.bf16)
-            scores.append(mean_dice(logits.argmax(dim=0).numpy(), self.material.classes[case_id]))
+            scores.append(mean_dice(logits.argmax(dim=0).numpy(), self.material.reader.classes(case_id)))
         return float(np.nanmean(scores))
 
     def summary(self) -> dict[str, Any]:

@@ -8,19 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featlift.heads.head import groups_of
-
-
-def convolutions(channels: int, width: int) -> nn.Sequential:
-    """Two 3x3x3 convolutions, each with group norm and GELU."""
-    return nn.Sequential(
-        nn.Conv3d(channels, width, 3, padding=1, bias=False),
-        nn.GroupNorm(groups_of(width), width),
-        nn.GELU(),
-        nn.Conv3d(width, width, 3, padding=1, bias=False),
-        nn.GroupNorm(groups_of(width), width),
-        nn.GELU(),
-    )
+from featlift.heads.blocks import convolutions
 
 
 class UNet(nn.Module):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from featlift import open_store
+from featlift import find_masks, open_store
 from featlift.errors import OptionError
 from featlift.heads.cases import CaseReader, interpolated, scan_under
 from featlift.heads.frame import Frame, check_step, step_for
@@ -77,13 +77,21 @@ def test_a_kept_case_and_one_that_is_read_are_the_same_up_to_float16(cohort):
     store = open_store(cohort / "features.zarr")
     box = Box((2, 1, 3), (4, 5, 6))
     for source in ("store", "random"):
-        reader = CaseReader(store, ("dense", "slice_mean", "scan"), (0,), source, 2)
-        read = reader.read("b", box)
+        masks = find_masks(store, cohort / "labels")
+        reader = CaseReader(store, ("dense", "slice_mean", "scan"), (0,), source, 2, (0, 1, 2), masks)
+        read, classes = reader.read("b", box), reader.classes("b")
         reader.keep("b")
         kept = reader.read("b", box)
+        np.testing.assert_array_equal(reader.classes("b"), classes)
+        assert reader.bytes_of("b") == _bytes(reader.read("b")) // 2 + classes.nbytes
         for name in ("features", "slices", "scan", "depth"):
             assert getattr(read, name).shape == getattr(kept, name).shape
             np.testing.assert_allclose(getattr(read, name), getattr(kept, name), rtol=1e-3, atol=1e-3)
+
+
+def _bytes(batch):
+    """Without the slices, which are next to nothing."""
+    return batch.features.nbytes + batch.scan.nbytes
 
 
 def test_random_features_are_gaussian_and_another_draw_for_each_case(cohort):

@@ -6,7 +6,7 @@ import torch
 from featlift.backbones.footprint import PeakMemory
 from featlift.errors import OptionError
 from featlift.heads import HEADS, Batch, Plan, Size, make_head
-from featlift.heads.head import DepthTable
+from featlift.heads.blocks import DepthTable
 from featlift.heads.subcube import Subcube, assembled, disassembled
 
 SMALL = {"decoder": {"width": 8}, "subcube": {"width": 8, "window": (2, 3, 4)}}

@@ -23,6 +23,7 @@ from featlift.cli.pca import pca
 from featlift.cli.probe import probe
 from featlift.cli.report import report
 from featlift.cli.retrieve import retrieve
+from featlift.cli.segment import segment
 from featlift.cli.verify import verify
 from featlift.cli.view import view
 from featlift.errors import FeatliftError
@@ -42,6 +43,7 @@ for command in (
     models, doctor,
 ):  # fmt: skip
     app.command()(command)
+app.add_typer(segment)
 
 
 def _print_version(wanted: bool) -> None:

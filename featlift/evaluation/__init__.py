@@ -15,7 +15,7 @@ from featlift.evaluation.draws import Draw, draw_cells
 from featlift.evaluation.embeddings import embeddings_of, input_of, slices_of
 from featlift.evaluation.featdice import CaseScores, featdice, score_case
 from featlift.evaluation.featdice_result import featdice_result
-from featlift.evaluation.labels import Task, read_labels, read_splits
+from featlift.evaluation.labels import Task, read_column, read_labels, read_splits
 from featlift.evaluation.lesions import lesion_at
 from featlift.evaluation.linear import LinearClassifier, fit_linear
 from featlift.evaluation.neighbours import knn, nearest_by_cosine, vote
@@ -86,6 +86,7 @@ __all__ = [
     "place_at",
     "predictions_of",
     "probe",
+    "read_column",
     "read_labels",
     "read_result",
     "read_results",

@@ -11,8 +11,8 @@ from featlift.errors import OptionError
 from featlift.evaluation.results import Result
 from featlift.evaluation.table import protocol_of
 
-#: Settings of a protocol that say which features were measured rather than how.
-_OF_FEATURES = ("layer", "input")
+#: Settings of a protocol that say what was measured rather than how: of which features, by which head.
+_OF_FEATURES = ("layer", "input", "head")
 #: Fields of a recipe that say nothing on the features of one layer.
 _NOT_OF_FEATURES = ("model", "mode", "layers")
 _NAMED = 3

@@ -16,7 +16,13 @@ from featlift.evaluation.significance import holm
 from featlift.evaluation.table import title
 
 #: What is compared unless something else is asked for, by kind of evaluation.
-_MEASURES = {"featdice": ("dice",), "dense-probe": ("dice", "hd95"), "knn": ("auc",), "probe": ("auc", "accuracy")}
+_MEASURES = {
+    "featdice": ("dice",),
+    "dense-probe": ("dice", "hd95"),
+    "segment": ("dice", "hd95"),
+    "knn": ("auc",),
+    "probe": ("auc", "accuracy"),
+}
 
 
 @dataclass(frozen=True)

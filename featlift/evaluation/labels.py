@@ -15,7 +15,7 @@ from featlift.store.index import check_label_names, label_columns, read_index
 from featlift.store.reading import Store
 
 SPLITS = ("train", "val", "test")
-_LABEL, _SPLIT, _ID = "label", "split", "id"
+_LABEL, _SPLIT, _PATIENT, _ID = "label", "split", "patient", "id"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def read_labels(store: Store, path: str | Path | None = None, columns: Sequence[
         StoreError: the store has no readable index.
     """
     where, rows = _rows_of(store, path)
-    given = [name for name in next(iter(rows.values()), {}) if name != _SPLIT]
+    given = [name for name in next(iter(rows.values()), {}) if name not in (_SPLIT, _PATIENT)]
     if unknown := [name for name in columns if name not in given]:
         raise OptionError(f"{where}: no column {unknown[0]}; its labels are {_some(given) or 'none'}")
     if not given:
@@ -112,6 +112,22 @@ def read_splits(store: Store, path: str | Path | None = None) -> dict[str, str]:
     if splits := _splits(rows, where):
         return splits
     raise InputError(f"{where}: no column {_SPLIT}: give a CSV with id,split as --labels")
+
+
+def read_column(store: Store, path: str | Path | None, name: str) -> dict[str, str]:
+    """What a column says of each case, blanks left out; empty without such a column.
+
+    Args:
+        store: whose cases they are.
+        path: a CSV with ``id``; None reads the index.
+        name: of the column, such as ``patient``.
+
+    Raises:
+        InputError: no such file, an id twice or of no case.
+        StoreError: the store has no readable index.
+    """
+    _, rows = _rows_of(store, path)
+    return {case_id: row[name] for case_id, row in rows.items() if row.get(name)}
 
 
 def _task(rows: dict[str, dict[str, str]], splits: dict[str, str], name: str, where: str, finding: bool) -> Task:

@@ -52,7 +52,7 @@ class Result:
     """What an evaluation found, with all that its measures were made from.
 
     Attributes:
-        kind: ``featdice``, ``knn``, ``probe`` or ``dense-probe``.
+        kind: ``featdice``, ``knn``, ``probe``, ``dense-probe`` or ``segment``.
         name: what its files are called, see `name_of`.
         store: name of the store, without folders.
         recipe: of its features.

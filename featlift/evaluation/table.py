@@ -26,9 +26,11 @@ _WITHOUT = {
     "recall": "recall",
     "f1": "F1",
     "jaccard": "Jaccard",
+    "volume_similarity": "volume similarity",
+    "failure_rate": "failure rate",
 }
 _MOST_LABELS = 8
-_OF_A_LABEL = re.compile(r"(dice|hd95|asd)_(\d+)")
+_OF_A_LABEL = re.compile(r"(dice|hd95|asd|volume_similarity|failure_rate)_(\d+)")
 
 
 def table(results: Sequence[Result]) -> str:
@@ -47,15 +49,18 @@ def table_rows(results: Sequence[Result]) -> list[list[str]]:
     store, a row has their means.
     """
     tasks = any(result.task for result in results)
+    heads = any("head" in result.protocol for result in results)
     names = list(dict.fromkeys(name for result in results for name in result.measures))
     labels = [name for name in names if name.startswith("dice_")]
     shown = labels if 1 < len(labels) <= _MOST_LABELS else []
     names = [name for name in names if name in shown or not _OF_A_LABEL.fullmatch(name)]
     results = [*results, *_means_over_tasks(results)]
-    rows = [["store", "model", "mode", *(["task", "protocol"] if tasks else []), "cases", *map(title, names)]]
+    asked = [*(["task", "protocol"] if tasks else []), *(["head"] if heads else [])]
+    rows = [["store", "model", "mode", *asked, "cases", *map(title, names)]]
     for result in results:
         what = [result.store, str(result.recipe["model"]), str(result.recipe["mode"])]
         what += [result.task, protocol_of(result)] if tasks else []
+        what += [result.protocol.get("head", "")] if heads else []
         numbers = [text_of(result.measures.get(name), name in _WITH_INTERVAL) for name in names]
         rows.append([*what, str(len(result.cases) or "-"), *numbers])
     return rows
@@ -85,9 +90,10 @@ def _means(group: Sequence[Result]) -> dict[str, Measure]:
 
 def title(measure: str) -> str:
     """What people call a measure."""
+    names = _WITH_INTERVAL | _WITHOUT
     if found := _OF_A_LABEL.fullmatch(measure):
-        return f"{_WITH_INTERVAL[found[1]]} of {found[2]}"
-    return (_WITH_INTERVAL | _WITHOUT).get(measure, measure.replace("_", " "))
+        return f"{names[found[1]]} of {found[2]}"
+    return names.get(measure, measure.replace("_", " "))
 
 
 def text_of(measure: Measure | None, with_interval: bool = True) -> str:

@@ -1,0 +1,241 @@
+"""`featlift segment`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featlift.cli.options import numbers, words
+from featlift.errors import OptionError
+
+if TYPE_CHECKING:
+    from featlift.heads import Config
+
+segment = typer.Typer(
+    name="segment",
+    help="Segmentation heads on the features of a store: train one, segment with it, score what it found.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Masks = Annotated[str, typer.Option(help="A folder of masks, named as the cases, or a CSV with id,path.")]
+Pattern = Annotated[str | None, typer.Option(help="Files of the folder that are masks, such as *_label.nii.gz.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="A CSV with id,split and perhaps patient. Default: those columns of the index.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
+
+
+@segment.command()
+def train(
+    store: Annotated[str, typer.Argument(help="The store, or its URL.")],
+    masks: Masks,
+    head: Annotated[str, typer.Option(help="linear, decoder, subcube or dino3dra.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the head.")],
+    mask_pattern: Pattern = None,
+    labels: Labels = None,
+    label_names: Annotated[str | None, typer.Option(help="As in 1=anterior,2=posterior.")] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Absolute indices, as in 2,3, to be put together. Default: the deepest."),
+    ] = None,
+    features: Annotated[
+        str, typer.Option(help="store; random: Gaussian ones on the same grid; none (dino3dra): a plain U-Net.")
+    ] = "store",
+    step: Annotated[
+        int | None, typer.Option(min=1, help="Voxels of the stored scan to a predicted one. Default: as the masks are.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Of decoder and subcube: channels. Default: 64.")] = None,
+    skip: Annotated[bool, typer.Option("--skip", help="Of decoder: put the scan beside the features.")] = False,
+    window: Annotated[str | None, typer.Option(help="Of subcube: cells along d,h,w. Default: 8,8,8.")] = None,
+    without: Annotated[str | None, typer.Option(help="Of dino3dra: room-lite, calibration or both.")] = None,
+    patch: Annotated[int, typer.Option(min=1, help="Predicted voxels a side of a patch, at most.")] = 64,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 50,
+    batch: Annotated[int, typer.Option(min=1, help="Patches in a step.")] = 1,
+    rate: Annotated[float | None, typer.Option(help="Learning rate. Default: the head's own.")] = None,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs to wait for a better validation Dice.")] = 15,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Cross-validate: a head a fold, patients kept together, split test left out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, patches, noise and folds.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read patches ahead.")] = 0,
+) -> None:
+    """Train a head on the masks of the split train; val chooses the epoch, or a fifth of the training patients.
+
+    A second run of the same command goes on where an interrupted one was.
+    """
+    from featlift.backbones.precision import resolve_device
+    from featlift.cli.results import bars, opened
+    from featlift.evaluation import read_column, read_splits
+    from featlift.heads import Plan, cross_validate, folds_of, split_of, train_head
+    from featlift.volumes import find_masks
+
+    given: dict[str, Any] = {"width": width, "skip": skip or None, "window": _window(window), "without": words(without)}
+    plan = Plan(
+        head,
+        {name: value for name, value in given.items() if value},
+        layers=numbers(layers, int, "--layers"),
+        features=features,  # type: ignore[arg-type]
+        step=step,
+        patch=patch,
+        epochs=epochs,
+        batch=batch,
+        rate=rate,
+        patience=patience,
+        seed=seed,
+    )
+    (opened_store,) = opened([store])
+    pairs = find_masks(opened_store, masks, mask_pattern)
+    patients = read_column(opened_store, labels, "patient")
+    how: dict[str, Any] = {
+        "label_names": _names(label_names),
+        "device": resolve_device(device),
+        "precision": precision,
+        "workers": workers,
+    }
+    configs: Iterable[Config]
+    if folds is None:
+        split = split_of(read_splits(opened_store, labels), patients, seed)
+        configs = [train_head(opened_store, pairs, split, plan, output, told=_epochs(head), progress=bars(head), **how)]
+    else:
+        splits = read_column(opened_store, labels, "split")
+        ids = [case_id for case_id in opened_store if case_id in pairs and splits.get(case_id) != "test"]
+        parts = folds_of(ids, patients, folds, seed)
+        configs = cross_validate(opened_store, pairs, parts, plan, output, told=_epochs(head), **how)
+    for config in configs:
+        typer.echo(_summary(config))
+
+
+@segment.command()
+def predict(
+    store: Annotated[str, typer.Argument(help="The store, or its URL.")],
+    head: Annotated[Path, typer.Option(help="Folder of a trained head, or of the folds of a cross-validation.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the segmentations.")],
+    split: Annotated[str | None, typer.Option(help="Only cases of this split: train, val or test.")] = None,
+    labels: Labels = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the scans, to take their voxels. Default: those of the stored scans."),
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Segment cases, as NIfTI files in the place of their scans in the patient."""
+    from featlift.backbones.precision import resolve_device
+    from featlift.cli.results import bars, opened
+    from featlift.evaluation import read_splits
+    from featlift.heads import open_trained
+    from featlift.heads import predict as segmented
+
+    (opened_store,) = opened([store])
+    ids: list[str] = []
+    if split is not None:
+        ids = [case_id for case_id, name in read_splits(opened_store, labels).items() if name == split]
+        if not ids:
+            raise OptionError(f"--split {split}: no case is in it")
+    elif labels is not None:
+        raise OptionError("--labels says which cases are in which split: give --split too")
+    trained = open_trained(head)
+    written = segmented(
+        opened_store,
+        trained,
+        output,
+        ids,
+        like,
+        resolve_device(device),
+        precision,  # type: ignore[arg-type]
+        bars(opened_store.name),
+    )
+    typer.echo(f"{len(written)} segmentations in {output}")
+
+
+@segment.command()
+def score(
+    store: Annotated[str, typer.Argument(help="The store, or its URL.")],
+    predictions: Annotated[list[Path], typer.Option(help="Folder of segmentations; several times for several.")],
+    masks: Masks,
+    mask_pattern: Pattern = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 1_000,
+) -> None:
+    """Compare segmentations with masks: Dice, HD95, ASD, volume similarity, failures.
+
+    Cases that the head was trained on do not count.
+    """
+    from featlift.cli.results import bars, opened, some, written
+    from featlift.evaluation import table
+    from featlift.heads import cases_to_score, read_notes, segment_result
+    from featlift.heads import score as compared
+    from featlift.volumes import find_masks
+
+    (opened_store,) = opened([store])
+    pairs = find_masks(opened_store, masks, mask_pattern)
+    results = []
+    for folder in predictions:
+        notes = read_notes(folder)
+        ids = cases_to_score(notes, pairs)
+        if notes["seen"]:
+            count = f"{len(notes['seen'])} of {len(notes['cases'])} cases"
+            typer.echo(f"featlift: {folder}: {count} were seen in training: {some(notes['seen'])}", err=True)
+        scores = compared(opened_store, folder, pairs, ids, bars(notes["head"]))
+        results += written([segment_result(opened_store, notes, scores, seed, resamples)], output)
+    typer.echo("Segmentations; 95 % intervals by bootstrap over cases; failures are labels with a Dice below 0.5")
+    typer.echo(table(results))
+    for result in results:
+        if (missing := len(result.cases) - result.measures["hd95"].cases) > 0:
+            count = f"{missing} of {len(result.cases)} cases"
+            why = "a label was not predicted, or the geometry is unknown"
+            typer.echo(f"featlift: {result.name}: {count} have no HD95 and ASD: {why}", err=True)
+
+
+def _window(text: str | None) -> tuple[int, ...] | None:
+    sizes = numbers(text, int, "--window")
+    if sizes and (len(sizes) != 3 or min(sizes) < 1):
+        raise OptionError(f"--window {text!r}: give cells along d,h,w, as in 8,8,8")
+    return sizes or None
+
+
+def _names(text: str | None) -> dict[int, str]:
+    """Read ``1=anterior,2=posterior``."""
+    names = {}
+    for word in words(text):
+        label, equals, name = word.partition("=")
+        if not equals or not label.strip().isdigit() or not name.strip():
+            raise OptionError(f"--label-names {text!r}: give LABEL=NAME, as in 1=anterior,2=posterior")
+        names[int(label)] = name.strip()
+    return names
+
+
+def _epochs(name: str) -> Callable[[dict[str, float], int], object]:
+    """A progress bar of epochs with the current Dice."""
+    from tqdm import tqdm
+
+    shown: list[tqdm[object]] = []
+
+    def tell(row: dict[str, float], epochs: int) -> None:
+        if not shown or shown[-1].n >= epochs or row["epoch"] <= shown[-1].n:  # the next fold begins anew
+            done = int(row["epoch"]) - 1
+            shown.append(tqdm(total=epochs, initial=done, disable=None, desc=f"{name}: training"))
+        shown[-1].update(1)
+        shown[-1].set_postfix(loss=f"{row['loss']:.3f}", dice=f"{row['dice']:.3f}")
+
+    return tell
+
+
+def _summary(config: Config) -> str:
+    counts = config.parameters
+    parts = "".join(f", {count:,} of them {name}" for name, count in counts.items() if name != "trainable")
+    training = config.training
+    return (
+        f"{config.name}: {counts['trainable']:,} trainable parameters{parts}; "
+        f"best validation Dice {training['dice']:.3f} after epoch {training['best_epoch']:.0f} of "
+        f"{training['epochs']}, {training['seconds']:.0f} s"
+    )

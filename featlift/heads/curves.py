@@ -1,0 +1,44 @@
+"""Loss and validation Dice by epoch, as a CSV and, where matplotlib is installed, as a picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from featlift.heads.folder import write_file
+
+_NAME = "curves"
+
+
+def write_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write ``curves.csv``, a row an epoch: epoch, loss, dice, rate, seconds."""
+
+    def write(draft: Path) -> None:
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_file(folder / f"{_NAME}.csv", write)
+
+
+def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
+    """Draw ``curves.svg``; False where matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    FigureCanvasSVG(figure)
+    loss = figure.add_subplot()
+    dice = loss.twinx()
+    epochs = [row["epoch"] for row in rows]
+    (first,) = loss.plot(epochs, [row["loss"] for row in rows], color="#b04a2f", label="training loss")
+    (second,) = dice.plot(epochs, [row["dice"] for row in rows], color="#2f5fb0", label="validation Dice")
+    loss.set(xlabel="epoch", ylabel="training loss")
+    dice.set(ylabel="validation Dice", ylim=(0, 1))
+    loss.legend(handles=[first, second], loc="center right", frameon=False)
+    write_file(folder / f"{_NAME}.svg", lambda draft: figure.savefig(draft, format="svg"))
+    return True

@@ -1,0 +1,153 @@
+"""A trained head as a folder: weights, and everything that has to be known to use them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import featlift
+from featlift.errors import InputError, StoreError
+from featlift.heads.cases import CaseReader
+from featlift.heads.catalogue import make_head
+from featlift.heads.head import Head, Size
+from featlift.staging import remove_abandoned
+from featlift.store.durable import as_output_error, write_atomically
+from featlift.store.layout import Recipe, differing_fields
+from featlift.store.reading import Store
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+_STAGING = ".staging"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is to be known of a trained head.
+
+    Attributes:
+        plan: it was trained by, see `featlift.heads.Plan`.
+        size: of its weights, see `Size`.
+        needs: what it reads of a volume.
+        layers: absolute indices of the layers it was trained on.
+        step: voxels of the stored scan for each predicted one, in-plane.
+        labels: name of each label, by the label; in ascending order they are its classes.
+        recipe: of the store that it was trained on.
+        train: ids of the cases that it was trained on.
+        val: ids of those that chose the epoch.
+        test: ids of those that were left out of both.
+        parameters: how many are trainable, and of them, how many of parts that the paper names.
+        training: how that went: ``epochs`` done, ``best_epoch`` and its validation ``dice``, ``seconds``.
+    """
+
+    plan: dict[str, Any]
+    size: dict[str, int]
+    needs: list[str]
+    layers: list[int]
+    step: int
+    labels: dict[str, str]
+    recipe: Recipe
+    train: list[str]
+    val: list[str]
+    test: list[str] = field(default_factory=list)
+    parameters: dict[str, int] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it is, and what of its plan is not the default: ``decoder-skip``, ``linear-random``."""
+        options = [f"{key}{'' if value is True else _words(value)}" for key, value in self.plan["options"].items()]
+        features = "" if self.plan["features"] == "store" else self.plan["features"]
+        return "-".join(part for part in (self.plan["head"], *options, features) if part)
+
+    def check(self, store: Store) -> None:
+        """Make sure that a store holds what the head was trained on.
+
+        Raises:
+            StoreError: it has another recipe.
+        """
+        if differences := differing_fields(self.recipe, store.recipe, "head", "store"):
+            raise StoreError(
+                f"{store.path} was made with another recipe than the head was trained on: {'; '.join(differences)}. "
+                "Extract with the head's, or train a head on this store"
+            )
+
+    def reader(self, store: Store) -> CaseReader:
+        """Reads cases of a store for this head."""
+        labels = tuple(int(label) for label in self.labels)
+        return CaseReader(store, tuple(self.needs), tuple(self.layers), self.plan["features"], self.step, labels)
+
+
+def write_head(folder: Path, head: Head, config: Config) -> None:
+    """Write a head's folder; the configuration comes last and says that it is complete.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
+    write_file(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
+    document = {"format": FORMAT, "featlift": featlift.__version__, **asdict(config)}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_file(folder / CONFIG, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file of a head's folder, whole or not at all."""
+    with as_output_error(path):
+        staging = path.parent / _STAGING
+        staging.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(staging.iterdir())
+        write_atomically(path, write, staging)
+        with suppress(OSError):  # another process may be writing there
+            staging.rmdir()
+
+
+def read_config(folder: str | Path) -> Config:
+    """The configuration of a trained head.
+
+    Raises:
+        InputError: no such folder, or its training did not end.
+        StoreError: it is damaged, or of a later format.
+    """
+    path = Path(folder, CONFIG)
+    try:
+        document = json.loads(path.read_bytes())
+        form = document.pop("format")
+        document.pop("featlift")
+        if form > FORMAT:
+            raise StoreError(f"{path} has format {form}, this featlift reads up to {FORMAT}: update it")
+        return Config(**document)
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no trained head here; `featlift segment train` makes one, or goes on") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{path}: not a readable configuration of a head ({error})") from error
+
+
+def read_head(folder: str | Path) -> tuple[Head, Config]:
+    """A trained head in evaluation mode, and its configuration.
+
+    Raises:
+        InputError: no such folder, or its training did not end.
+        StoreError: it is damaged, or of a later format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = read_config(folder)
+    try:
+        head = make_head(config.plan["head"], Size(**config.size), config.plan["options"])
+        head.load_state_dict(load_file(Path(folder, WEIGHTS)))
+    except (OSError, RuntimeError, SafetensorError, LookupError, TypeError) as error:
+        raise StoreError(f"{folder}: its {WEIGHTS} are missing, damaged or of another head: train it again") from error
+    return head.eval(), config
+
+
+def _words(value: object) -> str:
+    return "-" + "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

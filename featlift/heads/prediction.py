@@ -1,0 +1,223 @@
+"""Segment the cases of a store with a trained head, or with the heads of a cross-validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featlift.errors import InputError, OptionError, StoreError, VolumeError
+from featlift.evaluation.cohort import Progress, counted
+from featlift.evaluation.segmentation import segment_by_maps
+from featlift.heads.folder import CONFIG, Config, read_head, write_file
+from featlift.heads.head import Head
+from featlift.heads.plan import Precision
+from featlift.heads.training import use_bf16
+from featlift.heads.windows import logits_of
+from featlift.staging import staging_name
+from featlift.store.case import Case
+from featlift.store.durable import as_output_error, check_writable
+from featlift.store.reading import Store
+from featlift.volumes.grid import on_grid
+from featlift.volumes.nifti import write_nifti
+from featlift.volumes.reading import read
+from featlift.volumes.volume import Affine, Volume, scaled
+
+NOTES = "predictions.json"
+FOLD = "fold"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A head, or the heads of a cross-validation.
+
+    Attributes:
+        heads: each with its configuration.
+    """
+
+    heads: list[tuple[Head, Config]]
+
+    @property
+    def config(self) -> Config:
+        """Of the first of them; all share plan, recipe and labels."""
+        return self.heads[0][1]
+
+    def unseen(self, case_id: str) -> list[tuple[Head, Config]]:
+        """The heads that neither trained nor validated on a case; all of them if each did."""
+        return [each for each in self.heads if case_id not in (*each[1].train, *each[1].val)] or self.heads
+
+    def saw(self, case_id: str) -> bool:
+        """Whether every head trained or validated on a case, so that no score of it counts."""
+        return all(case_id in (*config.train, *config.val) for _, config in self.heads)
+
+
+def open_trained(folder: str | Path) -> Trained:
+    """A folder that `featlift segment train` wrote, with one head or a fold each.
+
+    Raises:
+        InputError: no such folder, or its training did not end.
+        StoreError: it is damaged, or its folds do not belong together.
+    """
+    folder = Path(folder)
+    folds = sorted(folder.glob(f"{FOLD}*"), key=lambda path: (len(path.name), path.name))
+    if (folder / CONFIG).exists() or not folds:
+        return Trained([read_head(folder)])
+    trained = Trained([read_head(fold) for fold in folds])
+    for fold, (_, config) in zip(folds, trained.heads, strict=True):
+        if (config.plan, config.recipe, config.labels) != (
+            trained.config.plan,
+            trained.config.recipe,
+            trained.config.labels,
+        ):
+            raise StoreError(f"{fold} was trained otherwise than {folds[0]}: give one of them")
+    return trained
+
+
+def predict(
+    store: Store,
+    trained: Trained,
+    output: str | Path,
+    ids: Sequence[str] = (),
+    like: str | Path | None = None,
+    device: torch.device | None = None,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write ``<id>.nii.gz`` for each case, and what was predicted by what as ``predictions.json``.
+
+    Probabilities are upsampled trilinearly to the voxels of the stored scan, or of the image itself with `like`, and
+    the highest wins. Both grids lie in the patient: oblique and flipped ones stay so. Of a cross-validation, a case is
+    segmented by the heads that did not see it: one for the cases of the folds, for others the mean of all.
+
+    Args:
+        store: of the cases.
+        trained: the head.
+        output: folder for the files.
+        ids: of the cases; none takes all.
+        like: the folder of the scans that were extracted, or the scan of the only case: predictions take their voxels.
+        device: None is the CPU.
+        precision: as in training.
+        progress: called with what is being done, the cases that are done and their number.
+
+    Raises:
+        StoreError: the store has another recipe than the head was trained on, or is damaged.
+        OptionError: an id that is no case.
+        InputError: `like` lacks a scan.
+        OutputError: the folder cannot be written.
+    """
+    output, device = Path(output), device or torch.device("cpu")
+    trained.config.check(store)
+    for name in trained.config.needs:
+        store.require(name)
+    if unknown := [case_id for case_id in ids if case_id not in store]:
+        raise OptionError(f"{unknown[0]} is no case of {store.path}")
+    ids = list(ids) or list(store)
+    grids = {case_id: image_of(store[case_id], Path(like), alone=len(ids) == 1) for case_id in ids} if like else {}
+    check_writable(output)
+    bf16 = use_bf16(precision, device)
+    written = []
+    for case_id in counted(ids, "segmenting", progress):
+        case = store[case_id]
+        chances = _chances(store, trained, case_id, device, bf16)
+        if case_id in grids:
+            image = _read_image(grids[case_id], case)
+            labels, affine = _on_image(chances, trained.config, store, case, image), image.affine
+        else:
+            labels, affine = _on_scan(chances, trained.config, store, case), case.scan_affine
+        written.append(_write(output, case_id, labels, affine))
+    notes = notes_of(trained, ids)
+    write_file(output / NOTES, lambda draft: draft.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8"))
+    return written
+
+
+def notes_of(trained: Trained, ids: Sequence[str]) -> dict[str, Any]:
+    """What a score has to know of predictions: by what, of which cases, and which of them it had seen before."""
+    config = trained.config
+    folds = len(trained.heads)
+    learned = {case_id for _, each in trained.heads for case_id in (*each.train, *each.val)}
+    return {
+        "head": config.name + (f"-{folds}folds" if folds > 1 else ""),
+        "plan": config.plan,
+        "recipe": config.recipe,
+        "labels": config.labels,
+        "trained": sorted(learned),
+        "cases": list(ids),
+        "seen": [case_id for case_id in ids if trained.saw(case_id)],
+    }
+
+
+def _chances(store: Store, trained: Trained, case_id: str, device: torch.device, bf16: bool) -> Tensor:
+    """Probabilities ``(K, D, H, W)`` on the predicted voxels."""
+    heads = trained.unseen(case_id)
+    found = []
+    for head, config in heads:
+        patch = None if head.whole else int(config.plan["patch"])
+        logits = logits_of(head.to(device), config.reader(store), case_id, patch, device, bf16)
+        found.append(logits.softmax(dim=0))
+    return torch.stack(found).mean(dim=0)
+
+
+def _on_scan(chances: Tensor, config: Config, store: Store, case: Case) -> NDArray[np.int32]:
+    """The likeliest label of each voxel of the stored scan."""
+    grid = config.reader(store).frame(case).grid
+    maps = {int(label): values for label, values in zip(config.labels, chances.numpy(), strict=True)}
+    return segment_by_maps(maps, grid).prediction
+
+
+def _on_image(chances: Tensor, config: Config, store: Store, case: Case, image: Volume) -> NDArray[np.int32]:
+    """The likeliest label of each voxel of an image; background beyond the stored scan."""
+    grid = config.reader(store).frame(case).grid
+    assert case.scan_affine is not None
+    assert image.affine is not None
+    affine = scaled(case.scan_affine, grid.stride, grid.offset)
+    shape = image.array.shape[-3:]
+    labels = np.zeros(shape, np.int32)
+    highest = np.full(shape, -np.inf, np.float32)
+    for number, label in enumerate(map(int, config.labels)):
+        values = on_grid(chances[number].numpy(), affine, shape, image.affine, order=1, beyond=float(number == 0))
+        labels[values > highest] = label
+        highest = np.maximum(highest, values)
+    return labels
+
+
+def image_of(case: Case, like: Path, alone: bool = False) -> Path:
+    """The file of a case's scan below a folder, by the name that the store recorded.
+
+    Raises:
+        InputError: there is none.
+    """
+    if like.is_file() and alone:
+        return like
+    path: Path = like / case.attributes["source"]["name"]
+    if not path.exists():
+        raise InputError(f"{path}: no such scan; --like takes the folder that {case.id} was extracted from")
+    return path
+
+
+def _read_image(path: Path, case: Case) -> Volume:
+    image = read(path)
+    if image.affine is None or case.scan_affine is None:
+        raise VolumeError(f"{case.id}: its scan does not say where it lies, so --like cannot find its voxels")
+    return image
+
+
+def _write(folder: Path, case_id: str, labels: NDArray[np.int32], affine: Affine | None) -> Path:
+    """A file of the smallest type that holds the labels, whole or not at all."""
+    kind = np.uint8 if labels.max() < 256 else np.int16 if labels.max() < 1 << 15 else np.int32
+    path: Path = folder / f"{case_id}.nii.gz"
+    with as_output_error(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"{staging_name('.')}.nii.gz"
+        try:
+            write_nifti(draft, labels.astype(kind), affine)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path

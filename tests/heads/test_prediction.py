@@ -1,0 +1,197 @@
+"""Segmentations and their scores: where they lie, what they are compared with, what is refused."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from featlift import find_masks, open_store, read
+from featlift.evaluation import dice, read_result, surface_distances
+from featlift.heads import Plan, Split, open_trained, predict, train_head
+from tests.heads.conftest import SPLITS, labels_of
+from tests.scans import OBLIQUE, write_nifti
+
+
+@pytest.fixture(scope="session")
+def head(cohort, tmp_path_factory):
+    """A linear head that knows brightness."""
+    store = open_store(cohort / "features.zarr")
+    split = Split(["a", "b", "c"], ["d"], ["e", "f"])
+    plan = Plan("linear", epochs=40, rate=0.1, batch=1)
+    folder = tmp_path_factory.mktemp("head")
+    names = {1: "anterior", 2: "posterior"}
+    config = train_head(store, find_masks(store, cohort / "labels"), split, plan, folder / "head", names)
+    assert config.labels == {"0": "background", "1": "anterior", "2": "posterior"}
+    return folder / "head"
+
+
+def predicted(featlift, cohort, head, *more, folder="masks"):
+    given = ("--head", head, "-o", folder, "--device", "cpu", *more)
+    done = featlift("segment", "predict", cohort / "features.zarr", *given)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_segmentations_of_oblique_flipped_scans_lie_on_their_structures(featlift, cohort, head, tmp_path):
+    """On the stored scan's own grid: each label's voxels, in the millimetres of the patient, are within the mask."""
+    predicted(featlift, cohort, head)
+    for name in "ef":
+        image = nib.load(tmp_path / f"masks/{name}.nii.gz")
+        case = open_store(cohort / "features.zarr")[name]
+        assert image.shape == case.scan_shape[::-1]
+        found, truth = np.asarray(image.dataobj), labels_of(name)
+        for label in (1, 2):
+            points = nib.affines.apply_affine(image.affine, np.argwhere(found == label))  # mm
+            voxels = np.round(nib.affines.apply_affine(np.linalg.inv(OBLIQUE), points)).astype(int)
+            inside = (voxels >= 0).all(axis=1) & (voxels < truth.shape).all(axis=1)
+            right = truth[tuple(voxels[inside].T)] == label
+            assert right.mean() > 0.7  # not more: cells are blocks of voxels, and the rim of 2 is as bright as 1
+            assert len(np.unique(voxels[inside][right], axis=0)) > 0.7 * (truth == label).sum()
+        points = nib.affines.apply_affine(image.affine, np.argwhere(found))
+        middle = nib.affines.apply_affine(np.linalg.inv(OBLIQUE), points).mean(axis=0)
+        # along j the bright block, which is at one end, grows by more than the other
+        np.testing.assert_allclose((middle - np.argwhere(truth).mean(axis=0))[[0, 2]], 0, atol=0.2)
+
+
+def test_with_like_they_have_the_voxels_of_the_file(featlift, cohort, head, tmp_path):
+    predicted(featlift, cohort, head, "--like", cohort / "scans", "--split", "test", "--labels", cohort / "splits.csv")
+    assert sorted(path.name for path in (tmp_path / "masks").glob("*.nii.gz")) == ["e.nii.gz", "f.nii.gz"]
+    for name in "ef":
+        image, truth = nib.load(tmp_path / f"masks/{name}.nii.gz"), nib.load(cohort / f"labels/{name}.nii.gz")
+        # written with axes as read, which may be reversed in memory: the voxels are the same ones
+        np.testing.assert_allclose(image.affine, truth.affine, atol=1e-4)
+        assert image.shape == truth.shape
+        assert image.get_data_dtype() == np.uint8
+        for label in (1, 2):
+            assert dice(np.asarray(image.dataobj) == label, np.asarray(truth.dataobj) == label) > 0.7
+
+
+def test_scores_are_those_of_the_files(featlift, cohort, head, tmp_path):
+    predicted(featlift, cohort, head, "--like", cohort / "scans")
+    score = ("segment", "score", cohort / "features.zarr", "--predictions", "masks", "--masks", cohort / "labels")
+    done = featlift(*score)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 6 cases were seen in training: a, b, c, d" in done.stderr
+    result = read_result(tmp_path / "results/features-segment-linear.json")
+    assert [case["id"] for case in result.cases] == ["e", "f"]
+    assert (result.kind, result.protocol["head"], result.left_out) == ("segment", "linear", ["a", "b", "c", "d"])
+    assert result.details["train"] == ["a", "b", "c", "d"]
+    for case in result.cases:
+        image, truth = (
+            nib.load(tmp_path / f"masks/{case['id']}.nii.gz"),
+            nib.load(cohort / f"labels/{case['id']}.nii.gz"),
+        )
+        for label in (1, 2):
+            found, mask = np.asarray(image.dataobj) == label, np.asarray(truth.dataobj) == label
+            scores = case["labels"][str(label)]
+            assert scores["dice"] == pytest.approx(dice(found, mask))
+            assert scores["failure_rate"] == 0
+            sizes = found.sum(), mask.sum()
+            assert scores["volume_similarity"] == pytest.approx(1 - abs(int(sizes[0]) - int(sizes[1])) / sum(sizes))
+            distances = surface_distances(found, mask, truth.header.get_zooms())
+            assert scores["hd95"] == pytest.approx(distances.hd95, rel=1e-4)
+            assert scores["asd"] == pytest.approx(distances.asd, rel=1e-4)
+        assert case["dice"] == pytest.approx(np.mean([case["labels"][name]["dice"] for name in "12"]))
+    assert result.measures["dice"].mean == pytest.approx(np.mean([case["dice"] for case in result.cases]))
+    assert "volume similarity" in done.stdout
+
+
+def test_two_heads_stand_side_by_side(featlift, cohort, head, tmp_path):
+    store = open_store(cohort / "features.zarr")
+    other = Plan("linear", features="random", epochs=1)
+    split = Split(["a", "b", "c"], ["d"], ["e", "f"])
+    train_head(store, find_masks(store, cohort / "labels"), split, other, tmp_path / "random")
+    predicted(featlift, cohort, head, folder="one")
+    predicted(featlift, cohort, "random", folder="two")
+    score = ("segment", "score", cohort / "features.zarr", "--masks", cohort / "labels")
+    done = featlift(*score, "--predictions", "one", "--predictions", "two")
+    assert done.returncode == 0, done.stderr
+    assert "linear-random" in done.stdout
+    done = featlift("compare", "results")
+    assert done.returncode == 0, done.stderr
+    assert "| linear-random |" in done.stdout.replace("head ", "")
+
+
+def test_a_store_of_another_recipe_is_refused_with_the_differing_fields(featlift, cohort, head, tmp_path):
+    recipe = open_store(cohort / "features.zarr").recipe
+    config = json.loads((head / "config.json").read_text())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/weights.safetensors").write_bytes((head / "weights.safetensors").read_bytes())
+    config["recipe"] = recipe | {"mode": "pcg", "size": [64]}
+    (tmp_path / "other/config.json").write_text(json.dumps(config))
+    done = featlift("segment", "predict", cohort / "features.zarr", "--head", "other", "-o", "masks")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    for words in ('mode (head "pcg", store "2d")', "size (head [64], store [48])"):
+        assert words in done.stderr
+    assert "weights_sha256" not in done.stderr
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_case_is_segmented_by_the_fold_that_did_not_see_it_and_a_new_one_by_all(cohort, tmp_path):
+    store = open_store(cohort / "features.zarr")
+    masks = find_masks(store, cohort / "labels")
+    for number, split in enumerate((Split(["a", "b"], ["c"], ["d"]), Split(["a", "d"], ["c"], ["b"])), start=1):
+        train_head(store, masks, split, Plan("linear", epochs=number), tmp_path / f"alone{number}")
+        train_head(store, masks, split, Plan("linear", epochs=1), tmp_path / f"cv/fold{number}")
+    trained = open_trained(tmp_path / "cv")
+    predict(store, trained, tmp_path / "cv-masks", ["b", "d", "e"], precision="fp32")
+    first = open_trained(tmp_path / "cv/fold1")
+    predict(store, first, tmp_path / "masks1", ["b", "d", "e"], precision="fp32")
+    same = {
+        name: (read(tmp_path / f"cv-masks/{name}.nii.gz").array == read(tmp_path / f"masks1/{name}.nii.gz").array).all()
+        for name in "bd"
+    }
+    assert same["d"]  # of fold 1
+    notes = json.loads((tmp_path / "cv-masks/predictions.json").read_text())
+    assert (notes["seen"], notes["head"], notes["trained"]) == ([], "linear-2folds", ["a", "b", "c", "d"])
+    assert json.loads((tmp_path / "masks1/predictions.json").read_text())["seen"] == ["b"]
+    (tmp_path / "cv/fold2").rename(tmp_path / "gone")
+    (tmp_path / "alone2").rename(tmp_path / "cv/fold2")
+    with pytest.raises(ValueError, match="was trained otherwise"):
+        open_trained(tmp_path / "cv")
+
+
+def test_what_cannot_be_segmented_or_scored_is_said(featlift, cohort, head, tmp_path):
+    store = cohort / "features.zarr"
+
+    def refuses(*arguments, says):
+        done = featlift("segment", *arguments)
+        assert done.returncode == 2
+        assert says in done.stderr.splitlines()[-1], done.stderr
+
+    predict_ = ("predict", store, "--head", head, "-o", "masks")
+    refuses("predict", store, "--head", "nowhere", "-o", "masks", says="no trained head here")
+    refuses(*predict_, "--like", tmp_path, says="a.nii.gz: no such scan")
+    refuses(*predict_, "--split", "train", "--labels", tmp_path / "none.csv", says="no such file")
+    refuses(*predict_, "--labels", cohort / "splits.csv", says="give --split too")
+    score = ("score", store, "--predictions", "masks", "--masks", cohort / "labels")
+    refuses(*score, says="no predictions.json here")
+    predicted(featlift, cohort, head, "--split", "train", "--labels", cohort / "splits.csv")
+    refuses(*score, says="the head was trained on all of these cases")
+    predicted(featlift, cohort, head)
+    write_nifti(tmp_path / "labels/e.nii.gz", labels_of("e") * 3)
+    refuses(*score[:-1], tmp_path / "labels", says="e: label 3 of its mask was not trained on; 0, 1, 2 were")
+    (tmp_path / "masks/e.nii.gz").unlink()
+    refuses(*score, says="e: ")
+
+
+def test_a_structure_that_was_not_found_has_no_distance_and_failed(featlift, cohort, head, tmp_path):
+    predicted(featlift, cohort, head, "--like", cohort / "scans")
+    for name in SPLITS:
+        found = nib.load(tmp_path / f"masks/{name}.nii.gz")
+        array = np.asarray(found.dataobj).copy()
+        array[array == 2] = 0
+        if name == "f":
+            array[:] = 0
+        nib.save(nib.Nifti1Image(array, found.affine), tmp_path / f"masks/{name}.nii.gz")
+    done = featlift(
+        "segment", "score", cohort / "features.zarr", "--predictions", "masks", "--masks", cohort / "labels"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 cases have no HD95 and ASD" in done.stderr
+    result = read_result(tmp_path / "results/features-segment-linear.json")
+    e, f = result.cases
+    assert e["labels"]["2"] == {"dice": 0.0, "volume_similarity": 0.0, "failure_rate": 1.0, "hd95": None, "asd": None}
+    assert (e["failure_rate"], f["failure_rate"]) == (0.5, 1.0)
+    assert (e["hd95"], result.measures["hd95_1"].cases, result.measures["dice_1"].cases) == (None, 1, 2)

@@ -16,7 +16,7 @@ from featlift.exporting.picture import channels_of, coloured
 from featlift.exporting.wanted import PICTURES, Wanted
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
-from featlift.staging import temporary_folder
+from featlift.staging import remove_abandoned_temporary, temporary_folder
 from featlift.store.case import Case
 from featlift.store.durable import as_output_error, sync, sync_tree
 from featlift.store.layout import differing_fields
@@ -70,14 +70,21 @@ def export(
         raise OptionError(f"layer {wanted.layer}: {store.path} holds {', '.join(map(str, layers))}")
     if colours is not None and not wanted.is_coloured:
         raise OptionError("--colours: npy and --channels hold features as they are, without colours")
-    if folder.exists() and not (folder / _RECORD).exists() and any(folder.iterdir()):
-        raise OptionError(f"{folder} holds other things: give a new or an empty folder with -o")
+    _check_is_ours(folder)
     if wanted.is_coloured:
         colours = colours or _colours(store, folder, wanted)
         colours.check(store, wanted.layer)
     with as_output_error(folder):
         _begin(store, folder, wanted, colours)
     return _files(store, folder, wanted, colours, cases or list(store))
+
+
+def _check_is_ours(folder: Path) -> None:
+    """Refuse a folder of other things, such as the scans, which could be called as what is exported."""
+    if folder.exists() and not (folder / _RECORD).exists():
+        remove_abandoned_temporary(folder)
+        if {path.name for path in folder.iterdir()} - {_COLOURS}:  # a run that was killed may have left these
+            raise OptionError(f"{folder} holds other things: give a new or an empty folder with -o")
 
 
 def _colours(store: Store, folder: Path, wanted: Wanted) -> Colours:

@@ -1,6 +1,8 @@
 """Exports read back by the programs they are for: what is bright in the scan is bright at the same place."""
 
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -217,6 +219,22 @@ def test_what_is_done_is_kept_and_what_fails_is_told(featlift, tmp_path):
     assert featlift("verify", "features.zarr").returncode == 1
     assert featlift("extract", "scans", *options).returncode == 0
     assert "2 written, 1 already there, 0 failed" in featlift(*call).stdout
+
+
+def test_what_a_killed_export_left_is_cleared_away(featlift, tmp_path):
+    extract(featlift, tmp_path, AFFINES["oblique"])
+    killed = """
+from pathlib import Path
+from featlift.staging import new_temporary_folder
+(new_temporary_folder(Path("out")) / "p__channels.nrrd").write_bytes(b"half")
+"""
+    (tmp_path / "out").mkdir()
+    subprocess.run([sys.executable, "-c", killed], check=True)
+    assert len(list(tmp_path.glob("out/*"))) == 1
+    done = featlift("export", "features.zarr", "--to", "nrrd", "--channels", "0", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["export.json", "p__channels.nrrd"]
+    assert sitk.ReadImage(str(tmp_path / "out/p__channels.nrrd")).GetSize() == SHAPE
 
 
 @pytest.mark.parametrize(

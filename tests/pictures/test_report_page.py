@@ -31,7 +31,16 @@ def test_a_case_shows_its_picture_where_it_is_touched(browse, page):
         seen.append(tip.locator("b").inner_text())
     assert len(set(seen)) >= 8
     assert seen[-1] == "l"  # which is far from all others, to the right
-    opened.page.keyboard.press("Tab")
+    whole = opened.page.locator("#whole")
+    assert not whole.is_visible()
+    opened.page.keyboard.press("+")  # the case is in the middle now
+    opened.page.keyboard.press("Escape")
+    box = canvas.bounding_box()
+    opened.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert tip.locator("b").inner_text() == "l"
+    whole.click()
+    assert not whole.is_visible()
+    opened.page.locator("#find").focus()
     assert not tip.is_visible()
     box = canvas.bounding_box()
     for step in range(3, 100, 8):

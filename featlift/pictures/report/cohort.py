@@ -19,7 +19,7 @@ from featlift.pictures.fitting import fit_colours
 from featlift.pictures.report.history import failures_of, runs_of
 from featlift.pictures.report.labels import Column, columns_of
 from featlift.pictures.report.maps import Map, maps_of
-from featlift.pictures.report.outliers import Outlier, by_embedding, by_geometry, by_intensity
+from featlift.pictures.report.outliers import Outlier, by_embedding, by_geometry, by_intensity, strangest
 from featlift.pictures.report.portraits import Portrait, portrait
 from featlift.sample import evenly_spaced
 from featlift.store.index import current_index
@@ -47,7 +47,7 @@ class Cohort:
         geometry: by name, of `GEOMETRY`, a value for each case; NaN where it is unknown.
         labels: columns that cases can be told apart by.
         maps: of the embeddings.
-        outliers: the strangest first.
+        outliers: every reason that was found.
         portraits: of some of the cases, or all, by id.
         failures: by store, why cases are missing or damaged.
         runs: by store.
@@ -82,7 +82,7 @@ def gather(
         labels: a CSV with ``id`` and further columns, beside those of the index.
         results: a folder of result files.
         pictures: of how many cases a picture is made and intensities are counted. Of more cases an evenly spaced
-            sample, and those that are outliers by their embedding or geometry.
+            sample, and the strangest by their embedding or geometry.
         tell: is called with how many of how many pictures are made.
 
     Raises:
@@ -103,7 +103,7 @@ def gather(
             vectors = embeddings_of(store, held, input_of(store))
             maps += maps_of(store.name, held, vectors)
             outliers += by_embedding(held, vectors, store.name if len(stores) > 1 else "")
-    shown = sorted({*evenly_spaced(ids, pictures), *(outlier.id for outlier in outliers)})
+    shown = sorted({*evenly_spaced(ids, pictures), *(outlier.id for outlier in strangest(outliers)[0])})
     runs = {store.name: runs_of(store) for store in stores}
     failures = {store.name: failures_of(store, runs[store.name]) for store in stores}
     portraits = _portraits(stores, shown, failures, tell)
@@ -118,7 +118,7 @@ def gather(
         geometry,
         columns_of(tables, ids, labels),
         maps,
-        sorted(outliers, key=lambda outlier: -outlier.score),
+        outliers,
         portraits,
         failures,
         runs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ THRESHOLD = 3.5
 
 #: A spacing or size that differs from the median by more than this factor.
 FACTOR = 2.0
+
+#: Cases that are shown, the strangest first: more would not be looked at.
+LISTED = 40
 
 _SMALLEST = 1e-7  # distance that float32 tells from none
 
@@ -96,7 +99,21 @@ def _beyond(ids: Sequence[str], distances: NDArray[np.float64], what: str, other
     usual = float(np.median(distances))
     return [
         Outlier(
-            ids[row], f"{what} {distances[row] / usual:.2g} times as far from {other} as usual", scores[row] / THRESHOLD
+            ids[row],
+            f"{what} {_times(distances[row] / usual)} as far from {other} as usual",
+            scores[row] / THRESHOLD,
         )
         for row in np.flatnonzero(scores > THRESHOLD).tolist()
     ]
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.2g} times"
+
+
+def strangest(outliers: Iterable[Outlier]) -> tuple[list[Outlier], int]:
+    """The outliers that are `LISTED`, the strangest case first, and how many cases there are."""
+    ordered = sorted(outliers, key=lambda outlier: -outlier.score)
+    cases = list(dict.fromkeys(outlier.id for outlier in ordered))
+    listed = set(cases[:LISTED])
+    return [outlier for outlier in ordered if outlier.id in listed], len(cases)

@@ -16,6 +16,7 @@ import featlift
 from featlift.errors import OptionError
 from featlift.pictures.report import sections
 from featlift.pictures.report.cohort import Cohort
+from featlift.pictures.report.outliers import strangest
 from featlift.store.durable import write_output
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
@@ -83,6 +84,7 @@ def _page(cohort: Cohort, chosen: int) -> str:
 
 def _data(cohort: Cohort, chosen: int) -> dict[str, Any]:
     """What the script draws: maps, pictures and labels of cases, which are known by their place in ``ids``."""
+    listed, strange = strangest(cohort.outliers)
     names = [store.name.removesuffix(".zarr") for store in cohort.stores]
     places = {case_id: place for place, case_id in enumerate(cohort.ids)}
     return {
@@ -101,7 +103,8 @@ def _data(cohort: Cohort, chosen: int) -> dict[str, Any]:
             }
             for each in cohort.maps
         ],
-        "outliers": [[places[each.id], each.reason] for each in cohort.outliers if each.id in places],
+        "outliers": [[places[each.id], each.reason] for each in listed],
+        "strange": strange,
         "pictures": {places[case_id]: seen.tiles for case_id, seen in cohort.portraits.items()},
     }
 

@@ -44,6 +44,8 @@ const strange = {
     if (!indices.length) $("strange").replaceWith(make("p", {}, "No case stands out."));
     $("more-strange").hidden = indices.length <= this.count;
     $("more-strange").textContent = `Show all ${indices.length}`;
+    const isCut = data.strange > indices.length;
+    $("strange-count").textContent = isCut ? `the strangest ${indices.length} of ${data.strange.toLocaleString("en")}` : "";
   },
 };
 

@@ -6,6 +6,8 @@ const map = {
   points: [], // {index, x, y} in CSS pixels
   shown: null, // the point under the pointer or the arrow keys
   kept: null, // the one that was pressed
+  zoom: 1,
+  centre: [0, 0], // what is in the middle, in pixels of the whole map
 
   get current() { return data.maps[state.map]; },
   get column() { return data.columns[state.colour]; },
@@ -49,11 +51,22 @@ const map = {
     const [left, right, low, high] = [Math.min(...x), Math.max(...x), Math.min(...y), Math.max(...y)];
     const margin = 26;
     const scale = Math.min((width - 2 * margin) / (right - left || 1), (height - 2 * margin) / (high - low || 1));
+    const [across, down] = this.centre;
     this.points = cases.map((index, row) => ({
       index,
-      x: width / 2 + scale * (x[row] - (left + right) / 2),
-      y: height / 2 - scale * (y[row] - (low + high) / 2),
+      x: width / 2 + this.zoom * (scale * (x[row] - (left + right) / 2) - across),
+      y: height / 2 + this.zoom * (scale * ((low + high) / 2 - y[row]) - down),
     }));
+  },
+
+  /** Bring a place of the canvas to its middle, larger; without one show the whole map. */
+  enlarge(x, y) {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [across, down] = this.centre;
+    this.centre = x === undefined ? [0, 0] : [across + (x - width / 2) / this.zoom, down + (y - height / 2) / this.zoom];
+    this.zoom = x === undefined ? 1 : this.zoom * 2.5;
+    $("whole").hidden = this.zoom === 1;
+    this.tell();
   },
 
   draw() {
@@ -168,8 +181,12 @@ map.canvas.addEventListener("keydown", (event) => {
   if (event.key in ways && from !== null) map.show(map.beside(from, ...ways[event.key]));
   else if (event.key === "Enter" && map.shown !== null) map.keep(map.shown);
   else if (event.key === "Escape") map.keep(null);
+  else if (event.key === "+" && from !== null) map.enlarge(map.find(from).x, map.find(from).y);
+  else if (event.key === "-") map.enlarge();
   else return;
   event.preventDefault();
 });
+map.canvas.addEventListener("dblclick", (event) => map.enlarge(event.offsetX, event.offsetY));
+$("whole").addEventListener("click", () => map.enlarge());
 map.canvas.addEventListener("blur", () => map.show(null));
 new ResizeObserver(() => map.tell()).observe(map.canvas);

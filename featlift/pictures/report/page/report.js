@@ -38,10 +38,11 @@ function colourBy(number) {
 
 function chooseMap(number) {
   state.map = number;
+  map.enlarge();
   const about = data.maps[number]?.about;
   const ringed = data.outliers.length ? " Ringed: unlike the others, see below." : "";
-  $("map-about").textContent = about ? about + ringed : "A map needs the embeddings of at least four cases.";
-  map.tell();
+  const how = " Double-click to enlarge.";
+  $("map-about").textContent = about ? about + ringed + how : "A map needs the embeddings of at least four cases.";
 }
 
 $("which").append(...data.maps.map((each, number) => make("option", { value: number }, each.name)));

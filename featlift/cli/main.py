@@ -38,12 +38,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    extract, check, featdice, knn, probe, retrieve, compare, pca, view, report, export, info, verify, merge, index,
-    models, doctor,
-):  # fmt: skip
-    app.command()(command)
-app.add_typer(segment)
+_PANELS = {
+    "Extract features": (extract, check, models, doctor),
+    "Measure them": (featdice, knn, probe, retrieve, compare),
+    "Look at them": (pca, view, report, export),
+    "Keep them": (info, verify, merge, index),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(segment, rich_help_panel="Train on them")
 
 
 def _print_version(wanted: bool) -> None:

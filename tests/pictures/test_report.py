@@ -21,6 +21,9 @@ from tests.scans import write_nifti
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])  # LPS, as the store has it: nothing is flipped
 SHAPE = (48, 32, 6)
+MODEL = ["--model", "vit_tiny_patch16_224", "--weights", "random:0", "--model-arg", "img_size=32", "--model-arg",
+         "patch_size=8", "--model-arg", "embed_dim=16", "--model-arg", "num_heads=1", "--mode", "2d", "--layers",
+         "1"]  # fmt: skip
 
 
 def cohort(featlift, folder, names="abcdefghijkl", labels=True):
@@ -33,9 +36,7 @@ def cohort(featlift, folder, names="abcdefghijkl", labels=True):
             scan[:, 4:] = 100
         write_nifti(folder / f"scans/{name}.nii.gz", scan, AFFINE)
     (folder / "scans/broken.nii.gz").write_bytes(b"no scan")
-    model = ["--model", "vit_tiny_patch16_224", "--weights", "random:0", "--model-arg", "img_size=32", "--model-arg",
-             "patch_size=8", "--model-arg", "embed_dim=16", "--model-arg", "num_heads=1"]  # fmt: skip
-    done = featlift("extract", "scans", *model, "--mode", "2d", "--layers", "1", "--intensity", "window:0,100")
+    done = featlift("extract", "scans", *MODEL, "--intensity", "window:0,100")
     assert done.returncode == 1
     if labels:
         rows = [
@@ -84,6 +85,15 @@ def test_pictures_are_the_middle_slice_as_it_lies(featlift, tmp_path):
         np.testing.assert_allclose(seen.intensities.sum(), 1)
         bright = seen.intensities[28:].sum()
         assert bright == pytest.approx((held >= 28 / 32).mean(), abs=0.02)
+
+
+def test_a_slice_with_nothing_in_it_is_not_shown(featlift, tmp_path):
+    scan = np.zeros(SHAPE, np.int16)
+    scan[10:20, 10:20, 5] = 90
+    write_nifti(tmp_path / "scans/only.nii.gz", scan, AFFINE)
+    assert featlift("extract", "scans/only.nii.gz", "-o", "one.zarr", *MODEL, "--intensity", "minmax").returncode == 0
+    tiles = gather([open_store(tmp_path / "one.zarr")]).portraits["only"].tiles
+    assert webp_decode(base64.b64decode(tiles[0].split(",")[1])).max() > 200
 
 
 def test_a_page_reaches_nothing_and_runs_only_its_own_script(featlift, tmp_path):
@@ -220,10 +230,7 @@ def test_a_damaged_case_is_told_and_the_others_are_shown(featlift, tmp_path):
 
 def test_a_store_of_embeddings_alone_has_a_map_and_no_pictures(featlift, tmp_path):
     cohort(featlift, tmp_path, labels=False)
-    scans = tmp_path / "scans"
-    model = ["--model", "vit_tiny_patch16_224", "--weights", "random:0", "--model-arg", "img_size=32", "--model-arg",
-             "patch_size=8", "--model-arg", "embed_dim=16", "--model-arg", "num_heads=1"]  # fmt: skip
-    featlift("extract", scans, "-o", "small.zarr", *model, "--mode", "2d", "--layers", "1", "--save", "embedding")
+    featlift("extract", "scans", "-o", "small.zarr", *MODEL, "--save", "embedding")
     done = featlift("report", "small.zarr")
     assert done.returncode == 0, done.stderr
     data = data_of(tmp_path / "report.html")

@@ -82,8 +82,16 @@ def _noting(troubles: dict[str, str], store: str) -> Iterator[None]:
 
 
 def _plane(case: Case) -> tuple[View, int]:
-    """The plane of the slices, and the middle one."""
-    return views(case.scan_affine)["HW"], case.scan_shape[0] // 2
+    """The plane of the slices, and the middle one; where nothing is in that, of some others the one that shows most."""
+    depth = case.scan_shape[0]
+    shown = depth // 2
+    if "scan" in case.saved and not np.ptp(_slice(case, shown)):
+        shown = max(evenly_spaced(range(depth), 2 * _SLICES), key=lambda voxel: float(np.std(_slice(case, voxel))))
+    return views(case.scan_affine)["HW"], shown
+
+
+def _slice(case: Case, voxel: int) -> NDArray[np.float32]:
+    return np.asarray(case.scan[..., voxel, :, :], np.float32)
 
 
 def _scan_tile(case: Case) -> str:
@@ -117,7 +125,6 @@ def _thumbnail(picture: NDArray[np.uint8], extent: tuple[float, float]) -> str:
 
 
 def _intensities(case: Case) -> NDArray[np.float64]:
-    slices = evenly_spaced(range(case.scan_shape[0]), _SLICES)
-    values = np.stack([np.asarray(case.scan[..., voxel, :, :], np.float32) for voxel in slices])
+    values = np.stack([_slice(case, voxel) for voxel in evenly_spaced(range(case.scan_shape[0]), _SLICES)])
     counts, _ = np.histogram(np.clip(values, 0, 1), BINS, (0, 1))
     return counts / values.size

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli.options import numbers
+from featlift.cli.results import tell_of_failures
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def export(
     failed = {each.id: each.failure for each in found if each.failure}
     kept = sum(each.was_there for each in found)
     typer.echo(f"{folder}: {len(found) - kept - len(failed)} written, {kept} already there, {len(failed)} failed")
-    _tell(failed)
+    tell_of_failures([(opened.name, *failure) for failure in failed.items()])
 
 
 def _embeddings(store: Store, folder: Path, cases: list[str]) -> None:
@@ -66,15 +67,4 @@ def _embeddings(store: Store, folder: Path, cases: list[str]) -> None:
     path = folder / "embeddings.parquet"
     damaged = write_parquet(store, path, cases)
     typer.echo(path)
-    _tell(dict.fromkeys(damaged, "damaged; `featlift verify` says where"))
-
-
-def _tell(failed: dict[str, str]) -> None:
-    """As `extract` does: a table at the end, exit code 1."""
-    if not failed:
-        return
-    width = max(map(len, ["case", *failed]))
-    typer.echo(f"\n{'case':<{width}}  reason", err=True)
-    for case_id, reason in failed.items():
-        typer.echo(f"{case_id:<{width}}  {reason}", err=True)
-    raise typer.Exit(1)
+    tell_of_failures([(store.name, case_id, "damaged; `featlift verify` says where") for case_id in damaged])

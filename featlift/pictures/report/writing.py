@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 
 import featlift
 from featlift.errors import OptionError
+from featlift.pictures.pages import policy, script_of, style_of, text_of
 from featlift.pictures.report import sections
 from featlift.pictures.report.cohort import Cohort
 from featlift.pictures.report.outliers import strangest
@@ -49,20 +47,9 @@ def _chosen(cohort: Cohort, label: str | None) -> int:
 
 
 def _page(cohort: Cohort, chosen: int) -> str:
-    style = _file("report.css")
-    script = "".join(_file(f"{name}.js") for name in _SCRIPTS)
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            "img-src data:",
-            f"script-src '{_hash_of(script)}'",
-            f"style-src '{_hash_of(style)}'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
+    style, script = style_of(__package__, "report.css"), script_of(__package__, _SCRIPTS)
     parts = {
-        "policy": policy,
+        "policy": policy(script, style, "img-src data:"),
         "title": escape(", ".join(store.name for store in cohort.stores)),
         "style": style,
         "script": script,
@@ -77,7 +64,7 @@ def _page(cohort: Cohort, chosen: int) -> str:
         # no case id can break out of it: JSON has no need of a "<"
         "data": json.dumps(_data(cohort, chosen), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     }
-    page = _file("report.html")
+    page = text_of(__package__, "report.html")
     before, *rest = page.split("{{")  # replaced one by one, what was put in could hold a placeholder itself
     return before + "".join(parts[name] + after for name, after in (part.split("}}", 1) for part in rest))
 
@@ -115,11 +102,3 @@ def _facts(cohort: Cohort, row: int) -> str:
     spacing = [cohort.geometry[name][row] for name in ("spacing_d", "spacing_h", "spacing_w")]
     shape = _TIMES.join(f"{size:.0f}" for size in sizes)
     return shape + (f" · {_TIMES.join(f'{step:.3g}' for step in spacing)} mm" if np.isfinite(spacing).all() else "")
-
-
-def _file(name: str) -> str:
-    return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
-
-
-def _hash_of(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.pictures.pages import policy, script_of, style_of, text_of
 from featlift.pictures.viewer.scene import Scene
 from featlift.store.durable import write_output
 
@@ -82,18 +80,10 @@ def _parts(scene: Scene, failures: dict[str, str], tell: Callable[[str, int, int
 
 def _head(is_served: bool) -> str:
     """Everything up to the data. The policy lets the page run this script and use this style, and reach nothing."""
-    reached = "'self'" if is_served else "'none'"
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src '{_hash_of(_script())}'",
-            f"style-src '{_hash_of(_file('viewer.css'))}'",
-            f"connect-src {reached}",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-    return _file("viewer.html").replace("{policy}", policy).replace("{style}", _file("viewer.css"))
+    reached = "connect-src 'self'" if is_served else "connect-src 'none'"
+    style = style_of(__package__, "viewer.css")
+    head = text_of(__package__, "viewer.html")
+    return head.replace("{policy}", policy(_script(), style, reached)).replace("{style}", style)
 
 
 def _tail() -> str:
@@ -107,12 +97,4 @@ def _block(name: str, content: dict[str, Any]) -> str:
 
 
 def _script() -> str:
-    return "".join(_file(f"{name}.js") for name in _SCRIPTS)
-
-
-def _file(name: str) -> str:
-    return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
-
-
-def _hash_of(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return script_of(__package__, _SCRIPTS)

@@ -76,9 +76,10 @@ def tell_of_failures(failed: Sequence[tuple[str, str, str]]) -> None:
     """As `extract` does: store, case and reason of each in a table at the end, exit code 1."""
     if not failed:
         return
-    stores, cases = (max(map(len, column)) for column in list(zip(*failed, strict=True))[:2])
-    typer.echo(f"\n{'store':<{stores}}  {'case':<{cases}}  reason", err=True)
-    for store, case_id, reason in failed:
+    rows = [("store", "case", "reason"), *failed]
+    stores, cases, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    typer.echo("", err=True)
+    for store, case_id, reason in rows:
         typer.echo(f"{store:<{stores}}  {case_id:<{cases}}  {reason}", err=True)
     raise typer.Exit(1)
 

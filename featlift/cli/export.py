@@ -53,8 +53,9 @@ def export(
 
     wanted = Wanted(to, numbers(channels, int, "--channels"), layer, on)  # type: ignore[arg-type]
     basis = None if colours is None else Colours.read(colours)
-    done = export(opened, folder, wanted, basis, case or ())
-    found = list(tqdm(done, total=len(case or opened), unit="case", disable=None, desc=opened.name))
+    ids = list(dict.fromkeys(case or opened))
+    done = export(opened, folder, wanted, basis, ids)
+    found = list(tqdm(done, total=len(ids), unit="case", disable=None, desc=opened.name))
     failed = {each.id: each.failure for each in found if each.failure}
     kept = sum(each.was_there for each in found)
     typer.echo(f"{folder}: {len(found) - kept - len(failed)} written, {kept} already there, {len(failed)} failed")

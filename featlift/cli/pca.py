@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli.options import numbers, words
-from featlift.cli.results import chosen_cases, opened, tell_of_failures
+from featlift.cli.results import chosen_cases, masks_of, opened, tell_of_failures
 from featlift.errors import FeatliftError, OptionError
 
 if TYPE_CHECKING:
@@ -45,18 +45,19 @@ def pca(
     from tqdm import tqdm
 
     from featlift.pictures.figure import CaseFigure, check_formats
-    from featlift.volumes import find_masks
+    from featlift.store.durable import check_writable
 
     found = opened(stores)
     kinds = check_formats(words(formats), sweep)
     voxel = numbers(at, int, "--at")
     if at and len(voxel) != 3:
         raise OptionError(f"--at {at!r}: give d,h,w of a voxel")
-    outlined = find_masks(found[0], masks, mask_pattern) if masks else {}
+    check_writable(output)
+    chosen = chosen_cases(found, case, limit)
+    outlined = masks_of(found[0], chosen, masks, mask_pattern)
     basis = _colours(found, case, layer, foreground, outlined, colours)
     if save_colours is not None:
         basis.write(save_colours)
-    chosen = chosen_cases(found, case, limit)
     failed = []
     for case_id in tqdm(chosen, unit="case", disable=None):
         try:
@@ -70,7 +71,10 @@ def pca(
                 raise
             failed.append((found[0].name, case_id, str(error)))
     kept = f"{100 * basis.variance_kept:.0f} % of the variance"
-    typer.echo(f"{output}: {len(chosen) - len(failed)} of {len(chosen)} cases drawn; three components keep {kept}")
+    by = f"foreground: {basis.about['foreground']}"
+    typer.echo(
+        f"{output}: {len(chosen) - len(failed)} of {len(chosen)} cases drawn; three components keep {kept}; {by}"
+    )
     tell_of_failures(failed)
 
 

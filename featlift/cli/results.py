@@ -43,6 +43,20 @@ def chosen_cases(stores: Sequence[Store], wanted: Sequence[str] | None, limit: i
     return chosen
 
 
+def masks_of(store: Store, ids: Sequence[str], masks: str | None, pattern: str | None) -> dict[str, str | Path]:
+    """The mask of each case of a store that has one, after saying which of those to be shown have none."""
+    from featlift.volumes import find_masks
+
+    if masks is None:
+        if pattern:
+            raise OptionError("--mask-pattern: say with --masks where the masks are")
+        return {}
+    pairs = find_masks(store, masks, pattern)
+    if without := [case_id for case_id in ids if case_id not in pairs]:
+        typer.echo(f"featlift: {len(without)} of {len(ids)} cases have no mask: {some(without)}", err=True)
+    return pairs
+
+
 def tasks_of(store: Store, labels: Path | None, columns: Sequence[str]) -> list[Task]:
     """The labels of a store, after saying which cases have none."""
     from featlift.evaluation import read_labels
@@ -76,7 +90,8 @@ def tell_of_failures(failed: Sequence[tuple[str, str, str]]) -> None:
     """As `extract` does: store, case and reason of each in a table at the end, exit code 1."""
     if not failed:
         return
-    rows = [("store", "case", "reason"), *failed]
+    told = [(store, case_id, reason.removeprefix(f"case {case_id}: ")) for store, case_id, reason in failed]
+    rows = [("store", "case", "reason"), *told]
     stores, cases, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     typer.echo("", err=True)
     for store, case_id, reason in rows:

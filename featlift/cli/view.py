@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featlift.cli.options import decimal_bytes
-from featlift.cli.results import bars, chosen_cases, opened, some, tell_of_failures
-from featlift.errors import OptionError
+from featlift.cli.results import bars, chosen_cases, masks_of, opened, tell_of_failures
 
 if TYPE_CHECKING:
     from featlift.pictures.viewer import Scene
-    from featlift.store import Store
 
 _CASES = 12  # in a page, unless others are asked for
 _PORT = 8765
@@ -55,24 +52,11 @@ def view(
     found = opened(stores)
     ids = chosen_cases(found, case, (0 if serve else _CASES) if limit is None else limit)
     basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
-    scene = Scene(found, ids, basis, _masks(found[0], ids, masks, mask_pattern), channels, layer)
+    scene = Scene(found, ids, basis, masks_of(found[0], ids, masks, mask_pattern), channels, layer)
     if serve:
         _serve(scene, port)
     else:
         _write(scene, output)
-
-
-def _masks(store: Store, ids: Sequence[str], masks: str | None, pattern: str | None) -> Mapping[str, str | Path]:
-    from featlift.volumes import find_masks
-
-    if masks is None:
-        if pattern:
-            raise OptionError("--mask-pattern: say with --masks where the masks are")
-        return {}
-    pairs = find_masks(store, masks, pattern)
-    if without := [case_id for case_id in ids if case_id not in pairs]:
-        typer.echo(f"featlift: {len(without)} of {len(ids)} cases have no mask: {some(without)}", err=True)
-    return pairs
 
 
 def _write(scene: Scene, output: Path) -> None:

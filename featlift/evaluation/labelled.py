@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,24 @@ def features_of(layer: CaseLayer, case_id: str = "", slices: range | None = None
     except (OSError, ValueError, RuntimeError) as error:
         whose = f"case {case_id}: its" if case_id else "its"
         raise StoreError(f"{whose} features are damaged; `featlift verify` says where") from error
+
+
+def scan_of(case: Case, voxels: Sequence[slice | int] = ()) -> NDArray[np.float16]:
+    """The stored scan ``(D, H, W)`` or ``(3, D, H, W)``, or a part of it.
+
+    Args:
+        case: of a store that keeps scans.
+        voxels: which, along d, h and w; all by default.
+
+    Raises:
+        StoreError: it is damaged, or not kept.
+    """
+    try:
+        return np.asarray(case.scan[(..., *voxels)])
+    except (RemoteError, StoreError):
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError(f"case {case.id}: its scan is damaged; `featlift verify` says where") from error
 
 
 def slabs_of(layer: CaseLayer, case_id: str = "") -> Iterator[NDArray[np.float32]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featlift.checksums import sha256_of_file
-from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.errors import OptionError, OutputError, StoreError, VolumeError
 from featlift.exporting.npy import write_about, write_npy
 from featlift.exporting.picture import channels_of, coloured
 from featlift.exporting.wanted import PICTURES, Wanted
@@ -21,7 +21,7 @@ from featlift.store.case import Case
 from featlift.store.durable import as_output_error, sync, sync_tree
 from featlift.store.layout import differing_fields
 from featlift.store.place import place_of
-from featlift.store.reading import Store, damaged_cases
+from featlift.store.reading import Store
 
 _COLOURS, _RECORD = "colours.safetensors", "export.json"
 
@@ -81,6 +81,8 @@ def export(
 
 def _check_is_ours(folder: Path) -> None:
     """Refuse a folder of other things, such as the scans, which could be called as what is exported."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot write {folder}: it is a file; give a folder with -o")
     if folder.exists() and not (folder / _RECORD).exists():
         remove_abandoned_temporary(folder)
         if {path.name for path in folder.iterdir()} - {_COLOURS}:  # a run that was killed may have left these
@@ -90,9 +92,7 @@ def _check_is_ours(folder: Path) -> None:
 def _colours(store: Store, folder: Path, wanted: Wanted) -> Colours:
     if (folder / _COLOURS).exists():
         return Colours.read(folder / _COLOURS)
-    damaged = damaged_cases(store.path)
-    sound = [case_id for case_id in store if case_id not in damaged]
-    return fit_colours([store], sound if damaged else None, wanted.layer)
+    return fit_colours([store], layer=wanted.layer)
 
 
 def _begin(store: Store, folder: Path, wanted: Wanted, colours: Colours | None) -> None:

@@ -31,10 +31,12 @@ _WIDTH = 7.2  # inches: a page of two columns
 _TALLEST = 9.0
 _LABELS = 0.28  # inches on the left for the names of rows
 _EDGE, _GAP = 0.06, 0.05
+_LOW = 0.6  # a panel of less height has its texts side by side
 _LINE = 0.115  # of small print
 _LETTERS_AN_INCH = 20  # of small print
 _SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # lengths of a scale bar, mm
 _INK = {False: ("white", "#1a1a1a", "#666666"), True: ("#101214", "#f0f0f0", "#a0a0a0")}  # page, text, small print
+_MANY = 20  # labels in a plane, from where on lines are thin
 _OUTLINES = ("#ffd60a", "#00d5ff", "#ff5db1", "#7cff6b", "#ff8a3d", "#b69cff")
 
 
@@ -166,23 +168,30 @@ class CaseFigure:
             left, top = _LABELS, height - _EDGE - row * (inch * tall + _GAP)
             figure.text(
                 _LABELS / 2 / width, (top - inch * tall / 2) / height, name,
-                rotation=90, ha="center", va="center", fontsize=9, color=ink,
+                rotation=90, ha="center", va="center", fontsize=9, color=ink, parse_math=False,
             )  # fmt: skip
             for column in columns:
-                # what is less tall than the tallest stands in the middle of its row, or fills it with another
-                room = inch * (tall - sum(extents[number][0] for number in column)) / len(column)
-                above = top - (room / 2 if len(column) == 1 else 0)
+                # what is less tall than the tallest stands in the middle of its row, alone or above another
+                filled = inch * sum(extents[number][0] for number in column) + (len(column) - 1) * _GAP
+                above = top - (inch * tall - filled) / 2
                 for number in column:
                     down, across = (inch * length for length in extents[number])
                     box = (left / width, (above - down) / height, across / width, down / height)
                     panels.append((name, planes[number], figure.add_axes(box, facecolor="black")))
-                    above -= down + len(column) * room
+                    above -= down + _GAP
                 left += inch * max(extents[number][1] for number in column) + _GAP
         for name, view, panel in panels:
             is_first = name == names[0]
-            _dress(panel, view, view.extent(self.case.scan_shape), is_first, is_first and view is planes[0])
+            _dress(panel, view, view.extent(self.case.scan_shape), inch, is_first, is_first and view is planes[0])
         figure.text(
-            _LABELS / width, _LINE / 2 / height, "\n".join(lines), fontsize=6, color=small, va="bottom", linespacing=1.3
+            _LABELS / width,
+            _LINE / 2 / height,
+            "\n".join(lines),
+            fontsize=6,
+            color=small,
+            va="bottom",
+            linespacing=1.3,
+            parse_math=False,
         )
         return figure, lambda voxel: self._show(panels, voxel)
 
@@ -234,10 +243,10 @@ def check_formats(formats: Sequence[str], animation: str | None = None) -> tuple
 def _columns(extents: Sequence[tuple[float, float]]) -> list[list[int]]:
     """Which planes stand in each column: side by side, or the second above the third if both fit beside the first."""
     first, second, third = (height for height, _ in extents)
-    return [[0], [1, 2]] if second + third < 0.97 * first else [[0], [1], [2]]
+    return [[0], [1, 2]] if second + third < 0.95 * first else [[0], [1], [2]]
 
 
-def _dress(panel: Any, view: View, extent: tuple[float, float], with_name: bool, with_scale: bool) -> None:
+def _dress(panel: Any, view: View, extent: tuple[float, float], inch: float, with_name: bool, with_scale: bool) -> None:
     """Letters of the sides of the patient, the name of the plane and a scale bar."""
     from matplotlib.patheffects import withStroke
 
@@ -258,8 +267,9 @@ def _dress(panel: Any, view: View, extent: tuple[float, float], with_name: bool,
                 x, y, letter, transform=panel.transAxes, ha=beside, va=above, fontsize=7, **text
             )  # fmt: skip
     if with_name:
+        start = 0.02 if inch * down > _LOW else 0.22 / (inch * across)  # not above the letter of the left side
         panel.text(
-            0.02, 0.98, view.name, transform=panel.transAxes, ha="left", va="top", fontsize=7, **text
+            start, 0.98, view.name, transform=panel.transAxes, ha="left", va="top", fontsize=7, **text
         )  # fmt: skip
     if with_scale and view.letters is not None:
         length = max((each for each in _SCALES if each <= across / 3), default=_SCALES[0])
@@ -280,9 +290,11 @@ def _outline(panel: Any, labels: NDArray[np.int32], place: tuple[float, float, f
     rows, columns = labels.shape
     x = (np.arange(columns) + 0.5) * across / columns
     y = (np.arange(rows) + 0.5) * down / rows
-    for label in np.unique(labels[labels != 0]):
+    found = np.unique(labels[labels != 0])
+    width = 0.8 if len(found) <= _MANY else 0.3
+    for label in found:
         colour = _OUTLINES[(int(label) - 1) % len(_OUTLINES)]
-        panel.contour(x, y, labels == label, levels=[0.5], colors=[colour], linewidths=0.8)
+        panel.contour(x, y, labels == label, levels=[0.5], colors=[colour], linewidths=width)
 
 
 @contextmanager

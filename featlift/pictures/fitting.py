@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError
-from featlift.evaluation.labelled import features_of, grid_of, labels_of, layer_of
+from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.evaluation.labelled import features_of, grid_of, labels_of, layer_of, scan_of
 from featlift.pictures.colours import Colours, meaning_of
 from featlift.sample import evenly_spaced
 from featlift.store.layout import differing_fields
@@ -50,6 +50,8 @@ def fit_colours(
     about something else, what is brighter than Otsu's threshold in the scan, as far as features can tell; where there
     are no two classes either, as in crops without air, everything.
 
+    Cases that are damaged, or whose mask is, are left out.
+
     Args:
         stores: with dense features of one network, such as its modes.
         cases: ids; None takes all. Of more than 64 an evenly spaced sample is used.
@@ -60,8 +62,8 @@ def fit_colours(
 
     Raises:
         OptionError: a case or a layer that is not there, stores of different networks, masks that are missing.
-        StoreError: features are damaged, or not kept.
-        VolumeError: a mask is damaged, empty, or of another place.
+        StoreError: features are not kept, or those of every case are damaged.
+        VolumeError: every mask is damaged, empty, or of another place.
     """
     if foreground not in get_args(Foreground):
         raise OptionError(f"foreground {foreground!r}: give {', '.join(get_args(Foreground))}")
@@ -72,10 +74,13 @@ def fit_colours(
     direction, threshold = None, 0.0
     how: str = "none" if foreground == "auto" else foreground
     if foreground == "auto" and bright is not None and (found := _background(features, bright)) is not None:
-        how, direction, threshold = found
-        features = features[features @ direction > threshold]
-    if len(features) <= max(components, _FEWEST_CELLS):
-        raise OptionError(f"{len(features)} cells of foreground are too few for {components} components: other --case?")
+        is_foreground = features @ found[1] > found[2]
+        if is_foreground.sum() > max(components, _FEWEST_CELLS):  # else a mere crumb
+            how, direction, threshold = found
+            features = features[is_foreground]
+    cells, channels = features.shape
+    if components > channels or cells <= components:
+        raise OptionError(f"{components} components of {cells} cells with {channels} channels: ask for fewer of them")
     covariance = Covariance(features.shape[1])
     covariance.add(features)
     projection = covariance.principal(components)
@@ -95,6 +100,8 @@ def fit_colours(
 def _cases(stores: Sequence[Store], cases: Sequence[str] | None) -> list[tuple[Store, str]]:
     """The cases of each store, after making sure that their features may stand side by side."""
     first = stores[0]
+    for store in stores:
+        store.require("dense")
     for store in stores[1:]:
         if differing := differing_fields(meaning_of(first), meaning_of(store), first.name, store.name):
             raise OptionError(f"{first.path} and {store.path} share no colours: they differ in {'; '.join(differing)}")
@@ -112,7 +119,14 @@ def _sample(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Features ``(N, C)`` of cells, and the scan's intensity at each if the stores keep scans."""
     used = evenly_spaced(chosen, _SAMPLED_CASES)
-    parts = [_cells_of(store, case_id, layer, masks, len(used)) for store, case_id in used]
+    parts = []
+    for store, case_id in used:
+        try:
+            parts.append(_cells_of(store, case_id, layer, masks, len(used)))
+        except (StoreError, VolumeError) as error:  # who draws the case will tell
+            failure = error
+    if not parts:
+        raise failure
     features = np.concatenate([features for features, _ in parts])
     bright = [intensities for _, intensities in parts if intensities is not None]
     return features, np.concatenate(bright) if len(bright) == len(parts) else None
@@ -141,8 +155,8 @@ def _cells_of(
         h, w = np.transpose(places)
         features.append(features_of(chosen, case_id, range(d, d + 1))[:, 0, h, w].T)
         if "scan" in case.saved:
-            voxels = np.asarray(case.scan[..., int(depth[d]), :, :], np.float32)[..., rows[h], columns[w]]
-            bright.append(voxels.reshape(-1, len(h)).mean(axis=0))
+            voxels = scan_of(case, (int(depth[d]), slice(None), slice(None)))[..., rows[h], columns[w]]
+            bright.append(voxels.reshape(-1, len(h)).astype(np.float32).mean(axis=0))
     channels = chosen.dense.shape[0]
     return np.concatenate([np.empty((0, channels), np.float32), *features]), np.concatenate(bright) if bright else None
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.labelled import grid_of, layer_of, slabs_of
+from featlift.evaluation.labelled import grid_of, layer_of, scan_of, slabs_of
 from featlift.pictures.anatomy import View
 from featlift.pictures.colours import Colours
 from featlift.store.case import Case
@@ -98,6 +98,6 @@ def scan_picture(case: Case, view: View, voxel: int) -> NDArray[np.float32]:
     """One picture of the stored scan, ``(rows, columns)`` in [0, 1]; of three windows their mean."""
     place: list[slice | int] = [slice(None)] * 3
     place[view.normal] = slice(voxel, voxel + 1)
-    plane = np.asarray(case.scan[(..., *place)], np.float32)
+    plane = scan_of(case, place).astype(np.float32)
     picture: NDArray[np.float32] = view.picture(plane.mean(axis=0) if plane.ndim > 3 else plane, 0)
     return picture

@@ -128,8 +128,10 @@ def read_labels(path: Path, ids: list[str]) -> pa.Table:
     types = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})
     try:
         table = pyarrow.csv.read_csv(path, convert_options=types)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; labels are a CSV with id and further columns") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable CSV in UTF-8 ({error})") from error
+        raise InputError(f"{path}: not a readable CSV in UTF-8 ({ascii(str(error))[:120]})") from error
     if len(set(table.column_names)) < len(table.column_names):
         raise InputError(f"{path}: a column stands in it twice ({', '.join(table.column_names)})")
     check_label_names(table.column_names, str(path))

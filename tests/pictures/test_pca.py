@@ -140,17 +140,47 @@ def test_masks_are_outlined_and_may_say_what_gets_colours(featlift, store, tmp_p
         np.testing.assert_array_equal(alpha > 0, view.picture(organ, painting.middle[view.normal]) > 0)
 
 
-def test_what_cannot_be_drawn_is_told_and_the_others_are_drawn(featlift, store, tmp_path):
-    for file in (store.path / "volumes" / "two" / "dense").rglob("*"):
+@pytest.mark.parametrize("array", ["dense", "scan"])
+def test_a_damaged_case_is_no_part_of_the_colours_and_told(featlift, store, tmp_path, array):
+    for file in (store.path / "volumes" / "two" / array).rglob("*"):
         if file.is_file() and file.name != "zarr.json":
             file.write_bytes(file.read_bytes()[:-40])
-    colours = fit_colours([store], ["one"])
-    colours.write(tmp_path / "c.safetensors")
-    done = featlift("pca", store.path, "--colours", "c.safetensors")
+    done = featlift("pca", store.path)
     assert done.returncode == 1
     assert "1 of 2 cases drawn" in done.stdout
-    assert "features are damaged" in done.stderr
+    assert f"its {'features are' if array == 'dense' else 'scan is'} damaged" in done.stderr
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["one.png"]
+
+
+def test_a_handful_of_cells_is_no_foreground_of_its_own(tmp_path):
+    """Twelve cells out of air are too few for colours: everything gets some."""
+    store = plant(tmp_path / "s.zarr", ids=("one",))
+    for name, (_, rows, columns) in (("dense", (1, 1, 1)), ("scan", STRIDE)):
+        array = zarr.open_group(store.path / "volumes" / "one", mode="r+")[name]
+        values = np.asarray(array[...])
+        values[..., 2 * rows :, :] = values[..., :1, :]
+        values[..., 3 * columns :] = values[..., :1]
+        array[...] = values
+    colours = fit_colours([store])
+    assert colours.about["foreground"] == "none"
+    assert colours.about["cells"] == body().size
+
+
+def test_names_are_drawn_as_they_are(featlift, tmp_path):
+    """A $ begins no formula, and a letter that no font has is no error."""
+    store = plant(tmp_path / "a$\\frac$b.zarr", ids=("cost $5 to $6", "\N{HIRAGANA LETTER A} #1?&x"))
+    done = featlift("pca", store.path, "--formats", "svg")
+    assert done.returncode == 0, done.stderr
+    assert "Glyph" not in done.stderr
+    assert "cost $5 to $6" in (tmp_path / "pictures" / "cost $5 to $6.svg").read_text()
+
+
+def test_a_case_without_a_mask_is_named(featlift, store, tmp_path):
+    (tmp_path / "masks").mkdir()
+    write_nifti(tmp_path / "masks" / "one.nii.gz", np.ones(SHAPE, np.uint8), AFFINE)
+    done = featlift("pca", store.path, "--masks", "masks")
+    assert done.returncode == 0
+    assert "1 of 2 cases have no mask: two" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -159,6 +189,7 @@ def test_what_cannot_be_drawn_is_told_and_the_others_are_drawn(featlift, store, 
         (["--formats", "jpeg"], "--formats jpeg: give png, svg, pdf"),
         (["--sweep", "mp4"], "--sweep mp4: give gif or webp"),
         (["--case", "nobody"], "has no case nobody"),
+        (["-o", "file"], "cannot write file"),
         (["--at", "1,2"], "--at '1,2': give d,h,w"),
         (["--at", "90,2,2"], "no voxel (90, 2, 2)"),
         (["--foreground", "mask"], "needs masks"),
@@ -167,7 +198,8 @@ def test_what_cannot_be_drawn_is_told_and_the_others_are_drawn(featlift, store, 
         (["--colours", "none.safetensors"], "no such file"),
     ],
 )
-def test_wrong_calls_say_what_to_do(featlift, store, arguments, message):
+def test_wrong_calls_say_what_to_do(featlift, store, tmp_path, arguments, message):
+    (tmp_path / "file").touch()
     done = featlift("pca", store.path, *arguments)
     assert done.returncode == 2
     assert message in done.stderr

@@ -145,7 +145,7 @@ def test_wrong_calls_are_told(featlift, tmp_path):
     write_store(tmp_path / "made.zarr", cases, {i: {"label": v} for i, v in labels.items()})
     for arguments, reason in (
         (["--label", "age"], "the columns are label"),
-        (["--labels", "none.csv"], "not a readable CSV"),
+        (["--labels", "none.csv"], "no such file"),
         (["--results", "none"], "no such file"),
     ):
         done = featlift("report", "made.zarr", *arguments)
@@ -215,17 +215,14 @@ def test_a_damaged_case_is_told_and_the_others_are_shown(featlift, tmp_path):
     content = bytearray(chunk.read_bytes())
     content[100] ^= 1
     chunk.write_bytes(content)
-    assert featlift("report", "features.zarr").returncode == 0
-    text, pictures = (tmp_path / "report.html").read_text(), data_of(tmp_path / "report.html")["pictures"]
-    assert "no colours, because of case b: its features are damaged" in text
-    assert [tiles[1] for tiles in pictures.values()] == [None] * 12
-    assert featlift("verify", "features.zarr").returncode == 1
-    assert featlift("report", "features.zarr").returncode == 0
-    text, pictures = (tmp_path / "report.html").read_text(), data_of(tmp_path / "report.html")["pictures"]
-    assert "no colours" not in text
-    assert "damaged: dense/c/0" in text
-    assert [place for place, tiles in pictures.items() if tiles[1] is None] == ["1"]
-    assert all(tiles[0] for tiles in pictures.values())
+    for found, told in ((False, "its features are damaged"), (True, "damaged: dense/c/0")):
+        if found:
+            assert featlift("verify", "features.zarr").returncode == 1
+        assert featlift("report", "features.zarr").returncode == 0
+        text, pictures = (tmp_path / "report.html").read_text(), data_of(tmp_path / "report.html")["pictures"]
+        assert told in text
+        assert [place for place, tiles in pictures.items() if tiles[1] is None] == ["1"]
+        assert all(tiles[0] for tiles in pictures.values())
 
 
 def test_a_store_of_embeddings_alone_has_a_map_and_no_pictures(featlift, tmp_path):

@@ -125,7 +125,7 @@ def test_index_keeps_labels(store, featlift, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("name,x\na,1\n", "no column named id"), ("id,x\na,1\na,2\n", "twice"), (None, "not a readable")]
+    ("text", "says"), [("name,x\na,1\n", "no column named id"), ("id,x\na,1\na,2\n", "twice"), (None, "no such file")]
 )
 def test_labels_that_cannot_be_used(store, featlift, tmp_path, text, says):
     if text:

@@ -154,14 +154,10 @@ def _colours(stores: Sequence[Store], failures: dict[str, dict[str, str]]) -> li
 
     for _, alike in groupby(sorted(with_dense, key=key), key=key):
         members = list(alike)
-        unfit = {case_id for store in members for case_id in failures[store.name]}
         shared = [case_id for case_id in members[0] if all(case_id in store for store in members)]
-        sound = [case_id for case_id in shared if case_id not in unfit]
         try:
-            basis = fit_colours(members, sound if len(sound) < max(map(len, members)) else None)
-        except StoreError as error:  # one that `featlift verify` has not seen
-            failures[members[0].name]["all"] = f"no colours, because of {error}"
-        except OptionError as error:  # too few cells, as of one tiny crop
+            basis = fit_colours(members, shared)
+        except (StoreError, OptionError) as error:  # all are damaged, or there are too few cells, as of one tiny crop
             failures[members[0].name]["all"] = f"no colours: {error}"
         else:
             fitted |= dict.fromkeys([store.name for store in members], basis)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import RemoteError
-from featlift.evaluation.labelled import features_of, grid_of, layer_of
+from featlift.evaluation.labelled import features_of, grid_of, layer_of, scan_of
 from featlift.pictures.anatomy import View, views
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import scan_picture
@@ -91,7 +91,7 @@ def _plane(case: Case) -> tuple[View, int]:
 
 
 def _slice(case: Case, voxel: int) -> NDArray[np.float32]:
-    return np.asarray(case.scan[..., voxel, :, :], np.float32)
+    return scan_of(case, (voxel, slice(None), slice(None))).astype(np.float32)
 
 
 def _scan_tile(case: Case) -> str:

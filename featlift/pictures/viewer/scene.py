@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import featlift
-from featlift.errors import OptionError, StoreError
-from featlift.evaluation.labelled import labels_of, layer_of, slabs_of
+from featlift.errors import OptionError
+from featlift.evaluation.labelled import labels_of, layer_of, scan_of, slabs_of
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import Painting
@@ -91,7 +91,7 @@ class Scene:
             "scanShape": base.scan_shape,
             "affine": None if shown.affine is None else shown.affine.tolist(),
             "views": [asdict(view) for view in views(shown.affine).values()],
-            "scan": _packed(shown.averaged(_scan_of(base))) if "scan" in base.saved else None,
+            "scan": _packed(shown.averaged(scan_of(base))) if "scan" in base.saved else None,
             "labels": None if labels is None else _packed(labels),
             "labelValues": values,
             "stores": [self._features(case, shown, base) for case in held],
@@ -127,13 +127,6 @@ class Scene:
             "meanError": reduced.error[0],
             "largestError": reduced.error[1],
         }
-
-
-def _scan_of(case: Case) -> NDArray[np.float16]:
-    try:
-        return np.asarray(case.scan[...])
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError(f"case {case.id}: its scan is damaged; `featlift verify` says where") from error
 
 
 def _centred(foreground: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -42,7 +42,7 @@ function chooseMap(number) {
   const about = data.maps[number]?.about;
   const ringed = data.outliers.length ? " Ringed: unlike the others, see below." : "";
   const how = " Double-click to enlarge.";
-  $("map-about").textContent = about ? about + ringed + how : "A map needs the embeddings of at least four cases.";
+  $("map-about").textContent = about ? about + ringed + how : "A map needs embeddings (extract keeps them unless --save leaves them out) of at least four cases.";
 }
 
 $("which").append(...data.maps.map((each, number) => make("option", { value: number }, each.name)));

@@ -65,7 +65,10 @@ def write_ome_zarr(folder: Path, picture: Picture) -> None:
 
 def _pyramid(image: NDArray[np.uint8], affine: Affine | None) -> Iterator[tuple[NDArray[np.uint8], Affine]]:
     """The image ``(3, D, H, W)`` and halves of it, each with its affine, which counts voxels where it is unknown."""
-    place = np.eye(4)[:, [2, 1, 0, 3]] if affine is None else affine  # (d, h, w) are (z, y, x)
+    place = np.eye(4)[:, [2, 1, 0, 3]]  # (d, h, w) are (z, y, x); a rotation cannot be said, so levels have none either
+    if affine is not None:
+        place = place @ np.diag([*spacing_of(affine), 1.0])
+        place[:3, 3] = affine[:3, 3]
     while True:
         yield image, place
         if max(image.shape[1:]) <= _CHUNK:

@@ -50,14 +50,18 @@ def test_viewers_find_what_is_bright_on_every_level(featlift, tmp_path, orient):
 
 def test_an_oblique_scan_keeps_its_first_voxel_and_its_affine(tmp_path):
     affine = LPS @ AFFINES["oblique"] @ REVERSED
-    write_ome_zarr(tmp_path / "a.ome.zarr", Picture(np.zeros((4, 5, 6, 3), np.uint8), affine))
+    write_ome_zarr(tmp_path / "a.ome.zarr", Picture(np.zeros((4, 5, 66, 3), np.uint8), affine))
     levels, _ = levels_of(tmp_path / "a.ome.zarr")
     kept = np.array(zarr.open_group(tmp_path / "a.ome.zarr").attrs["featlift"]["affine_lps_mm"])
     (_, scale, translation) = levels[0]
     np.testing.assert_allclose(translation[1:][::-1], kept[:3, 3])
     np.testing.assert_allclose(scale[1:], spacing_of(kept))
     # x ran from left to right: the axes are those of the patient now, the voxels where they were
-    np.testing.assert_allclose(kept[:3, 3], (affine @ [0, 4, 5, 1])[:3])
+    np.testing.assert_allclose(kept[:3, 3], (affine @ [0, 4, 65, 1])[:3])
+    halved = np.array(levels[1][1]) / scale
+    assert 2 in halved
+    # viewers show it unrotated, so every level begins half of its own voxels later along its own axes
+    np.testing.assert_allclose(np.array(levels[1][2]) - translation, (halved - 1) / 2 * scale)
 
 
 def test_odd_sizes_and_unknown_geometry(tmp_path):

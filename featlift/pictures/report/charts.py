@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT, _FOOT = 260, 96, 18
 _BINS = 24
-_EDGE = 34  # keeps the median's number off those at the ends
+_LETTER = 6.5  # wide, at 11 pixels; keeps the median's number off those at the ends
 _LOGARITHMIC = 50  # times the smallest: from there on a linear axis hides all but the largest
 
 
@@ -40,12 +40,13 @@ def histogram(title: str, values: NDArray[np.float64], unit: str = "") -> str:
         if count
     )
     at = _WIDTH * (float(np.median(scaled)) - ends[0]) / (ends[1] - ends[0])
+    left, right = (_LETTER * (len(_text(end)) + len(_text(middle)) / 2 + 1) for end in (low, high))
     inner = [
         f'<g class="bars">{bars}</g><path class="axis" d="M0 {_HEIGHT - _FOOT}.5H{_WIDTH}"/>',
         f'<path class="median" d="M{at:.1f} 0V{_HEIGHT - _FOOT}"/>',
         _label(0, _HEIGHT, _text(low)),
         _label(_WIDTH, _HEIGHT, _text(high), "end"),
-        _label(at, _HEIGHT, _text(middle), "middle") if _EDGE < at < _WIDTH - _EDGE else "",
+        _label(at, _HEIGHT, _text(middle), "middle") if left < at < _WIDTH - right else "",
     ]
     words = f"{title}: from {_text(low)} to {_text(high)} {unit}, median {_text(middle)}"
     note = ", ".join(part for part in (unit, "logarithmic" if is_log else "") if part)

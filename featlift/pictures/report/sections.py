@@ -14,7 +14,7 @@ from featlift.evaluation.table import table_rows
 from featlift.pictures.report.charts import constant, histogram, intensity_band, share_bars
 from featlift.pictures.report.cohort import GEOMETRY, Cohort
 from featlift.pictures.report.outliers import FEWEST
-from featlift.store.layout import differing_fields
+from featlift.store.layout import differing_fields, saved_in
 
 _KINDS = {"featdice": "FeatDice", "knn": "k-NN", "probe": "Linear probe", "dense-probe": "Dense probe"}
 
@@ -123,7 +123,13 @@ def recipes(cohort: Cohort) -> str:
     first = cohort.stores[0].recipe
     differing = {field.split(" ")[0] for store in cohort.stores[1:] for field in differing_fields(first, store.recipe)}
     rows = [
-        [name, *(_value(store.recipe.get(name)) for store in cohort.stores)]
+        [
+            name,
+            *(
+                _value(list(saved_in(store.recipe)) if name == "save" else store.recipe.get(name))
+                for store in cohort.stores
+            ),
+        ]
         for name in names
         if any(store.recipe.get(name) not in (None, [], {}) for store in cohort.stores)
     ]

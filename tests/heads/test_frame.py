@@ -121,7 +121,7 @@ def test_steps_follow_the_masks_and_divide_the_cells():
 
 
 def test_layers_of_two_strides_meet_in_the_patient(featlift, cohort):
-    """Of a CNN, whose cells of stride 8 and 16 are centred elsewhere: each feature is that of its place in millimetres."""
+    """Of a CNN, whose cells of stride 8 and 16 are centred elsewhere: each feature is its place's in millimetres."""
     arguments = ("--model", "efficientnet-lite0", "--mode", "2d", "--layers", "stride8,stride16", "--size", "72")
     done = featlift("extract", cohort / "scans/a.nii.gz", "-o", "two.zarr", *arguments, "--weights", "random:0")
     assert done.returncode == 0, done.stderr

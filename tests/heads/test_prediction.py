@@ -199,3 +199,22 @@ def test_a_structure_that_was_not_found_has_no_distance_and_failed(featlift, coh
     assert e["labels"]["2"] == {"dice": 0.0, "volume_similarity": 0.0, "failure_rate": 1.0, "hd95": None, "asd": None}
     assert (e["failure_rate"], f["failure_rate"]) == (0.5, 1.0)
     assert (e["hd95"], result.measures["hd95_1"].cases, result.measures["dice_1"].cases) == (None, 1, 2)
+
+
+def test_what_lies_beyond_the_scan_does_not_count(featlift, cohort, head, tmp_path):
+    """A mask six voxels longer than the scan, with structures there: the scores are those of the shorter one."""
+    predicted(featlift, cohort, head)
+    score = ("segment", "score", cohort / "features.zarr", "--predictions", "masks", "--masks")
+    assert featlift(*score, cohort / "labels").returncode == 0
+    for name in "ef":
+        longer = np.pad(labels_of(name), ((6, 0), (0, 0), (0, 0)))
+        longer[:4] = 2
+        shift = np.eye(4)
+        shift[0, 3] = -6
+        write_nifti(tmp_path / f"longer/{name}.nii.gz", longer, OBLIQUE @ shift)
+    assert featlift(*score, tmp_path / "longer", "-o", "again").returncode == 0
+    first, again = (read_result(tmp_path / f"{place}/features-segment-linear.json") for place in ("results", "again"))
+    for one, other in zip(first.cases, again.cases, strict=True):
+        assert one["labels"].keys() == other["labels"].keys()
+        for label, scores in one["labels"].items():
+            assert other["labels"][label] == pytest.approx(scores, rel=1e-4)

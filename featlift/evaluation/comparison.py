@@ -81,8 +81,9 @@ def compare(
         raise OptionError(f"measure {missing[0]!r}: the results have {', '.join(known)}")
     values, differences = [], []
     for question, (column, measure) in enumerate(questions):
-        paired = paired_over(column.results, measure, over)
-        answers = [next((result for result in row if result in column.results), None) for _, row in rows]
+        measured = [result for result in column.results if result.measures[measure].mean is not None]
+        paired = paired_over(measured, measure, over)
+        answers = [next((result for result in row if result in measured), None) for _, row in rows]
         values.append([None if answer is None else value_of(answer, measure, paired) for answer in answers])
         found = [
             replace(

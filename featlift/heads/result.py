@@ -51,7 +51,7 @@ def segment_result(
         name_of(store.name, "segment", notes["head"]),
         store.name,
         store.recipe,
-        {"name": "segment", "failed_below": FAILED_BELOW, "head": notes["head"]},
+        {"name": "score", "failed_below": FAILED_BELOW, "head": notes["head"]},
         {name: _measure(values, seed, resamples) for name, values in columns.items()},
         cases,
         bootstrap={"seed": seed, "resamples": resamples},

@@ -118,3 +118,27 @@ def test_steps_follow_the_masks_and_divide_the_cells():
     for step in (3, 32, 0):
         with pytest.raises(OptionError, match="16, 8, 4, 2, 1"):
             check_step((1, 16, 16), step)
+
+
+def test_layers_of_two_strides_meet_in_the_patient(featlift, cohort):
+    """Of a CNN, whose cells of stride 8 and 16 are centred elsewhere: each feature is its place's in millimetres."""
+    arguments = ("--model", "efficientnet-lite0", "--mode", "2d", "--layers", "stride8,stride16", "--size", "72")
+    done = featlift("extract", cohort / "scans/a.nii.gz", "-o", "two.zarr", *arguments, "--weights", "random:0")
+    assert done.returncode == 0, done.stderr
+    store = open_store("two.zarr")
+    (case,) = store.values()
+    fine, coarse = case.layers.values()
+    assert (fine.stride[1], coarse.stride[1]) == (8, 16)
+    reader = CaseReader(store, ("dense",), tuple(case.layers), "store", 4)
+    features = reader.read(case.id).features[0].numpy()
+    frame = reader.frame(case)
+    assert features.shape == (fine.dense.shape[0] + coarse.dense.shape[0], *frame.cells)
+    centres = np.stack(np.meshgrid(*frame.centres(Box((0, 0, 0), frame.cells)), indexing="ij"), axis=-1).reshape(-1, 3)
+    millimetres = (case.scan_affine @ np.column_stack([centres, np.ones(len(centres))]).T)[:3].T
+    inner = np.ones(len(centres), bool)  # `sample` knows padded cells, which heads do not look at
+    for layer in (fine, coarse):
+        last = layer.offset + np.multiply(layer.stride, np.array(layer.valid_cells) - 1)
+        inner &= (centres <= last).all(axis=1)
+    assert inner.sum() > 100
+    expected = np.concatenate([layer.sample(millimetres[inner]) for layer in (fine, coarse)], axis=1)
+    np.testing.assert_allclose(features.reshape(len(features), -1).T[inner], expected, rtol=1e-3, atol=1e-3)

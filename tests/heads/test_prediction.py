@@ -97,20 +97,24 @@ def test_scores_are_those_of_the_files(featlift, cohort, head, tmp_path):
     assert "volume similarity" in done.stdout
 
 
-def test_two_heads_stand_side_by_side(featlift, cohort, head, tmp_path):
+def test_two_heads_stand_side_by_side_even_if_one_finds_nothing(featlift, cohort, head, tmp_path):
     store = open_store(cohort / "features.zarr")
     other = Plan("linear", features="random", epochs=1)
     split = Split(["a", "b", "c"], ["d"], ["e", "f"])
     train_head(store, find_masks(store, cohort / "labels"), split, other, tmp_path / "random")
     predicted(featlift, cohort, head, folder="one")
     predicted(featlift, cohort, "random", folder="two")
+    for path in (tmp_path / "two").glob("*.nii.gz"):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), path)
     score = ("segment", "score", cohort / "features.zarr", "--masks", cohort / "labels")
     done = featlift(*score, "--predictions", "one", "--predictions", "two")
     assert done.returncode == 0, done.stderr
     assert "linear-random" in done.stdout
     done = featlift("compare", "results")
     assert done.returncode == 0, done.stderr
-    assert "| linear-random |" in done.stdout.replace("head ", "")
+    (row,) = [line for line in done.stdout.splitlines() if "linear-random | features" in line]
+    assert row.split(" | ")[4:] == ["0.000 ± 0.000", "- |"], row  # its Dice; no HD95
 
 
 def test_a_store_of_another_recipe_is_refused_with_the_differing_fields(featlift, cohort, head, tmp_path):
@@ -195,3 +199,22 @@ def test_a_structure_that_was_not_found_has_no_distance_and_failed(featlift, coh
     assert e["labels"]["2"] == {"dice": 0.0, "volume_similarity": 0.0, "failure_rate": 1.0, "hd95": None, "asd": None}
     assert (e["failure_rate"], f["failure_rate"]) == (0.5, 1.0)
     assert (e["hd95"], result.measures["hd95_1"].cases, result.measures["dice_1"].cases) == (None, 1, 2)
+
+
+def test_what_lies_beyond_the_scan_does_not_count(featlift, cohort, head, tmp_path):
+    """A mask six voxels longer than the scan, with structures there: the scores are those of the shorter one."""
+    predicted(featlift, cohort, head)
+    score = ("segment", "score", cohort / "features.zarr", "--predictions", "masks", "--masks")
+    assert featlift(*score, cohort / "labels").returncode == 0
+    for name in "ef":
+        longer = np.pad(labels_of(name), ((6, 0), (0, 0), (0, 0)))
+        longer[:4] = 2
+        shift = np.eye(4)
+        shift[0, 3] = -6
+        write_nifti(tmp_path / f"longer/{name}.nii.gz", longer, OBLIQUE @ shift)
+    assert featlift(*score, tmp_path / "longer", "-o", "again").returncode == 0
+    first, again = (read_result(tmp_path / f"{place}/features-segment-linear.json") for place in ("results", "again"))
+    for one, other in zip(first.cases, again.cases, strict=True):
+        assert one["labels"].keys() == other["labels"].keys()
+        for label, scores in one["labels"].items():
+            assert other["labels"][label] == pytest.approx(scores, rel=1e-4)

@@ -118,6 +118,7 @@ def predict(
     store: Annotated[str, typer.Argument(help="The store, or its URL.")],
     head: Annotated[Path, typer.Option(help="Folder of a trained head, or of the folds of a cross-validation.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the segmentations.")],
+    case: Annotated[list[str] | None, typer.Option(help="Only this case; repeatable.")] = None,
     split: Annotated[str | None, typer.Option(help="Only cases of this split: train, val or test.")] = None,
     labels: Labels = None,
     like: Annotated[
@@ -135,7 +136,9 @@ def predict(
     from featlift.heads import predict as segmented
 
     (opened_store,) = opened([store])
-    ids: list[str] = []
+    ids = list(dict.fromkeys(case or ()))
+    if split is not None and case:
+        raise OptionError("--case and --split both say which cases: give one of them")
     if split is not None:
         ids = [case_id for case_id, name in read_splits(opened_store, labels).items() if name == split]
         if not ids:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from featlift.errors import InputError, StoreError
 from featlift.heads.cases import CaseReader
 from featlift.heads.catalogue import make_head
 from featlift.heads.head import Head, Size
+from featlift.heads.plan import Plan
 from featlift.staging import remove_abandoned
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.layout import Recipe, differing_fields
@@ -22,6 +23,10 @@ from featlift.store.reading import Store
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 _STAGING = ".staging"
+
+
+#: Of a plan, what tells heads apart by name.
+_NAMED = ("layers", "step", "seed")
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,12 @@ class Config:
 
     @property
     def name(self) -> str:
-        """What it is, and what of its plan is not the default: ``decoder-skip``, ``linear-random``."""
+        """What it is, and what of its plan is not the default: ``decoder-skip``, ``linear-layers-2-3-random``."""
         options = [f"{key}{'' if value is True else _words(value)}" for key, value in self.plan["options"].items()]
+        usual = {each.name: each.default for each in fields(Plan)}
+        others = [f"{key}{_words(self.plan[key])}" for key in _NAMED if self.plan[key] not in (usual[key], [])]
         features = "" if self.plan["features"] == "store" else self.plan["features"]
-        return "-".join(part for part in (self.plan["head"], *options, features) if part)
+        return "-".join(part for part in (self.plan["head"], *options, *others, features) if part)
 
     def check(self, store: Store) -> None:
         """Make sure that a store holds what the head was trained on.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ def predict(
 
     Raises:
         StoreError: the store has another recipe than the head was trained on, or is damaged.
-        OptionError: an id that is no case.
+        OptionError: an id that is no case, or a folder that holds what another head predicted.
         InputError: `like` lacks a scan.
         OutputError: the folder cannot be written.
     """
@@ -121,6 +121,7 @@ def predict(
     ids = list(ids) or list(store)
     grids = {case_id: image_of(store[case_id], Path(like), alone=len(ids) == 1) for case_id in ids} if like else {}
     check_writable(output)
+    there = _cases_there(output, notes_of(trained, (), "image" if like else "scan"))
     bf16 = use_bf16(precision, device)
     written = []
     for case_id in counted(ids, "segmenting", progress):
@@ -132,12 +133,12 @@ def predict(
         else:
             labels, affine = _on_scan(chances, trained.config, store, case), case.scan_affine
         written.append(_write(output, case_id, labels, affine))
-    notes = notes_of(trained, ids)
+    notes = notes_of(trained, sorted({*there, *ids}), "image" if like else "scan")
     write_file(output / NOTES, lambda draft: draft.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8"))
     return written
 
 
-def notes_of(trained: Trained, ids: Sequence[str]) -> dict[str, Any]:
+def notes_of(trained: Trained, ids: Sequence[str], grid: Literal["scan", "image"] = "scan") -> dict[str, Any]:
     """What a score has to know of predictions: by what, of which cases, and which of them it had seen before."""
     config = trained.config
     folds = len(trained.heads)
@@ -148,9 +149,31 @@ def notes_of(trained: Trained, ids: Sequence[str]) -> dict[str, Any]:
         "recipe": config.recipe,
         "labels": config.labels,
         "trained": sorted(learned),
+        "grid": grid,
         "cases": list(ids),
         "seen": [case_id for case_id in ids if trained.saw(case_id)],
     }
+
+
+def _cases_there(folder: Path, notes: dict[str, Any]) -> list[str]:
+    """The cases that a folder holds already, after making sure that they are by the same head on the same store.
+
+    Raises:
+        OptionError: they are by another, or on another grid.
+    """
+    try:
+        earlier = json.loads((folder / NOTES).read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder / NOTES} is damaged ({error}): give another -o") from error
+    fields = [name for name in notes if name not in ("cases", "seen") and notes[name] != earlier.get(name)]
+    if fields:
+        raise OptionError(
+            f"{folder} holds predictions of another kind, which differ in {', '.join(fields)}: give another -o"
+        )
+    cases: list[str] = earlier["cases"]
+    return cases
 
 
 def _chances(store: Store, trained: Trained, case_id: str, device: torch.device, bf16: bool) -> Tensor:

@@ -218,3 +218,23 @@ def test_what_lies_beyond_the_scan_does_not_count(featlift, cohort, head, tmp_pa
         assert one["labels"].keys() == other["labels"].keys()
         for label, scores in one["labels"].items():
             assert other["labels"][label] == pytest.approx(scores, rel=1e-4)
+
+
+def test_a_folder_holds_the_predictions_of_one_head(featlift, cohort, head, tmp_path):
+    store = cohort / "features.zarr"
+    call = ("segment", "predict", store, "--head", head, "-o", "masks")
+    assert featlift(*call, "--case", "e").returncode == 0
+    assert featlift(*call, "--case", "f").returncode == 0
+    assert json.loads((tmp_path / "masks/predictions.json").read_text())["cases"] == ["e", "f"]
+    before = {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
+    opened = open_store(store)
+    masks = find_masks(opened, cohort / "labels")
+    other = train_head(
+        opened, masks, Split(["a", "b"], ["c"], []), Plan("linear", epochs=1, seed=3), tmp_path / "other"
+    )
+    assert other.name == "linear-seed3"
+    for options in (("--head", tmp_path / "other"), ("--head", head, "--like", cohort / "scans")):
+        done = featlift("segment", "predict", store, *options, "--case", "e", "-o", "masks")
+        assert done.returncode == 2
+        assert "masks holds predictions of another kind, which differ in" in done.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -309,7 +310,12 @@ def _style() -> Iterator[None]:
     except ImportError as error:
         raise OptionError("pictures need matplotlib: pip install 'featlift[pictures]'") from error
     fonts = ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"]
-    with rc_context(
-        {"svg.fonttype": "none", "pdf.fonttype": 42, "font.family": "sans-serif", "font.sans-serif": fonts}
-    ):
+    text: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "pdf.fonttype": 42,
+        "font.family": "sans-serif",
+        "font.sans-serif": fonts,
+    }
+    with rc_context(text), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in another script
         yield

@@ -204,14 +204,25 @@ def test_the_server_answers_this_machine_alone_and_reads_cases_when_asked(server
 def test_the_command_serves_until_it_is_interrupted(tmp_path):
     plant(tmp_path / "s.zarr")
     command = [sys.executable, "-m", "featlift.cli.main", "view", "s.zarr", "--serve", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what a shell runs in the background ignores Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
         address, _, rest = process.stdout.readline().partition(" ")
         assert rest == "2 cases, for browsers of this machine; Ctrl-C ends it\n"
         assert asked(address.removesuffix(":"))[0] == 200
         assert json.loads(asked(f"{address.removesuffix(':')}case/1")[1])["id"] == "two"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        assert process.stderr.read() == ""
+        _, complaints = process.communicate(timeout=30)
+        assert (process.returncode, complaints) == (0, "")
+    finally:
+        process.kill()
     assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
 
 

@@ -76,7 +76,7 @@ class CaseReader:
         except RemoteError:
             raise
         except (OSError, ValueError, RuntimeError) as error:
-            raise StoreError(f"{case_id}: its features are damaged; `featlift verify` says where") from error
+            raise StoreError(f"{case_id}: its features or scan are damaged; `featlift verify` says where") from error
 
     def keep(self, case_id: str) -> None:
         """Hold a whole case in memory, features as float16."""

@@ -292,7 +292,7 @@ def _outline(panel: Any, labels: NDArray[np.int32], place: tuple[float, float, f
     x = (np.arange(columns) + 0.5) * across / columns
     y = (np.arange(rows) + 0.5) * down / rows
     found = np.unique(labels[labels != 0])
-    width = 0.8 if len(found) <= _MANY else 0.3
+    width = 0.8 if len(found) <= _MANY else 0.5
     for label in found:
         colour = _OUTLINES[(int(label) - 1) % len(_OUTLINES)]
         panel.contour(x, y, labels == label, levels=[0.5], colors=[colour], linewidths=width)

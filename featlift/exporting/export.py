@@ -50,8 +50,8 @@ def export(
         store: with dense features.
         folder: for the files, their colours, and ``export.json``, which says what they hold.
         wanted: what to write.
-        colours: for what `wanted` colours; by default those that the folder was begun with, or new ones, fitted on all
-            cases of the store that `featlift verify` has not found damaged.
+        colours: for what `wanted` colours; by default those that the folder was begun with, or new ones, fitted on the
+            store.
         cases: ids; empty takes all.
 
     Yields:
@@ -63,8 +63,7 @@ def export(
         OutputError: the folder cannot be written.
     """
     store.require("dense")
-    if unknown := [case_id for case_id in cases if case_id not in store]:
-        raise OptionError(f"{store.path} has no case {unknown[0]}; `featlift info` lists them")
+    store.require_cases(cases)
     layers = store.recipe["layers"]
     if wanted.layer is not None and wanted.layer not in layers:
         raise OptionError(f"layer {wanted.layer}: {store.path} holds {', '.join(map(str, layers))}")

@@ -39,8 +39,7 @@ def write_parquet(store: Store, path: Path, cases: Sequence[str] = ()) -> list[s
     import pyarrow.parquet as pq
 
     store.require(EMBEDDING)
-    if unknown := [case_id for case_id in cases if case_id not in store]:
-        raise OptionError(f"{store.path} has no case {unknown[0]}; `featlift info` lists them")
+    store.require_cases(cases)
     wanted = list(cases) or list(store)
     table = current_index(store.path)
     table = table.filter(pc.is_in(table["id"], pa.array(wanted)))

@@ -24,6 +24,7 @@ from featlift.store.durable import write_output
 from featlift.store.reading import Store
 from featlift.volumes.grid import Shape
 from featlift.volumes.reading import read
+from featlift.volumes.volume import spacing_of
 
 FORMATS = ("png", "svg", "pdf")
 ANIMATIONS = ("gif", "webp")
@@ -86,8 +87,8 @@ class CaseFigure:
         """
         modes = [store.recipe["mode"] for store in stores]
         names = modes if len(set(modes)) == len(modes) else [store.name.removesuffix(".zarr") for store in stores]
-        if missing := next((store for store in stores if case_id not in store), None):
-            raise OptionError(f"{missing.path} has no case {case_id}; `featlift info` lists them")
+        for store in stores:
+            store.require_cases([case_id])
         case = stores[0][case_id]
         labels = None if mask is None else labels_of(case, read(mask))
         inside = labels != 0 if labels is not None and foreground == "mask" else None
@@ -215,17 +216,14 @@ class CaseFigure:
         painting = next(iter(self.rows.values()))
         about = painting.colours.about
         kept = f"{100 * painting.colours.variance_kept:.0f} % of the variance"
-        cell = [stride * step for stride, step in zip(painting.grid.stride, self._voxel(), strict=True)]
-        unit = "voxels" if self.case.scan_affine is None else "mm"
+        affine = self.case.scan_affine
+        voxel, unit = ((1.0, 1.0, 1.0), "voxels") if affine is None else (spacing_of(affine), "mm")
+        cell = [stride * step for stride, step in zip(painting.grid.stride, voxel, strict=True)]
         size = " x ".join(f"{each:.3g}" for each in cell)
         return (
             f"{self.case.id} · {about['meaning']['model']}, layer {about['layer']} · components 1 to 3 as red, green, "
             f"blue ({kept}), one basis for all · cells of {size} {unit} (d x h x w)"
         )
-
-    def _voxel(self) -> list[float]:
-        affine = self.case.scan_affine
-        return [1.0, 1.0, 1.0] if affine is None else np.linalg.norm(affine[:3, :3], axis=0).tolist()
 
 
 def check_formats(formats: Sequence[str], animation: str | None = None) -> tuple[str, ...]:

@@ -105,9 +105,8 @@ def _cases(stores: Sequence[Store], cases: Sequence[str] | None) -> list[tuple[S
     for store in stores[1:]:
         if differing := differing_fields(meaning_of(first), meaning_of(store), first.name, store.name):
             raise OptionError(f"{first.path} and {store.path} share no colours: they differ in {'; '.join(differing)}")
-    for case_id in cases or ():
-        if missing := next((store for store in stores if case_id not in store), None):
-            raise OptionError(f"{missing.path} has no case {case_id}; `featlift info` lists them")
+    for store in stores:
+        store.require_cases(cases or ())
     chosen = [(store, case_id) for store in stores for case_id in (cases or store)]
     if not chosen:
         raise OptionError(f"{first.path} holds no cases")

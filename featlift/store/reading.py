@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from featlift.errors import InputError, RemoteError, StoreError
+from featlift.errors import InputError, OptionError, RemoteError, StoreError
 from featlift.remote import located
 from featlift.store.case import Case, open_case
 from featlift.store.layout import (
@@ -88,7 +88,7 @@ class Store(Mapping[str, Case]):
         self.path = located(path)
         self.name = place_of(path).name
         self.attributes = attributes
-        self._ids = complete_cases(path)
+        self._ids = dict.fromkeys(complete_cases(path))
 
     @property
     def recipe(self) -> Recipe:
@@ -101,6 +101,14 @@ class Store(Mapping[str, Case]):
         saved = saved_in(self.recipe)
         if name not in saved:
             raise not_kept(self.path, name, saved)
+
+    def require_cases(self, ids: Iterable[str]) -> None:
+        """Raise an `OptionError` that names the first of these cases that the store does not hold."""
+        if unknown := next((case_id for case_id in ids if case_id not in self), None):
+            raise OptionError(f"{self.path} has no case {unknown}; `featlift info` lists them")
+
+    def __contains__(self, case_id: object) -> bool:
+        return case_id in self._ids  # a mapping's own would open the case
 
     def __getitem__(self, case_id: str) -> Case:
         if case_id not in self._ids:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import featlift
-from featlift.errors import OptionError
 from featlift.evaluation.labelled import labels_of, layer_of, scan_of, slabs_of
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
@@ -52,8 +51,7 @@ class Scene:
         for store in self.stores:
             store.require("dense")
             self.colours.check(store, self.layer)
-            if missing := [case_id for case_id in self.cases if case_id not in store]:
-                raise OptionError(f"{store.path} has no case {missing[0]}; `featlift info` lists them")
+            store.require_cases(self.cases)
 
     def manifest(self, cases: Sequence[str] | None = None) -> dict[str, Any]:
         """What the page knows before it opens a case: names.

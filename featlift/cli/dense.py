@@ -25,7 +25,7 @@ def dense(
     resamples: int,
 ) -> None:
     """Train a linear classifier of feature cells on the training cases, and compare its segmentations with masks."""
-    from featlift.cli.results import bars, opened, some, written
+    from featlift.cli.results import bars, opened, some, tell_of_missing_distances, written
     from featlift.evaluation import DenseProtocol, dense_probe, dense_result, read_splits, table
     from featlift.volumes import find_masks
 
@@ -53,7 +53,4 @@ def dense(
     )
     typer.echo(table(results))
     for result in results:
-        if (missing := len(result.cases) - result.measures["hd95"].cases) > 0:
-            count = f"{missing} of {len(result.cases)} cases"
-            why = "a label was not predicted, or the geometry is unknown"
-            typer.echo(f"featlift: {result.store}: {count} have no HD95 and ASD: {why}", err=True)
+        tell_of_missing_distances(result.store, result)

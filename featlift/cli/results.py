@@ -99,6 +99,14 @@ def tell_of_failures(failed: Sequence[tuple[str, str, str]]) -> None:
     raise typer.Exit(1)
 
 
+def tell_of_missing_distances(name: str, result: Result) -> None:
+    """Say of how many cases a result has no HD95 and ASD."""
+    if (missing := len(result.cases) - result.measures["hd95"].cases) > 0:
+        count = f"{missing} of {len(result.cases)} cases"
+        why = "a label was not predicted, or the geometry is unknown"
+        typer.echo(f"featlift: {name}: {count} have no HD95 and ASD: {why}", err=True)
+
+
 def bars(name: str) -> Callable[[str, int, int], object]:
     """A progress bar for each thing that is being done."""
     from tqdm import tqdm

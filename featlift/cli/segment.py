@@ -173,7 +173,7 @@ def score(
 
     Cases that the head was trained on do not count.
     """
-    from featlift.cli.results import bars, opened, some, written
+    from featlift.cli.results import bars, opened, some, tell_of_missing_distances, written
     from featlift.evaluation import table
     from featlift.heads import cases_to_score, read_notes, segment_result
     from featlift.heads import score as compared
@@ -193,10 +193,7 @@ def score(
     typer.echo("Segmentations; 95 % intervals by bootstrap over cases; failures are labels with a Dice below 0.5")
     typer.echo(table(results))
     for result in results:
-        if (missing := len(result.cases) - result.measures["hd95"].cases) > 0:
-            count = f"{missing} of {len(result.cases)} cases"
-            why = "a label was not predicted, or the geometry is unknown"
-            typer.echo(f"featlift: {result.name}: {count} have no HD95 and ASD: {why}", err=True)
+        tell_of_missing_distances(result.name, result)
 
 
 def _window(text: str | None) -> tuple[int, ...] | None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from featlift.errors import OptionError, StoreError, VolumeError
 from featlift.evaluation.cells import CellGrid
 from featlift.evaluation.draws import Draw, draw_cells
-from featlift.evaluation.labelled import features_of, grid_of, labels_of
-from featlift.store.case import Case, CaseLayer
+from featlift.evaluation.labelled import features_of, grid_of, labels_of, layer_of
+from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Volume
@@ -44,13 +44,13 @@ class Cohort:
     def features(self, case: Case) -> NDArray[np.float32]:
         """See `features_of`; errors name the case."""
         try:
-            return features_of(self._layer_of(case))
+            return features_of(layer_of(case, self.layer))
         except StoreError as error:
             raise StoreError(f"{case.id}: {error}") from error
 
     def grid(self, case: Case) -> CellGrid:
         """See `grid_of`."""
-        return grid_of(case, self._layer_of(case))
+        return grid_of(case, layer_of(case, self.layer))
 
     def labels(self, case: Case) -> tuple[NDArray[np.int32], Volume]:
         """See `labels_of`, and the mask as it was read; errors name the case."""
@@ -59,9 +59,6 @@ class Cohort:
             return labels_of(case, mask), mask
         except (VolumeError, FileNotFoundError) as error:
             raise VolumeError(f"{case.id}: {error}") from error
-
-    def _layer_of(self, case: Case) -> CaseLayer:
-        return case if self.layer is None else case.layers[self.layer]
 
 
 def survey(

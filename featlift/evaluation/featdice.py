@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, StoreError, VolumeError
-from featlift.evaluation.labelled import features_of, grid_of, labels_of
+from featlift.evaluation.labelled import features_of, grid_of, labels_of, layer_of
 from featlift.evaluation.lesions import lesion_at
 from featlift.evaluation.maps import write_maps
 from featlift.evaluation.protocol import Protocol
@@ -104,7 +104,7 @@ def score_case(case: Case, mask: Volume, protocol: Protocol, save_maps: Path | N
         StoreError: the features are damaged.
         OutputError: the maps cannot be written.
     """
-    layer = case if protocol.layer is None else case.layers[protocol.layer]
+    layer = layer_of(case, protocol.layer)
     grid = grid_of(case, layer)
     labels = _labels(case, mask, protocol)
     features = features_of(layer)

@@ -21,9 +21,8 @@ from featlift.heads.head import Head
 from featlift.heads.plan import Precision
 from featlift.heads.training import use_bf16
 from featlift.heads.windows import logits_of
-from featlift.staging import staging_name
 from featlift.store.case import Case
-from featlift.store.durable import as_output_error, check_writable
+from featlift.store.durable import check_writable, write_output
 from featlift.store.reading import Store
 from featlift.volumes.grid import on_grid
 from featlift.volumes.nifti import write_nifti
@@ -235,12 +234,5 @@ def _write(folder: Path, case_id: str, labels: NDArray[np.int32], affine: Affine
     """A file of the smallest type that holds the labels, whole or not at all."""
     kind = np.uint8 if labels.max() < 256 else np.int16 if labels.max() < 1 << 15 else np.int32
     path: Path = folder / f"{case_id}.nii.gz"
-    with as_output_error(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"{staging_name('.')}.nii.gz"
-        try:
-            write_nifti(draft, labels.astype(kind), affine)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+    write_output(path, lambda draft: write_nifti(draft, labels.astype(kind), affine))
     return path

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError, StoreError
+from featlift.errors import OptionError, StoreError, VolumeError
 from featlift.evaluation.cohort import Progress, counted
-from featlift.heads.cases import CaseReader, layers_of, read_mask
+from featlift.heads.cases import CaseReader, layers_of
 from featlift.heads.catalogue import head_class, make_head
 from featlift.heads.frame import check_step, step_for
 from featlift.heads.head import Head, Size
@@ -21,6 +21,7 @@ from featlift.heads.plan import Plan
 from featlift.heads.splits import Split
 from featlift.store.case import Case
 from featlift.store.reading import Store
+from featlift.volumes.reading import open_image, source_of
 
 _KEPT = 4 << 30  # bytes of cases that are held in memory; where all do not fit, patches are read every time
 
@@ -117,10 +118,13 @@ def survey(
 
 def _enlarged(case: Case, path: str | Path) -> float:
     """How many voxels of a scan make one of its mask, in-plane: in the direction that has fewer."""
-    mask, affine = read_mask(case.id, path), case.scan_affine
-    if affine is None or mask.affine is None:
+    try:
+        of_mask, affine = open_image(source_of(path)).affine, case.scan_affine  # its voxels are read later
+    except (VolumeError, FileNotFoundError) as error:
+        raise VolumeError(f"{case.id}: {error}") from error
+    if affine is None or of_mask is None:
         return 1.0
-    steps = np.linalg.solve(mask.affine[:3, :3], affine[:3, :3])  # the mask's axes may be in another order
+    steps = np.linalg.solve(of_mask[:3, :3], affine[:3, :3])  # the mask's axes may be in another order
     lengths = np.abs(steps).max(axis=0)  # voxels of the mask from one voxel of the scan to the next
     return float(1 / max(lengths[1], lengths[2]))
 

@@ -18,7 +18,7 @@ from featlift.pictures.report.outliers import strangest
 from featlift.store.durable import write_output
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
-_SCRIPTS = ("theme", "card", "map", "gallery", "report")
+_SCRIPTS = ("elements", "theme", "card", "map", "gallery", "report")
 
 
 def write_report(cohort: Cohort, path: str | Path, label: str | None = None) -> None:

@@ -17,6 +17,7 @@ from featlift.evaluation.maps import write_maps
 from featlift.evaluation.scores import dice
 from featlift.evaluation.segmentation import Segmentation, segment_by_maps
 from featlift.evaluation.surface import surface_distances
+from featlift.names import file_names
 from featlift.store.reading import Store, open_store
 from featlift.volumes.volume import spacing_of
 
@@ -114,7 +115,7 @@ def _score_case(
         for label, found in scores.items():
             found.append(_score(segmentation, label, labels == label, spacing))
         if folder is not None and number == 0:
-            write_maps(folder, case, segmentation)
+            write_maps(folder, file_names(cohort.store)[case_id], case, segmentation)
     return DenseScores(case_id, scores, None if mask.source is None else mask.source["sha256"])
 
 

@@ -194,11 +194,26 @@ class StoreWriter:
             )
 
     def _is_published(self, staged: Path, case_id: str) -> bool:
-        """Whether the store holds a sound volume of the same scan already."""
+        """Whether the store holds a sound volume of the same scan already.
+
+        Raises:
+            StoreError: the place is that of another case: the disk does not tell their ids apart.
+        """
+        self._check_place(case_id)
         if case_id in damaged_cases(self.path) or any(damage_of(self.path, case_id, thoroughly=False)):
             return False
         scan = _scan_of(attributes_in(_metadata(staged)))
         return scan is not None and scan == _scan_of(self._place.attributes(case_id))
+
+    def _check_place(self, case_id: str) -> None:
+        try:
+            holder = self._place.attributes(case_id).get("id", case_id)
+        except (OSError, ValueError):  # nobody's, or damaged: it may be replaced
+            return
+        if holder != case_id:
+            raise StoreError(
+                f"{case_id}: this disk takes its id for {holder}, which is in the store: rename one of the scans"
+            )
 
     def _forget_damage(self, case_id: str) -> None:
         damaged = damaged_cases(self.path)

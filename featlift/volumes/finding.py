@@ -54,7 +54,7 @@ def find_scans(
     if selection.roi:
         scans = _unique(regions_of_interest(scans, selection.points, skipped))
         if not scans:
-            raise InputError(f"--roi {selection.roi}: no region for any scan ({skipped[-1].reason})")
+            raise InputError(f"--roi {located(selection.roi)}: no region for any scan ({skipped[-1].reason})")
     return Found(scans, skipped, [*notices, *_alike(scans)])
 
 

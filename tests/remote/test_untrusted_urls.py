@@ -16,7 +16,7 @@ import pytest
 import featlift as package
 from featlift.errors import FeatliftError, RemoteError
 from featlift.remote import Remote, located
-from featlift.volumes import find_scans
+from featlift.volumes import Selection, find_masks, find_scans
 from featlift.volumes.reading import read_source
 from tests.scans import write_scan
 from tests.volumes.dicom.series import save, slices, zipped
@@ -251,9 +251,14 @@ def test_users_and_passwords_work_and_are_not_told(bucket, tmp_path, featlift):
         assert ("/scan.nii.gz", "me:h/unter") in web.requests
         for url in rows.values():
             told += [str(excuse(find_scans, [url])), str(excuse(package.read, url)), repr(located(url))]
+        gone = f"http://me:hunter2@{web.place}/broken.nii.gz?token=1"
+        (tmp_path / "masks.csv").write_text(f"id,path,mask\none,scan.nii.gz,{rows['missing']}\n")
+        told += [str(excuse(find_scans, ["masks.csv"])), str(excuse(find_masks, ["one"], rows["missing"]))]
+        told += [str(excuse(find_scans, ["scan.nii.gz"], Selection(roi=gone)))]
+        told += [featlift("featdice", "s.zarr", "--protocol", "prototype", "--masks", rows["user"]).stderr]
         told += [featlift("check", "list.csv", "--csv", "check.csv", "--json").stdout]
     assert list(package.open_store(tmp_path / "s.zarr")) == ["signed", "slash", "user"]
-    for file in [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in ("list.csv",)]:
+    for file in [path for path in tmp_path.rglob("*") if path.is_file() and path.name not in ("list.csv", "masks.csv")]:
         told.append(file.read_bytes().decode("latin-1"))
     for secret in secrets:
         assert not [text[:300] for text in told if secret in text], secret

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -48,13 +49,24 @@ def broken_cohort(folder):
     return len(rows)
 
 
+def report_of_an_earlier_run(featlift, folder, record):
+    """Records told whole paths once."""
+    path = folder / "s.zarr" / "runs" / "20200101T000000Z-000000.json"
+    path.write_text(json.dumps(record))
+    done = featlift("report", "s.zarr", "-o", "report.html")
+    path.unlink()
+    assert done.returncode == 0, done.stderr
+    assert "earlier.nii: no such file" in (folder / "report.html").read_text()
+
+
 def test_no_folder_of_this_machine_is_told(featlift, tmp_path):
     count = broken_cohort(tmp_path / "my study")
     done = featlift("extract", tmp_path / "my study" / "list.csv", "-o", "s.zarr", *patch_mean_options(tmp_path))
     assert done.returncode == 1, done.stderr
     assert f"2 extracted, {count - 2} failed" in done.stdout
-    assert featlift("report", "s.zarr", "-o", "report.html").returncode == 0
     (run,) = (tmp_path / "s.zarr" / "runs").iterdir()
+    earlier = json.loads(run.read_text()) | {"failures": {"earlier": f"{tmp_path}/earlier.nii: no such file"}}
+    report_of_an_earlier_run(featlift, tmp_path, earlier)
     told = {"errors": done.stderr, "report": (tmp_path / "report.html").read_text(), "run": run.read_text()}
     for file in (tmp_path / "s.zarr").rglob("*.json"):
         told[file.relative_to(tmp_path).as_posix()] = file.read_text()

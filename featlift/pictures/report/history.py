@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from featlift.errors import RemoteError
+from featlift.names import without_folders
 from featlift.store.layout import RUNS
 from featlift.store.place import place_of
 from featlift.store.reading import Store, damaged_cases
@@ -31,5 +32,5 @@ def runs_of(store: Store) -> list[dict[str, Any]]:
 def failures_of(store: Store, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Why cases are not in the store, by the last run that tried, and what `featlift verify` found damaged."""
     failures = {case_id: reason for record in runs for case_id, reason in (record.get("failures") or {}).items()}
-    missing = {case_id: str(reason) for case_id, reason in failures.items() if case_id not in store}
+    missing = {case_id: without_folders(str(reason)) for case_id, reason in failures.items() if case_id not in store}
     return missing | {case_id: f"damaged: {'; '.join(found)}" for case_id, found in damaged_cases(store.path).items()}

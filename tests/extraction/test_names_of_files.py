@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import nibabel as nib
@@ -12,6 +13,7 @@ from featlift import find_masks, open_store
 from featlift.errors import InputError
 from featlift.heads import Plan, Split, predict, score, train_head
 from featlift.heads.prediction import image_of, open_trained
+from featlift.store.layout import sha256_of
 from featlift.volumes import Selection, find_scans
 from tests.scans import patch_mean_options, write_nifti
 
@@ -128,8 +130,12 @@ def test_a_scan_that_a_store_names_elsewhere_is_not_read(store, tmp_path):
     """Whoever made the store could name any image of this machine for --like."""
     about = tmp_path / "features.zarr" / "volumes" / "other" / "zarr.json"
     assert image_of(store["other"], tmp_path / "scans") == tmp_path / "scans" / "other.nii.gz"
-    text = about.read_text()
+    document = json.loads(about.read_text())
+    ours = document["attributes"]["featlift"]
     for name in ("../labels/other.nii.gz", str(tmp_path / "labels" / "other.nii.gz")):
-        about.write_text(text.replace('"other.nii.gz"', f'"{name}"'))
+        del ours["metadata_sha256"]
+        ours["source"]["name"] = name
+        ours["metadata_sha256"] = sha256_of(document)
+        about.write_text(json.dumps(document))
         with pytest.raises(InputError, match="no such scan"):
             image_of(store["other"], tmp_path / "scans")

@@ -116,7 +116,9 @@ def _damage_of_index(path: Where) -> Iterator[Damage]:
         return
     there = set(place.listed())
     for case_id in listed:
-        if case_id not in there:
+        if case_id not in there and not place.sizes(
+            f"{VOLUMES}/{case_id}"
+        ):  # of an upload on its way there is something
             yield Damage(
                 case_id, "", f"gone, though {INDEX} lists it; if it was removed on purpose: `featlift index {place}`"
             )

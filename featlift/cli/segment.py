@@ -123,16 +123,19 @@ def predict(
     labels: Labels = None,
     like: Annotated[
         Path | None,
-        typer.Option(help="Folder of the scans, to take their voxels. Default: those of the stored scans."),
+        typer.Option(help="Folder of scans, to take their voxels. Default: as the store recorded the files."),
     ] = None,
+    grid: Annotated[
+        str, typer.Option(help="input: the voxels of each case's own file; stored: those of the stored scan.")
+    ] = "input",
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Segment cases, as NIfTI files in the place of their scans in the patient."""
     from featlift.backbones.precision import resolve_device
-    from featlift.cli.results import bars, opened
+    from featlift.cli.results import bars, opened, some
     from featlift.evaluation import read_splits
-    from featlift.heads import open_trained
+    from featlift.heads import grids_of, open_trained
     from featlift.heads import predict as segmented
 
     (opened_store,) = opened([store])
@@ -146,6 +149,16 @@ def predict(
     elif labels is not None:
         raise OptionError("--labels says which cases are in which split: give --split too")
     trained = open_trained(head)
+    opened_store.require_cases(ids)
+    if like is None and grid == "input":
+        own = grids_of(opened_store, ids or list(opened_store))
+        if kept := [case_id for case_id in ids or opened_store if case_id not in own]:
+            why = "regions, without geometry, or extracted before their files' grid was recorded"
+            typer.echo(
+                f"featlift: {len(kept)} of {len(ids or opened_store)} cases keep the grid of the stored scan ({why}; "
+                f"--like SCANS takes the files' voxels): {some(kept)}",
+                err=True,
+            )
     written = segmented(
         opened_store,
         trained,
@@ -155,6 +168,7 @@ def predict(
         resolve_device(device),
         precision,  # type: ignore[arg-type]
         bars(opened_store.name),
+        grid,  # type: ignore[arg-type]
     )
     typer.echo(f"{len(written)} segmentations in {output}")
 

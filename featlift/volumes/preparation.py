@@ -114,6 +114,7 @@ class Prepared:
         affine: of `scan`, or None.
         windows: for each channel, the values of the file that became 0 and 1.
         shape_read: (D, H, W) of the volume as read.
+        affine_read: of the volume as read, or None.
         box: of the voxels that were kept, on the grid of the volume after orienting; None keeps all.
     """
 
@@ -121,6 +122,7 @@ class Prepared:
     affine: Affine | None
     windows: list[tuple[float, float]]
     shape_read: Shape
+    affine_read: Affine | None
     box: Box | None = None
 
     @property
@@ -156,7 +158,7 @@ def prepare(
         affine = None if affine is None else scaled(affine, (how.depth_stride, 1, 1), (0, 0, 0))
     channels, windows = how.intensity.apply(part, array)  # a part looks as it does in its scan
     scan, affine = resample(channels, affine, target_shape(_shape(part), affine, how.spacing, how.size))
-    return Prepared(scan, affine, windows, _shape(volume.array), box)
+    return Prepared(scan, affine, windows, _shape(volume.array), volume.affine, box)
 
 
 def expected_grids(

@@ -27,8 +27,8 @@ def featdice(
     centre: Annotated[str, typer.Option(help="Of centre: the middle of the grid, or of the lesion.")] = "grid",
     threshold: Annotated[float, typer.Option(help="Of centre: above it is lesion.")] = 0.9,
     nearest: Annotated[
-        str, typer.Option(help="Of prototype: the voxel that names a cell, at the corner of its block or its centre.")
-    ] = "corner",
+        str, typer.Option(help="Of prototype: where a cell's label is read: its centre, or corner as released.")
+    ] = "centre",
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
     save_maps: Annotated[Path | None, typer.Option(help="Folder for maps and predictions as NIfTI.")] = None,
@@ -53,7 +53,7 @@ def featdice(
         results.append(result)
         if result.cases:
             typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
-    typer.echo(f"FeatDice, protocol {name}; 95 % intervals by bootstrap over cases")
+    typer.echo(f"FeatDice, protocol {how.label}; 95 % intervals by bootstrap over cases")
     typer.echo(table(results))
     tell_of_failures([(result.store, *failure) for result in results for failure in result.failed.items()])
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -13,9 +14,11 @@ import featlift as package
 from featlift import find_masks, open_store
 from featlift.errors import OptionError
 from featlift.evaluation import Protocol, dice, featdice, lesion_at, read_result, table
+from featlift.evaluation.columns import columns_of
 from featlift.store import CaseData, LayerData, case_in_memory
 from featlift.volumes import Volume
 from tests.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
+from tests.test_fixtures import FIXTURES
 
 #: (i, j, k) of lesions of 5 x 5 x 5 voxels; the first two are neighbours.
 LESIONS = ((8, 8, 8), (15, 8, 8), (24, 20, 9))
@@ -95,7 +98,7 @@ def test_maps_lie_over_the_scan_in_other_programs(featlift, patients):
     done = featlift("featdice", "features.zarr", "--masks", "labels", "--save-maps", "maps")
     assert done.returncode == 0, done.stderr
     assert "1.000" in done.stdout
-    folder = patients / "maps/features-prototype"
+    folder = patients / "maps/features-prototype-nearest-centre"
     assert sorted(path.name for path in folder.iterdir()) == [
         "p2__map0.nii.gz",
         "p2__map1.nii.gz",
@@ -116,9 +119,9 @@ def test_scans_of_unknown_geometry_meet_their_masks_by_index(featlift, tmp_path)
         np.save(tmp_path / folder / "p.npy", array.astype(np.float32))
     assert featlift("extract", "scans", *options(tmp_path)).returncode == 0
     assert featlift("featdice", "features.zarr", "--masks", "labels", "--save-maps", "maps").returncode == 0
-    row = rows(tmp_path / "results/features-featdice-prototype.csv")["p"]
+    row = rows(tmp_path / "results/features-featdice-prototype-nearest-centre.csv")["p"]
     assert float(row["dice"]) == float(row["dice_2"]) == 1
-    saved = package.read(tmp_path / "maps/features-prototype/p__prediction.nii.gz")
+    saved = package.read(tmp_path / "maps/features-prototype-nearest-centre/p__prediction.nii.gz")
     assert saved.affine is None
     np.testing.assert_array_equal(saved.array, 2 * mask)
     assert featlift("extract", "scans", "-o", "small.zarr", "--size", "20", *options(tmp_path)).returncode == 0
@@ -127,7 +130,8 @@ def test_scans_of_unknown_geometry_meet_their_masks_by_index(featlift, tmp_path)
     assert "one of them does not say where it lies" in done.stderr
 
 
-def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path):
+@pytest.mark.parametrize(("nearest", "mode"), [("centre", "nearest-exact"), ("corner", "nearest")])
+def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path, nearest, mode):
     """A scan that ends within a patch: every number again, by torch, from the cells that are scan."""
     write_scan(tmp_path / "scans/a.nii.gz", shape=(40, 34, 6))
     labels = np.zeros((40, 34, 6), np.uint8)
@@ -136,7 +140,8 @@ def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path)
     assert featlift("extract", "scans", *options(tmp_path, patch=8)).returncode == 0
     case = open_store(tmp_path / "features.zarr")["a"]
     assert case.dense.shape[1:] != case.valid_cells
-    (scores,) = featdice(tmp_path / "features.zarr", {"a": tmp_path / "labels/a.nii.gz"})
+    masks = {"a": tmp_path / "labels/a.nii.gz"}
+    (scores,) = featdice(tmp_path / "features.zarr", masks, Protocol(nearest=nearest))
     assert list(scores.labels) == [1, 3]
     mask = package.volumes.masks.labels_on(
         package.read(tmp_path / "labels/a.nii.gz"), case.scan.shape, case.scan_affine
@@ -146,7 +151,7 @@ def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path)
     whole = tuple(n * s for n, s in zip(case.valid_cells, case.stride, strict=True))
     beyond = [(0, max(0, n - m)) for n, m in zip(whole, mask.shape, strict=True)]
     extended = np.pad(mask, beyond)[tuple(slice(n) for n in whole)]
-    on_cells = F.interpolate(torch.from_numpy(extended)[None, None].float(), (d, h, w))[0, 0]
+    on_cells = F.interpolate(torch.from_numpy(extended)[None, None].float(), (d, h, w), mode=mode)[0, 0]
     maps = []
     for label in (0, 1, 3):
         prototype = features[:, on_cells == label].mean(dim=1)
@@ -191,7 +196,7 @@ def test_what_cannot_be_scored_is_named_and_the_rest_goes_on(featlift, patients)
     reasons = {line.split()[1]: line for line in done.stderr.splitlines()[-4:]}
     for name, says in {"damaged": "gz", "empty": "it is empty", "far": "does not overlap", "itself": "the scan itself"}.items():  # fmt: skip  # noqa: E501
         assert says in reasons[name]
-    result = json.loads((patients / "results/features-featdice-prototype.json").read_text())
+    result = json.loads((patients / "results/features-featdice-prototype-nearest-centre.json").read_text())
     assert [case["id"] for case in result["cases"]] == ["p1", "p2"]
     assert sorted(result["failed"]) == ["damaged", "empty", "far", "itself"]
     assert result["left_out"] == ["lonely"]
@@ -205,7 +210,9 @@ def test_the_table_comes_back_from_the_files_alone(featlift, patients):
     assert done.returncode == 0, done.stderr
     files = sorted((patients / "there").iterdir())
     assert [file.name for file in files] == [
-        f"{name}-featdice-prototype.{suffix}" for name in ("first", "second") for suffix in ("csv", "json")
+        f"{name}-featdice-prototype-nearest-centre.{suffix}"
+        for name in ("first", "second")
+        for suffix in ("csv", "json")
     ]
     results = [read_result(file) for file in files if file.suffix == ".json"]
     assert table(results) in done.stdout
@@ -215,6 +222,22 @@ def test_the_table_comes_back_from_the_files_alone(featlift, patients):
     for file in files:
         assert str(patients) not in file.read_text()
     assert results[0].measures["dice"].mean == np.mean([float(row["dice"]) for row in rows(files[0]).values()])
+
+
+def test_a_result_names_its_reading_and_one_from_before_is_the_released_one(featlift, tmp_path):
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    for options in ([], ["--nearest", "corner"]):
+        done = featlift("featdice", "layers.zarr", "--masks", "labels", *options)
+        assert done.returncode == 0, done.stderr
+    names = ["prototype", "prototype-nearest-corner", "prototype-nearest-centre"]
+    before, corner, centre = (read_result(f"results/layers-featdice-{name}.json") for name in names)
+    assert (corner.protocol["nearest"], centre.protocol["nearest"]) == ("corner", "centre")
+    assert before.protocol == corner.protocol
+    assert [case["id"] for case in before.cases] == [case["id"] for case in corner.cases]
+    [column] = columns_of([before, corner])
+    assert column.results == [before, corner]
+    with pytest.raises(OptionError, match="nearest=c"):
+        columns_of([before, centre])
 
 
 def test_masks_from_a_list(featlift, patients):
@@ -231,10 +254,12 @@ def test_masks_from_a_list(featlift, patients):
     done = featlift("featdice", store, "--masks", "cohort.csv", "-o", "fewer")
     assert done.returncode == 0
     assert "1 of 2 cases have no mask: p2" in done.stderr
-    both, one = (rows(patients / f"{folder}/features-featdice-prototype.csv") for folder in ("results", "fewer"))
+    both, one = (
+        rows(patients / f"{folder}/features-featdice-prototype-nearest-centre.csv") for folder in ("results", "fewer")
+    )
     assert one == {"p1": both["p1"]}
     done = featlift("featdice", store, "--masks", "other", "--mask-pattern", "*_segmentation.nii.gz", "-o", "fewer")
-    assert rows(patients / "fewer/features-featdice-prototype.csv") == one
+    assert rows(patients / "fewer/features-featdice-prototype-nearest-centre.csv") == one
 
 
 def test_parts_of_a_scan_have_its_mask(tmp_path):

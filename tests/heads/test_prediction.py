@@ -13,6 +13,7 @@ from featlift.evaluation import dice, read_result, surface_distances
 from featlift.heads import Plan, Split, open_trained, predict, train_head
 from tests.heads.conftest import SHAPE, SPLITS, labels_of
 from tests.scans import OBLIQUE, patch_mean_options, write_nifti
+from tests.test_fixtures import FIXTURES, OPTIONS
 
 
 @pytest.fixture(scope="session")
@@ -127,28 +128,27 @@ def test_what_a_crop_left_out_is_background_to_its_very_edge(featlift, cohort, h
     assert (found[body] == 2).all()
 
 
-def test_where_the_files_voxels_are_not_known_the_stored_grid_is_kept_and_said(featlift, cohort, head, tmp_path):
-    """A store from before they were recorded, whole and with new volumes; and regions."""
-    shutil.copytree(cohort / "features.zarr", "old.zarr")
-    for name in SPLITS:
-        forget_the_file(tmp_path / f"old.zarr/volumes/{name}/zarr.json")
-    call = ("segment", "predict", "old.zarr", "--head", head, "-o", "masks")
-    done = featlift(*call)
+def test_where_the_files_voxels_are_not_known_the_stored_grid_is_kept_and_said(featlift, tmp_path):
+    """A store from before they were recorded, and its predictions, which go on; then with a volume made anew."""
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    call = ("segment", "predict", "layers.zarr", "--head", "head", "-o")
+    done = featlift(*call, "predictions", "--case", "d")
     (told,) = [line for line in done.stderr.splitlines() if line.startswith("featlift: ")]
-    assert told.startswith("featlift: 6 of 6 cases keep the grid of the stored scan")
+    assert told.startswith("featlift: 1 of 1 cases keep the grid of the stored scan")
     assert "--like SCANS" in told
-    notes = json.loads((tmp_path / "masks/predictions.json").read_text())
-    assert (notes["grid"], notes["on_stored_grid"]) == ("scan", [])
-    assert nib.load(tmp_path / "masks/e.nii.gz").shape == open_store("old.zarr")["e"].scan_shape[::-1]
-    shutil.rmtree("old.zarr/volumes/e")
-    shutil.copytree(cohort / "features.zarr/volumes/e", "old.zarr/volumes/e")
-    assert "--like SCANS" not in featlift(*call[:-1], "mixed", "--case", "e").stderr
-    done = featlift(*call[:-1], "mixed", "--case", "f", "--case", "e")
-    assert "1 of 2 cases keep" in done.stderr
-    notes = json.loads((tmp_path / "mixed/predictions.json").read_text())
+    notes = json.loads(Path("predictions/predictions.json").read_text())
+    assert (notes["grid"], notes["cases"], notes["on_stored_grid"]) == ("scan", ["d", "e", "f"], [])
+    assert nib.load("predictions/d.nii.gz").shape == open_store("layers.zarr")["d"].scan_shape[::-1]
+    shutil.rmtree("layers.zarr/volumes/e")
+    assert featlift("extract", "scans", "-o", "layers.zarr", *OPTIONS["layers.zarr"]).returncode == 0
+    assert "--like SCANS" not in featlift(*call, "mixed", "--case", "e").stderr
+    assert "1 of 2 cases keep" in featlift(*call, "mixed", "--case", "f", "--case", "e").stderr
+    notes = json.loads(Path("mixed/predictions.json").read_text())
     assert (notes["grid"], notes["cases"], notes["on_stored_grid"]) == ("image", ["e", "f"], ["f"])
-    score = ("segment", "score", "old.zarr", "--masks", cohort / "labels", "--predictions")
-    assert featlift(*score, "mixed").returncode == featlift(*score, "masks").returncode == 0
+    assert nib.load("mixed/e.nii.gz").shape == nib.load("scans/e.nii.gz").shape
+    for folder in ("mixed", "predictions"):
+        done = featlift("segment", "score", "layers.zarr", "--masks", "labels", "--predictions", folder)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_region_keeps_its_own_grid(featlift, cohort, head, tmp_path):
@@ -164,12 +164,6 @@ def test_a_region_keeps_its_own_grid(featlift, cohort, head, tmp_path):
     found = np.asarray(nib.load("whole/e__roi1.nii.gz").dataobj)
     assert found.shape == SHAPE
     assert 0 < (found > 0).sum() < (labels_of("e") > 0).sum()
-
-
-def forget_the_file(metadata):
-    group = json.loads(metadata.read_text())
-    del group["attributes"]["featlift"]["affine_read"]
-    metadata.write_text(json.dumps(group))
 
 
 def test_scores_are_those_of_the_files(featlift, cohort, head, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from featlift.cli.results import some, tell_of_failures
 from featlift.errors import OptionError
+
+_FAR_BELOW = 0.75  # of the best-threshold Dice
 
 if TYPE_CHECKING:
     from featlift.evaluation import Protocol, Result
@@ -39,7 +42,7 @@ def featdice(
 
     Writes a result file (JSON, and a CSV with a row for each case) for each store.
     """
-    from featlift.cli.results import opened
+    from featlift.cli.results import intervals, opened
     from featlift.evaluation import Protocol, table, write_result
 
     found = opened(stores)
@@ -53,8 +56,9 @@ def featdice(
         results.append(result)
         if result.cases:
             typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
-    typer.echo(f"FeatDice, protocol {how.label}; 95 % intervals by bootstrap over cases")
+    typer.echo(f"FeatDice, protocol {how.label}; {intervals(results)}")
     typer.echo(table(results))
+    _tell_what_to_try(results, how)
     tell_of_failures([(result.store, *failure) for result in results for failure in result.failed.items()])
 
 
@@ -63,6 +67,27 @@ def _default_protocol(stores: list[Store]) -> str:
     if len(found) > 1:
         raise OptionError("some of the stores are of regions and some are not: give --protocol centre or prototype")
     return found.pop()
+
+
+def _tell_what_to_try(results: Sequence[Result], protocol: Protocol) -> None:
+    """Where a threshold would find far more than the prediction, which options decide the prediction."""
+    far = [result for result in results if _is_far_below(result)]
+    if not far:
+        return
+    if protocol.name == "centre":
+        lesion = "" if protocol.centre == "lesion" else ", --centre lesion another prototype"
+        advice = f"--threshold (here {protocol.threshold:g}) decides what is predicted{lesion}"
+    elif protocol.nearest == "corner":
+        advice = "--nearest centre reads labels where cells lie"
+    else:
+        advice = "the background's prototype wins or loses too often: look at another --layer, or at `probe --dense`"
+    names = ", ".join(result.store for result in far)
+    typer.echo(f"featlift: {names}: Dice is far below best-threshold Dice: {advice}", err=True)
+
+
+def _is_far_below(result: Result) -> bool:
+    found, bound = result.measures["dice"].mean, result.measures["best_dice"].mean
+    return found is not None and bound is not None and found < _FAR_BELOW * bound
 
 
 def _result(

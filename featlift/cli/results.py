@@ -81,6 +81,15 @@ def written(results: Iterable[Result], output: Path) -> list[Result]:
     return done
 
 
+def intervals(results: Sequence[Result]) -> str:
+    """What the line above a table says of its intervals."""
+    from featlift.evaluation.bootstrap import LEAST_CASES
+
+    if all(len(result.cases) < LEAST_CASES for result in results):
+        return f"no 95 % intervals of fewer than {LEAST_CASES} cases"
+    return "95 % intervals by bootstrap over cases"
+
+
 def some(ids: Sequence[str]) -> str:
     """The first few of many."""
     return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")

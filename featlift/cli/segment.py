@@ -187,7 +187,7 @@ def score(
 
     Cases that the head was trained on do not count.
     """
-    from featlift.cli.results import bars, opened, some, tell_of_missing_distances, written
+    from featlift.cli.results import bars, intervals, opened, some, tell_of_missing_distances, written
     from featlift.evaluation import table
     from featlift.heads import cases_to_score, read_notes, segment_result
     from featlift.heads import score as compared
@@ -204,7 +204,7 @@ def score(
             typer.echo(f"featlift: {folder}: {count} were seen in training: {some(notes['seen'])}", err=True)
         scores = compared(opened_store, folder, pairs, ids, bars(notes["head"]))
         results += written([segment_result(opened_store, notes, scores, seed, resamples)], output)
-    typer.echo("Segmentations; 95 % intervals by bootstrap over cases; failures are labels with a Dice below 0.5")
+    typer.echo(f"Segmentations; {intervals(results)}; failures are labels with a Dice below 0.5")
     typer.echo(table(results))
     for result in results:
         tell_of_missing_distances(result.name, result)

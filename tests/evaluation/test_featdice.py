@@ -224,6 +224,27 @@ def test_the_table_comes_back_from_the_files_alone(featlift, patients):
     assert results[0].measures["dice"].mean == np.mean([float(row["dice"]) for row in rows(files[0]).values()])
 
 
+def test_where_a_threshold_would_find_more_the_options_that_decide_are_named(featlift, tmp_path):
+    """After the table, in one line; of two regions no interval is given."""
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    done = featlift("featdice", "regions.zarr", "--masks", "labels")
+    assert done.stdout.startswith("FeatDice, protocol centre; no 95 % intervals of fewer than 10 cases\n")
+    assert "[" not in done.stdout
+    says = "featlift: regions.zarr: Dice is far below best-threshold Dice: "
+    says += "--threshold (here 0.9) decides what is predicted"
+    assert done.stderr.splitlines()[-1] == f"{says}, --centre lesion another prototype"
+    done = featlift("featdice", "regions.zarr", "--masks", "labels", "--centre", "lesion")
+    assert done.stderr.splitlines()[-1] == says
+    assert "far below" not in featlift("featdice", "layers.zarr", "--masks", "labels").stderr
+    write_scan(tmp_path / "noise/a.nii.gz", shape=(40, 34, 6))
+    write_nifti(tmp_path / "blocks/a.nii.gz", np.pad(np.ones((2, 2, 2), np.uint8), ((9, 29), (9, 23), (2, 2))))
+    assert featlift("extract", "noise", *options(tmp_path)).returncode == 0
+    done = featlift("featdice", "features.zarr", "--masks", "blocks")
+    assert "look at another --layer" in done.stderr.splitlines()[-1]
+    done = featlift("featdice", "features.zarr", "--masks", "blocks", "--nearest", "corner")
+    assert done.stderr.splitlines()[-1].endswith("--nearest centre reads labels where cells lie")
+
+
 def test_a_result_names_its_reading_and_one_from_before_is_the_released_one(featlift, tmp_path):
     shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
     for options in ([], ["--nearest", "corner"]):

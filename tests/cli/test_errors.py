@@ -183,6 +183,18 @@ def test_values_beyond_float16_are_refused(featlift, tmp_path, model):
     assert not (tmp_path / "features.zarr").exists()
 
 
+def test_features_beyond_float16_are_refused_with_the_option_that_holds_them(featlift, tmp_path):
+    """In float32 they are right: other precision would not help."""
+    write_scan(tmp_path / "a.nii.gz", shape=(16, 16, 4))
+    call = ("extract", "a.nii.gz", "--mode", "2d", *patch_mean_options(tmp_path, constant=1e6))
+    done = featlift(*call)
+    assert done.returncode == 1
+    assert "float16 cannot" in done.stderr
+    assert "--save-dtype float32" in done.stderr
+    assert "--precision" not in done.stderr
+    assert featlift(*call, "--save-dtype", "float32").returncode == 0
+
+
 def test_two_scans_with_one_id(featlift, tmp_path, model):
     write_scan(tmp_path / "scans" / "a.nii.gz")
     write_scan(tmp_path / "scans" / "a.nii")

@@ -33,6 +33,9 @@ def featdice(
         str, typer.Option(help="Of prototype: where a cell's label is read: its centre, or corner as released.")
     ] = "centre",
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
+    uncentred: Annotated[
+        bool, typer.Option("--uncentred", help="Of stores with --reduce pca: give features their mean back.")
+    ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
     save_maps: Annotated[Path | None, typer.Option(help="Folder for maps and predictions as NIfTI.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
@@ -47,7 +50,7 @@ def featdice(
 
     found = opened(stores)
     name = protocol or _default_protocol(found)
-    how = Protocol(name, centre, threshold, nearest, layer)  # type: ignore[arg-type]
+    how = Protocol(name, centre, threshold, nearest, layer, uncentred)  # type: ignore[arg-type]
     if name == "centre" and not all(store.recipe.get("roi_mm") for store in found):
         typer.echo("featlift: not regions around lesions (extract --roi): their centres are those of scans", err=True)
     results = []
@@ -79,6 +82,8 @@ def _tell_what_to_try(results: Sequence[Result], protocol: Protocol) -> None:
         advice = f"--threshold (here {protocol.threshold:g}) decides what is predicted{lesion}"
     elif protocol.nearest == "corner":
         advice = "--nearest centre reads labels where cells lie"
+    elif not protocol.uncentred and all(result.recipe.get("basis_sha256") for result in far):
+        advice = "--uncentred gives reduced features their mean back"
     else:
         advice = "the background's prototype wins or loses too often: look at another --layer, or at `probe --dense`"
     names = ", ".join(result.store for result in far)

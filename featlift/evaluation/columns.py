@@ -12,7 +12,7 @@ from featlift.evaluation.results import Result
 from featlift.evaluation.table import protocol_of
 
 #: Settings of a protocol that say what was measured rather than how: of which features, by which head.
-_OF_FEATURES = ("layer", "input", "head")
+_OF_FEATURES = ("layer", "input", "head", "uncentred")
 #: Fields of a recipe that say nothing on the features of one layer.
 _NOT_OF_FEATURES = ("model", "mode", "layers")
 _NAMED = 3

@@ -21,6 +21,7 @@ class Protocol:
         nearest: of ``prototype``: the voxel whose label a cell takes, see `CellGrid.labels_on_cells`; ``corner`` as the
             released notebook.
         layer: absolute index; None takes the deepest.
+        uncentred: give reduced features their mean back, see `CaseLayer.uncentred`.
     """
 
     name: Literal["centre", "prototype"] = "prototype"
@@ -28,6 +29,7 @@ class Protocol:
     threshold: float = THRESHOLD
     nearest: Nearest = "centre"
     layer: int | None = None
+    uncentred: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in ("centre", "prototype"):
@@ -45,9 +47,10 @@ class Protocol:
 
     def as_json(self) -> dict[str, Any]:
         """What of it decides the scores."""
+        features = {"layer": self.layer, **({"uncentred": True} if self.uncentred else {})}
         if self.name == "centre":
-            return {"name": self.name, "centre": self.centre, "threshold": self.threshold, "layer": self.layer}
-        return {"name": self.name, "nearest": self.nearest, "layer": self.layer}
+            return {"name": self.name, "centre": self.centre, "threshold": self.threshold, **features}
+        return {"name": self.name, "nearest": self.nearest, **features}
 
     @property
     def label(self) -> str:
@@ -58,5 +61,6 @@ class Protocol:
             "" if self.threshold == THRESHOLD else f"above{self.threshold:g}",
             f"nearest-{self.nearest}" if self.name == "prototype" else "",
             "" if self.layer is None else f"layer{self.layer}",
+            "uncentred" if self.uncentred else "",
         ]
         return "-".join(part for part in parts if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -11,9 +12,11 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from featlift.errors import OptionError, StoreError
+from featlift.store.basis import Basis, not_reduced
 from featlift.store.layout import NAMESPACE, SAVED, VOLUMES, not_kept
 from featlift.store.place import Where, place_of
 from featlift.store.quantised import Dequantised
+from featlift.store.uncentred import Uncentred
 from featlift.volumes.grid import Shape
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Affine, Volume
@@ -27,11 +30,13 @@ class CaseLayer:
     Args:
         group: of the volume.
         prefix: of the layer's arrays in it.
+        basis: gives that of its store; None for a volume without a store.
     """
 
-    def __init__(self, group: zarr.Group, prefix: str = "") -> None:
+    def __init__(self, group: zarr.Group, prefix: str = "", basis: Callable[[], Basis] | None = None) -> None:
         self._group = group
         self._prefix = prefix
+        self._basis = basis
 
     @property
     def saved(self) -> tuple[str, ...]:
@@ -42,6 +47,20 @@ class CaseLayer:
     def dense(self) -> zarr.Array[Any] | Dequantised:
         """Dense features ``(C, d, h, w)``, always floats; index it to read: ``case.dense[:, 10]``."""
         return self._floats("dense", axis=0)
+
+    @property
+    def uncentred(self) -> Uncentred:
+        """`dense` of ``--reduce pca:K`` with the mean given back, ``(K + 1, d, h, w)`` float32; index it to read.
+
+        Its products, lengths and cosines are those of the features that the K components and the mean reconstruct.
+
+        Raises:
+            StoreError: the features were not reduced by principal components, or the store's basis is damaged.
+        """
+        dense = self.dense
+        if self._basis is None:
+            raise not_reduced("this case")
+        return Uncentred(dense, self._basis().projections[int(self.grid["layer"])])
 
     @property
     def tokens(self) -> zarr.Array[Any] | Dequantised | None:
@@ -166,8 +185,8 @@ class CaseLayer:
 class Case(CaseLayer):
     """One volume: features of its deepest layer, further layers, scan, embedding, geometry."""
 
-    def __init__(self, group: zarr.Group, case_id: str) -> None:
-        super().__init__(group)
+    def __init__(self, group: zarr.Group, case_id: str, basis: Callable[[], Basis] | None = None) -> None:
+        super().__init__(group, basis=basis)
         self.id = case_id
 
     @cached_property
@@ -211,7 +230,7 @@ class Case(CaseLayer):
             prefixes = [f"layers/{name}/" for name, _ in self._group["layers"].groups()]  # type: ignore[union-attr]
         else:
             prefixes = []
-        further = [CaseLayer(self._group, prefix) for prefix in prefixes if prefix]
+        further = [CaseLayer(self._group, prefix, self._basis) for prefix in prefixes if prefix]
         layers = {int(layer.grid["layer"]): layer for layer in further}
         return dict(sorted(layers.items())) | {int(self.grid["layer"]): self}
 
@@ -219,9 +238,9 @@ class Case(CaseLayer):
         return f"<case {self.id}: {f'dense {self.dense.shape}' if 'dense' in self.saved else ', '.join(self.saved)}>"
 
 
-def open_case(path: Where, case_id: str) -> Case:
-    """A case of the store at `path`."""
-    return Case(zarr.open_group(place_of(path).group(f"{VOLUMES}/{case_id}"), mode="r", zarr_format=3), case_id)
+def open_case(path: Where, case_id: str, basis: Callable[[], Basis] | None = None) -> Case:
+    """A case of the store at `path`, and what gives the store's basis."""
+    return Case(zarr.open_group(place_of(path).group(f"{VOLUMES}/{case_id}"), mode="r", zarr_format=3), case_id, basis)
 
 
 def _attributes(node: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 from featlift.errors import InputError, OptionError, RemoteError, StoreError
 from featlift.remote import located
+from featlift.store.basis import Basis, basis_of
 from featlift.store.case import Case, open_case
 from featlift.store.layout import (
     DAMAGED,
@@ -96,6 +98,15 @@ class Store(Mapping[str, Case]):
         recipe: Recipe = self.attributes["recipe"]
         return recipe
 
+    @cached_property
+    def basis(self) -> Basis:
+        """The principal components that its dense features were reduced with.
+
+        Raises:
+            StoreError: they were not reduced so, or the basis is missing, or not the one that was written.
+        """
+        return basis_of(self.path, self.recipe)
+
     def require(self, name: str) -> None:
         """Raise a `StoreError` that says how to get it if the store does not keep ``dense``, ``scan``, ..."""
         saved = saved_in(self.recipe)
@@ -116,7 +127,7 @@ class Store(Mapping[str, Case]):
                 f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them"
             )
         try:
-            return open_case(self.path, case_id)
+            return open_case(self.path, case_id, partial(getattr, self, "basis"))
         except RemoteError:
             raise
         except (OSError, ValueError, LookupError, TypeError) as error:

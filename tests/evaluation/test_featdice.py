@@ -13,7 +13,16 @@ import torch.nn.functional as F
 import featlift as package
 from featlift import find_masks, open_store
 from featlift.errors import OptionError
-from featlift.evaluation import Protocol, dice, featdice, lesion_at, read_result, table
+from featlift.evaluation import (
+    CellGrid,
+    Protocol,
+    dice,
+    featdice,
+    lesion_at,
+    read_result,
+    segment_by_prototypes,
+    table,
+)
 from featlift.evaluation.columns import columns_of
 from featlift.store import CaseData, LayerData, case_in_memory
 from featlift.volumes import Volume
@@ -243,6 +252,27 @@ def test_where_a_threshold_would_find_more_the_options_that_decide_are_named(fea
     assert "look at another --layer" in done.stderr.splitlines()[-1]
     done = featlift("featdice", "features.zarr", "--masks", "blocks", "--nearest", "corner")
     assert done.stderr.splitlines()[-1].endswith("--nearest centre reads labels where cells lie")
+
+
+def test_uncentred_scores_are_those_of_the_reconstructed_features(featlift, tmp_path):
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    done = featlift("featdice", "reduced.zarr", "--masks", "labels", "--uncentred")
+    assert done.returncode == 0, done.stderr
+    result = read_result("results/reduced-featdice-prototype-nearest-centre-uncentred.json")
+    assert result.protocol["uncentred"] is True
+    store = open_store("reduced.zarr")
+    projection = store.basis.projections[1]
+    for case, scores in zip(store.values(), result.cases, strict=True):
+        d, h, w = case.valid_cells
+        whole = np.tensordot(projection.components.T, case.dense[:, :d, :h, :w].astype(np.float32), axes=1)
+        whole += projection.mean[:, None, None, None]
+        mask = package.read(f"labels/{case.id}.nii.gz")
+        labels = package.volumes.masks.labels_on(mask, case.scan_shape, case.scan_affine)
+        found = segment_by_prototypes(whole, labels, CellGrid((d, h, w), case.scan_shape, case.stride, case.offset))
+        want = [dice(found.prediction == label, labels == label) for label in (1, 2)]
+        assert scores["dice"] == pytest.approx(np.mean(want), abs=2e-3)  # ties
+    done = featlift("featdice", "reduced.zarr", "--masks", "labels")
+    assert "uncentred" not in read_result("results/reduced-featdice-prototype-nearest-centre.json").protocol
 
 
 def test_a_result_names_its_reading_and_one_from_before_is_the_released_one(featlift, tmp_path):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from featlift.cli.options import numbers, words
+from featlift.counting import number_of
 
 
 def knn(
@@ -45,7 +46,7 @@ def knn(
         results += written(found, output)
     for result in results:
         if fewer := result.details["left_out_k"]:
-            known = f"{result.details['known']} cases to learn from"
+            known = f"{number_of(result.details['known'], 'case')} to learn from"
             typer.echo(f"featlift: {result.store}, {result.task}: {known}, so no k of {fewer}", err=True)
             break
     inputs = ", ".join(dict.fromkeys(f"{result.protocol['name']}, {result.protocol['input']}" for result in results))

@@ -75,6 +75,6 @@ def probe(
         tasks = tasks_of(store, labels, words(label))
         results += written(evaluate(store, tasks, how, bars(store.name)), output)
     inputs = ", ".join(dict.fromkeys(result.protocol["input"] for result in results))
-    spread = f"mean ± standard deviation of {len(how.seeds)} seeds, " if results[0].seeds else ""
+    spread = f"mean ± standard deviation of {len(how.seeds)} seeds, " if len(results[0].seeds) > 1 else ""
     typer.echo(f"Probe {protocol} on {inputs}; {spread}{intervals(results)}")
     typer.echo(table(results))

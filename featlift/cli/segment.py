@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featlift.cli.options import numbers, words
+from featlift.counting import number_of
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def predict(
         bars(opened_store.name),
         grid,  # type: ignore[arg-type]
     )
-    typer.echo(f"{len(written)} segmentations in {output}")
+    typer.echo(f"{number_of(len(written), 'segmentation')} in {output}")
 
 
 @segment.command()

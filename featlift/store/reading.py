@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
 
+from featlift.counting import number_of
 from featlift.errors import InputError, OptionError, RemoteError, StoreError
 from featlift.remote import located
 from featlift.store.basis import Basis, basis_of
@@ -140,4 +141,5 @@ class Store(Mapping[str, Case]):
         return len(self._ids)
 
     def __repr__(self) -> str:
-        return f"<featlift store {self.path}: {len(self)} volumes, {self.recipe['model']} {self.recipe['mode']}>"
+        held = number_of(len(self), "volume")
+        return f"<featlift store {self.path}: {held}, {self.recipe['model']} {self.recipe['mode']}>"

@@ -21,7 +21,7 @@ Voxels = Literal["input", "stored"]
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class ImageGrid:
     """Voxels in the patient.
 
     Attributes:
@@ -33,7 +33,9 @@ class Grid:
     affine: Affine
 
 
-def grids_of(store: Store, ids: Sequence[str], voxels: Voxels = "input", like: Path | None = None) -> dict[str, Grid]:
+def grids_of(
+    store: Store, ids: Sequence[str], voxels: Voxels = "input", like: Path | None = None
+) -> dict[str, ImageGrid]:
     """The grid of each case's prediction; a case that is not in it has that of its stored scan.
 
     Args:
@@ -60,24 +62,24 @@ def grids_of(store: Store, ids: Sequence[str], voxels: Voxels = "input", like: P
     return {case_id: grid for case_id, grid in own.items() if grid is not None}
 
 
-def _own_grid(case: Case) -> Grid | None:
+def _own_grid(case: Case) -> ImageGrid | None:
     """The grid of a case's file as it was read.
 
     None for a region, of whose scan nobody wants all, for a scan that does not say where it lies, and for a volume of a
     store from before this was recorded.
     """
     affine = case.attributes.get("affine_read")
-    if affine is None or case.attributes["selection"]["centre"] is not None:
+    if affine is None or case.attributes["selection"].get("centre") is not None:
         return None
     depth, height, width = case.attributes["shape_read"]
-    return Grid((depth, height, width), np.array(affine))
+    return ImageGrid((depth, height, width), np.array(affine))
 
 
-def _grid_like(case: Case, like: Path, alone: bool) -> Grid:
+def _grid_like(case: Case, like: Path, alone: bool) -> ImageGrid:
     path = like if like.is_file() and alone else like / case.attributes["source"]["name"]
     if not path.exists():
         raise InputError(f"{path}: no such scan; --like takes the folder that {case.id} was extracted from")
     image = open_image(source_of(path))
     if image.affine is None or case.scan_affine is None:
         raise VolumeError(f"{case.id}: its scan does not say where it lies, so --like cannot find its voxels")
-    return Grid(image.shape, image.affine)
+    return ImageGrid(image.shape, image.affine)

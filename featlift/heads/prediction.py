@@ -17,7 +17,7 @@ from featlift.errors import OptionError, StoreError
 from featlift.evaluation.cohort import Progress, counted
 from featlift.evaluation.segmentation import segment_by_maps
 from featlift.heads.folder import CONFIG, Config, read_head, write_file
-from featlift.heads.grids import Grid, Voxels, grids_of
+from featlift.heads.grids import ImageGrid, Voxels, grids_of
 from featlift.heads.head import Head
 from featlift.heads.plan import Precision
 from featlift.heads.training import use_bf16
@@ -210,7 +210,7 @@ def _on_scan(chances: Tensor, config: Config, store: Store, case: Case) -> NDArr
     return segment_by_maps(maps, grid).prediction
 
 
-def _on_image(chances: Tensor, config: Config, store: Store, case: Case, image: Grid) -> NDArray[np.int32]:
+def _on_image(chances: Tensor, config: Config, store: Store, case: Case, image: ImageGrid) -> NDArray[np.int32]:
     """The likeliest label of each voxel of an image; background where its centre lies beyond the stored scan."""
     grid = config.reader(store).frame(case).grid
     assert case.scan_affine is not None

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from featlift.store.principal import Projection
 from featlift.store.quantised import Dequantised
+from featlift.store.recorded import StoredArray
 
 
 class Uncentred:
@@ -28,7 +28,7 @@ class Uncentred:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, dense: zarr.Array[Any] | Dequantised, projection: Projection) -> None:
+    def __init__(self, dense: StoredArray | Dequantised, projection: Projection) -> None:
         self.dense = dense
         self.projection = projection
         channels, *cells = dense.shape

@@ -337,3 +337,28 @@ def test_a_folder_holds_the_predictions_of_one_head(featlift, cohort, head, tmp_
         assert done.returncode == 2
         assert "masks holds predictions of another kind, which differ in" in done.stderr
     assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
+
+
+def test_real_crops_are_segmented_on_the_voxels_of_their_files(featlift, cohort, shared, tmp_path):
+    """Whatever was done to them on the way: enlarged, cropped to the body, some slices only."""
+    names = ["hippocampus_001", "hippocampus_004", "hippocampus_003"]
+    for name in names:
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(shared / f"hippocampus/{folder}/{name}.nii.gz", tmp_path / folder)
+    (tmp_path / "splits.csv").write_text(
+        "id,split\n" + "".join(f"{name},{split}\n" for name, split in zip(names, ("train", "val", "test"), strict=True))
+    )
+    options = [*patch_mean_options(tmp_path, 4, constant=0.5), "--mode", "2d", "--layers", "0"]
+    more = ["--size", "100", "--crop", "body:2", "--depth-stride", "2"]
+    assert featlift("extract", "images", *options, *more).returncode == 0
+    head = ("--head", "linear", "--labels", "splits.csv", "--epochs", "2", "-o", "head", "--device", "cpu")
+    done = featlift("segment", "train", "features.zarr", "--masks", "labels", *head)
+    assert done.returncode == 0, done.stderr
+    done = featlift("segment", "predict", "features.zarr", "--head", "head", "-o", "masks", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        image, found = nib.load(f"images/{name}.nii.gz"), nib.load(f"masks/{name}.nii.gz")
+        assert found.shape == image.shape
+        np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+    assert featlift("segment", "score", "features.zarr", "--predictions", "masks", "--masks", "labels").returncode == 0

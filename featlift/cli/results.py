@@ -139,7 +139,7 @@ def bars(name: str) -> Callable[[str, int, int], object]:
             return
         if done == 1:
             since[what] = monotonic()
-        elif what in since and (passed := monotonic() - since[what]) > _SILENCE:
+        elif what in since and done < total and (passed := monotonic() - since[what]) > _SILENCE:
             left = human_seconds(passed / (done - 1) * (total - done))
             typer.echo(f"featlift: {name}: {what}: {done:,} of {total:,}, about {left} left", err=True)
             del since[what]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from featlift.backbones.backbone import family_of
 from featlift.backbones.layouts import strip_prefix, to_official, unwrap
+from featlift.counting import number_of
 from featlift.errors import WeightsError
 
 State = dict[str, Tensor]
@@ -191,4 +192,4 @@ def _some(what: str, keys: list[str], most: int = 4) -> str:
     if not keys:
         return ""
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return f"{len(keys)} {'key' if len(keys) == 1 else 'keys'} {what} ({', '.join(keys[:most])}{more})"
+    return f"{number_of(len(keys), 'key')} {what} ({', '.join(keys[:most])}{more})"

@@ -15,6 +15,7 @@ import typer
 from featlift.cli import arguments
 from featlift.cli.arguments import MODEL
 from featlift.cli.options import decimal_bytes, frame_of, human_seconds, layers, model_args, numbers, times, words
+from featlift.counting import number_of
 from featlift.errors import FeatliftError
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _print(judged: Sequence[Finding], skipped: Sequence[Skipped], report: dict[s
         typer.echo(f"SKIP  {count} no scan: {reason}")
     totals = report["totals"]
     usable = totals["scans"] - totals["would_fail"]
-    typer.echo(f"{totals['scans']} scans, {usable} of them usable as far as was looked")
+    typer.echo(f"{number_of(totals['scans'], 'scan')}, {usable} of them usable as far as was looked")
     typer.echo(f"  {'looked at':<13} {_looked_at(totals)}")
     for name in ("formats", "modalities", "orientations"):
         typer.echo(f"  {name:<13} {', '.join(f'{what} {count}' for what, count in totals[name].items()) or '-'}")

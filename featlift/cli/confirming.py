@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from featlift.cli.options import decimal_bytes
+from featlift.counting import number_of
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _sentence(forecast: Forecast) -> str:
     parts = [
         f"{name} {decimal_bytes(size)}" for name, size in forecast.bytes_by_key.items() if size >= _WORTH_A_WORD * total
     ]
-    volumes = "1 volume" if forecast.volumes == 1 else f"{forecast.volumes:,} volumes"
-    sampled = f" (by {forecast.sampled} headers)" if forecast.sampled < forecast.volumes else ""
+    volumes = number_of(forecast.volumes, "volume")
+    sampled = f" (by {number_of(forecast.sampled, 'header')})" if forecast.sampled < forecast.volumes else ""
     about = "at most about" if forecast.at_most else "about"
     return f"{about} {decimal_bytes(total)} for {volumes}{sampled}: {', '.join(parts)}"

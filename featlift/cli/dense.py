@@ -25,7 +25,7 @@ def dense(
     resamples: int,
 ) -> None:
     """Train a linear classifier of feature cells on the training cases, and compare its segmentations with masks."""
-    from featlift.cli.results import bars, opened, some, tell_of_missing_distances, written
+    from featlift.cli.results import bars, intervals, opened, some, tell_of_missing_distances, written
     from featlift.evaluation import DenseProtocol, dense_probe, dense_result, read_splits, table
     from featlift.volumes import find_masks
 
@@ -49,7 +49,7 @@ def dense(
     spread = f"mean ± standard deviation of {len(seeds)} seeds, " if len(seeds) > 1 else ""
     typer.echo(
         f"Dense probe, logistic regression of cells, every one of the {weighting} counting alike; {spread}"
-        "95 % intervals by bootstrap over cases"
+        f"{intervals(results)}"
     )
     typer.echo(table(results))
     for result in results:

@@ -15,6 +15,7 @@ from featlift.cli.confirming import confirm_size
 from featlift.cli.interrupts import remembered_interrupts
 from featlift.cli.options import frame_of, human_bytes, layers, model_args, numbers, words
 from featlift.cli.options import size as size_of
+from featlift.counting import number_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,8 +258,8 @@ def _extract(
     _confirm(job.output, extraction, job.found, overwrite, confirm_above)
     if overwrite and (erased := erase_other(job.output, extraction.recipe)):
         typer.echo(
-            f"{job.output}: erased {erased.volumes} volumes ({human_bytes(erased.bytes)}), another recipe: "
-            f"{'; '.join(erased.differences)}",
+            f"{job.output}: erased {number_of(erased.volumes, 'volume')} ({human_bytes(erased.bytes)}), "
+            f"another recipe: {'; '.join(erased.differences)}",
             err=True,
         )
     if needs_fitting(job.output, extraction):
@@ -306,7 +307,7 @@ def _confirm(output: Path | Remote, extraction: Extraction, found: Found, overwr
 
 def _report(run: Run) -> None:
     if not run.todo:
-        typer.echo(f"{run.output}: all {run.count('skipped')} volumes are complete, nothing to do")
+        typer.echo(f"{run.output}: {number_of(run.count('skipped'), 'volume')} complete, nothing to do")
         return
     skipped = [f"{run.count('skipped')} complete before"] if run.count("skipped") else []
     elsewhere = [f"{len(run.elsewhere)} in the hands of another job"] if run.elsewhere else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from featlift.cli.results import some, tell_of_failures
 from featlift.errors import OptionError
+
+_FAR_BELOW = 0.75  # of the best-threshold Dice
 
 if TYPE_CHECKING:
     from featlift.evaluation import Protocol, Result
@@ -27,9 +30,12 @@ def featdice(
     centre: Annotated[str, typer.Option(help="Of centre: the middle of the grid, or of the lesion.")] = "grid",
     threshold: Annotated[float, typer.Option(help="Of centre: above it is lesion.")] = 0.9,
     nearest: Annotated[
-        str, typer.Option(help="Of prototype: the voxel that names a cell, at the corner of its block or its centre.")
-    ] = "corner",
+        str, typer.Option(help="Of prototype: where a cell's label is read: its centre, or corner as released.")
+    ] = "centre",
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
+    uncentred: Annotated[
+        bool, typer.Option("--uncentred", help="Of stores with --reduce pca: give features their mean back.")
+    ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
     save_maps: Annotated[Path | None, typer.Option(help="Folder for maps and predictions as NIfTI.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
@@ -39,12 +45,12 @@ def featdice(
 
     Writes a result file (JSON, and a CSV with a row for each case) for each store.
     """
-    from featlift.cli.results import opened
+    from featlift.cli.results import intervals, opened
     from featlift.evaluation import Protocol, table, write_result
 
     found = opened(stores)
     name = protocol or _default_protocol(found)
-    how = Protocol(name, centre, threshold, nearest, layer)  # type: ignore[arg-type]
+    how = Protocol(name, centre, threshold, nearest, layer, uncentred)  # type: ignore[arg-type]
     if name == "centre" and not all(store.recipe.get("roi_mm") for store in found):
         typer.echo("featlift: not regions around lesions (extract --roi): their centres are those of scans", err=True)
     results = []
@@ -53,8 +59,9 @@ def featdice(
         results.append(result)
         if result.cases:
             typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
-    typer.echo(f"FeatDice, protocol {name}; 95 % intervals by bootstrap over cases")
+    typer.echo(f"FeatDice, protocol {how.label}; {intervals(results)}")
     typer.echo(table(results))
+    _tell_what_to_try(results, how)
     tell_of_failures([(result.store, *failure) for result in results for failure in result.failed.items()])
 
 
@@ -63,6 +70,29 @@ def _default_protocol(stores: list[Store]) -> str:
     if len(found) > 1:
         raise OptionError("some of the stores are of regions and some are not: give --protocol centre or prototype")
     return found.pop()
+
+
+def _tell_what_to_try(results: Sequence[Result], protocol: Protocol) -> None:
+    """Where a threshold would find far more than the prediction, which options decide the prediction."""
+    far = [result for result in results if _is_far_below(result)]
+    if not far:
+        return
+    if protocol.name == "centre":
+        lesion = "" if protocol.centre == "lesion" else ", --centre lesion another prototype"
+        advice = f"--threshold (here {protocol.threshold:g}) decides what is predicted{lesion}"
+    elif protocol.nearest == "corner":
+        advice = "--nearest centre reads labels where cells lie"
+    elif not protocol.uncentred and all(result.recipe.get("basis_sha256") for result in far):
+        advice = "--uncentred gives reduced features their mean back"
+    else:
+        advice = "the background's prototype wins or loses too often: look at another --layer, or at `probe --dense`"
+    names = ", ".join(result.store for result in far)
+    typer.echo(f"featlift: {names}: Dice is far below best-threshold Dice: {advice}", err=True)
+
+
+def _is_far_below(result: Result) -> bool:
+    found, bound = result.measures["dice"].mean, result.measures["best_dice"].mean
+    return found is not None and bound is not None and found < _FAR_BELOW * bound
 
 
 def _result(

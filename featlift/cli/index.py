@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from featlift.counting import number_of
+
 
 def index(
     store: Annotated[str, typer.Argument(help="The store, or its URL.")],
@@ -24,4 +26,4 @@ def index(
             err=True,
         )
     count = rebuild_index(store, labels)
-    typer.echo(f"{located(store)}/index.parquet: {count} cases")
+    typer.echo(f"{located(store)}/index.parquet: {number_of(count, 'case')}")

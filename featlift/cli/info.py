@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from featlift.cli.options import human_bytes
+from featlift.counting import number_of
 from featlift.errors import StoreError
 
 
@@ -64,7 +65,7 @@ def _case(case: Any) -> dict[str, Any]:
 
 def _print(store: object, summary: dict[str, Any]) -> None:
     recipe = summary["recipe"]
-    typer.echo(f"{store}: {len(summary['cases'])} volumes, {human_bytes(summary['bytes'])}")
+    typer.echo(f"{store}: {number_of(len(summary['cases']), 'volume')}, {human_bytes(summary['bytes'])}")
     for name, value in recipe.items():
         if value not in (None, [], {}):
             typer.echo(f"  {name:<15} {value}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from featlift.cli.options import numbers, words
+from featlift.counting import number_of
 
 
 def knn(
@@ -33,7 +34,7 @@ def knn(
     The test split by the train split; without splits every case by all others. Writes a result file (JSON and CSV) for
     each store, label and k.
     """
-    from featlift.cli.results import opened, tasks_of, written
+    from featlift.cli.results import intervals, opened, tasks_of, written
     from featlift.evaluation import knn as evaluate
     from featlift.evaluation import table
 
@@ -45,9 +46,9 @@ def knn(
         results += written(found, output)
     for result in results:
         if fewer := result.details["left_out_k"]:
-            known = f"{result.details['known']} cases to learn from"
+            known = f"{number_of(result.details['known'], 'case')} to learn from"
             typer.echo(f"featlift: {result.store}, {result.task}: {known}, so no k of {fewer}", err=True)
             break
     inputs = ", ".join(dict.fromkeys(f"{result.protocol['name']}, {result.protocol['input']}" for result in results))
-    typer.echo(f"k-NN, {inputs}; 95 % intervals by bootstrap over cases")
+    typer.echo(f"k-NN, {inputs}; {intervals(results)}")
     typer.echo(table(results))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated
 
@@ -29,6 +30,7 @@ from featlift.cli.view import view
 from featlift.errors import FeatliftError
 
 EXIT_WRONG_CALL = 2
+EXIT_FAILED = 1
 
 app = typer.Typer(
     name="featlift",
@@ -79,6 +81,25 @@ def main() -> None:
             raise
         typer.echo(f"featlift: {' '.join(str(error).split())}", err=True)
         sys.exit(EXIT_WRONG_CALL)
+    except (MemoryError, RuntimeError) as error:
+        if _show_traceback or (what := _memory_lacking(error)) is None:
+            raise
+        typer.echo(f"featlift: {what}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+def _memory_lacking(error: Exception) -> str | None:
+    """What to say of an error that tells of memory, whether torch's or numpy's; None of another."""
+    from featlift.lifting.budget import is_out_of_memory
+
+    if not is_out_of_memory(error):
+        return None
+    asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
+    more = f" ({asked[1]} were asked for)" if asked else ""
+    return (
+        f"out of memory{more}: do less at once with a smaller --size, --patch, --width, --batch or --cells or fewer "
+        "--workers, or use a machine or device that has more"
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from featlift.counting import number_of
+
 
 def merge(
     stores: Annotated[list[str], typer.Argument(help="The stores to join, all of one recipe.")],
@@ -28,7 +30,8 @@ def merge(
             typer.echo(f"damaged  {case_id}  {item.key}: {item.what}")
     if damaged:
         typer.echo(
-            f"{output}: {total - damaged} volumes, {damaged} damaged ones left out: extract them and merge again"
+            f"{output}: {number_of(total - damaged, 'volume')}, {damaged} damaged left out: "
+            "extract them and merge again"
         )
         raise typer.Exit(1)
-    typer.echo(f"{output}: {total} volumes of {len(stores)} stores")
+    typer.echo(f"{output}: {number_of(total, 'volume')} of {number_of(len(stores), 'store')}")

@@ -57,7 +57,7 @@ def probe(
         return
     if masks or mask_pattern or save_maps or layer is not None:
         raise OptionError("--masks, --mask-pattern, --layer and --save-maps belong to --dense: give that too")
-    from featlift.cli.results import bars, opened, tasks_of, written
+    from featlift.cli.results import bars, intervals, opened, tasks_of, written
     from featlift.evaluation import Probe, table
     from featlift.evaluation import probe as evaluate
 
@@ -75,6 +75,6 @@ def probe(
         tasks = tasks_of(store, labels, words(label))
         results += written(evaluate(store, tasks, how, bars(store.name)), output)
     inputs = ", ".join(dict.fromkeys(result.protocol["input"] for result in results))
-    spread = f"mean ± standard deviation of {len(how.seeds)} seeds, " if results[0].seeds else ""
-    typer.echo(f"Probe {protocol} on {inputs}; {spread}95 % intervals by bootstrap over cases")
+    spread = f"mean ± standard deviation of {len(how.seeds)} seeds, " if len(results[0].seeds) > 1 else ""
+    typer.echo(f"Probe {protocol} on {inputs}; {spread}{intervals(results)}")
     typer.echo(table(results))

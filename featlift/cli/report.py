@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from featlift.cli.options import decimal_bytes
+from featlift.counting import number_of
 
 
 def report(
@@ -39,7 +40,9 @@ def report(
 
         cohort = gather(opened(stores), labels, results, pictures, tell)
     write_report(cohort, output, label)
-    typer.echo(f"{output}: {len(cohort.ids)} cases, {len(cohort.portraits)} with pictures, {_size(output)}")
+    typer.echo(
+        f"{output}: {number_of(len(cohort.ids), 'case')}, {len(cohort.portraits)} with pictures, {_size(output)}"
+    )
 
 
 def _size(path: Path) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import typer
 
+from featlift.cli.options import human_seconds
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from featlift.store import Store
 
 _LISTED = 5
+_SILENCE = 30.0  # seconds, after which a log is told how long it will take
 
 
 def opened(paths: Sequence[str]) -> list[Store]:
@@ -81,6 +84,15 @@ def written(results: Iterable[Result], output: Path) -> list[Result]:
     return done
 
 
+def intervals(results: Sequence[Result]) -> str:
+    """What the line above a table says of its intervals."""
+    from featlift.evaluation.bootstrap import LEAST_CASES
+
+    if all(len(result.cases) < LEAST_CASES for result in results):
+        return f"no 95 % intervals of fewer than {LEAST_CASES} cases"
+    return "95 % intervals by bootstrap over cases"
+
+
 def some(ids: Sequence[str]) -> str:
     """The first few of many."""
     return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
@@ -108,10 +120,11 @@ def tell_of_missing_distances(name: str, result: Result) -> None:
 
 
 def bars(name: str) -> Callable[[str, int, int], object]:
-    """A progress bar for each thing that is being done."""
+    """A progress bar for each thing that is being done; in a log, one line for what takes long, with an estimate."""
     from tqdm import tqdm
 
     shown: dict[str, tqdm[object]] = {}
+    since: dict[str, float] = {}  # the first step of what goes on without a bar
 
     def tell(what: str, done: int, total: int) -> None:
         bar = (
@@ -122,5 +135,13 @@ def bars(name: str) -> Callable[[str, int, int], object]:
         bar.update(1)
         if done == total:
             bar.close()
+        if not bar.disable:
+            return
+        if done == 1:
+            since[what] = monotonic()
+        elif what in since and done < total and (passed := monotonic() - since[what]) > _SILENCE:
+            left = human_seconds(passed / (done - 1) * (total - done))
+            typer.echo(f"featlift: {name}: {what}: {done:,} of {total:,}, about {left} left", err=True)
+            del since[what]
 
     return tell

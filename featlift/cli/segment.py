@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featlift.cli.options import numbers, words
+from featlift.counting import number_of
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -123,16 +124,19 @@ def predict(
     labels: Labels = None,
     like: Annotated[
         Path | None,
-        typer.Option(help="Folder of the scans, to take their voxels. Default: those of the stored scans."),
+        typer.Option(help="Folder of scans, to take their voxels. Default: as the store recorded the files."),
     ] = None,
+    grid: Annotated[
+        str, typer.Option(help="input: the voxels of each case's own file; stored: those of the stored scan.")
+    ] = "input",
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Segment cases, as NIfTI files in the place of their scans in the patient."""
     from featlift.backbones.precision import resolve_device
-    from featlift.cli.results import bars, opened
+    from featlift.cli.results import bars, opened, some
     from featlift.evaluation import read_splits
-    from featlift.heads import open_trained
+    from featlift.heads import grids_of, open_trained
     from featlift.heads import predict as segmented
 
     (opened_store,) = opened([store])
@@ -146,6 +150,16 @@ def predict(
     elif labels is not None:
         raise OptionError("--labels says which cases are in which split: give --split too")
     trained = open_trained(head)
+    opened_store.require_cases(ids)
+    if like is None and grid == "input":
+        own = grids_of(opened_store, ids or list(opened_store))
+        if kept := [case_id for case_id in ids or opened_store if case_id not in own]:
+            why = "regions, without geometry, or extracted before their files' grid was recorded"
+            typer.echo(
+                f"featlift: {len(kept)} of {len(ids or opened_store)} cases keep the grid of the stored scan ({why}; "
+                f"--like SCANS takes the files' voxels): {some(kept)}",
+                err=True,
+            )
     written = segmented(
         opened_store,
         trained,
@@ -155,8 +169,9 @@ def predict(
         resolve_device(device),
         precision,  # type: ignore[arg-type]
         bars(opened_store.name),
+        grid,  # type: ignore[arg-type]
     )
-    typer.echo(f"{len(written)} segmentations in {output}")
+    typer.echo(f"{number_of(len(written), 'segmentation')} in {output}")
 
 
 @segment.command()
@@ -173,7 +188,7 @@ def score(
 
     Cases that the head was trained on do not count.
     """
-    from featlift.cli.results import bars, opened, some, tell_of_missing_distances, written
+    from featlift.cli.results import bars, intervals, opened, some, tell_of_missing_distances, written
     from featlift.evaluation import table
     from featlift.heads import cases_to_score, read_notes, segment_result
     from featlift.heads import score as compared
@@ -190,7 +205,7 @@ def score(
             typer.echo(f"featlift: {folder}: {count} were seen in training: {some(notes['seen'])}", err=True)
         scores = compared(opened_store, folder, pairs, ids, bars(notes["head"]))
         results += written([segment_result(opened_store, notes, scores, seed, resamples)], output)
-    typer.echo("Segmentations; 95 % intervals by bootstrap over cases; failures are labels with a Dice below 0.5")
+    typer.echo(f"Segmentations; {intervals(results)}; failures are labels with a Dice below 0.5")
     typer.echo(table(results))
     for result in results:
         tell_of_missing_distances(result.name, result)

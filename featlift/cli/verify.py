@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from featlift.counting import number_of
+
 
 def verify(store: Annotated[str, typer.Argument(help="The store, or its URL.")]) -> None:
     """Read every byte of a store and compare it with what was written. Damaged volumes are made again by extract."""
@@ -36,8 +38,9 @@ def verify(store: Annotated[str, typer.Argument(help="The store, or its URL.")])
         )
     if damaged:
         typer.echo(
-            f"{opened.path}: {len(damaged)} of {count} volumes damaged; run the same extract again to repair them"
+            f"{opened.path}: {len(damaged)} of {number_of(count, 'volume')} damaged; "
+            "run the same extract again to repair them"
         )
     if damaged or of_store:
         raise typer.Exit(1)
-    typer.echo(f"{opened.path}: all {count} volumes are as written")
+    typer.echo(f"{opened.path}: {number_of(count, 'volume')}, all as written")

@@ -9,6 +9,7 @@ import typer
 
 from featlift.cli.options import decimal_bytes
 from featlift.cli.results import bars, chosen_cases, masks_of, opened, tell_of_failures
+from featlift.counting import number_of
 
 if TYPE_CHECKING:
     from featlift.pictures.viewer import Scene
@@ -64,7 +65,7 @@ def _write(scene: Scene, output: Path) -> None:
 
     failures = write_view(scene, output, tell=bars(output.name))
     shown = len(scene.cases) - len(failures)
-    typer.echo(f"{output}: {shown} case{'s' if shown > 1 else ''}, {decimal_bytes(output.stat().st_size)}")
+    typer.echo(f"{output}: {number_of(shown, 'case')}, {decimal_bytes(output.stat().st_size)}")
     tell_of_failures([(scene.stores[0].name, *failure) for failure in failures.items()])
 
 
@@ -72,7 +73,7 @@ def _serve(scene: Scene, port: int) -> None:
     from featlift.pictures.viewer import Server
 
     with Server(scene, port) as server:
-        typer.echo(f"{server.url}: {len(scene.cases)} cases, for browsers of this machine; Ctrl-C ends it")
+        typer.echo(f"{server.url}: {number_of(len(scene.cases), 'case')}, for browsers of this machine; Ctrl-C ends it")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

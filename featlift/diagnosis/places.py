@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from featlift.counting import number_of
 from featlift.diagnosis.row import Row
 from featlift.diagnosis.sizes import free_on_disk, human
 from featlift.errors import FeatliftError
@@ -64,5 +65,7 @@ def look_at_store(where: Where | None) -> Iterator[Row]:
     except FeatliftError as error:
         yield Row("store", "FAIL", str(error), "give another place with -o")
         return
-    what = f"{store}: {len(complete_cases(store))} volumes of {recipe['model']}, mode {recipe['mode']}{free}"
+    what = (
+        f"{store}: {number_of(len(complete_cases(store)), 'volume')} of {recipe['model']}, mode {recipe['mode']}{free}"
+    )
     yield Row("store", "PASS", what)

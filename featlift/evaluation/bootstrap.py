@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 10_000
+#: Of fewer cases no interval is given: resamples of a handful are too alike to hold 95 % of anything.
+LEAST_CASES = 10
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Interval:
 
     Attributes:
         mean: over the cases; nan without any.
-        low: 2.5th percentile of the means of the resamples; None for less than two cases.
+        low: 2.5th percentile of the means of the resamples; None for less than `LEAST_CASES`.
         high: 97.5th percentile.
         cases: how many.
     """
@@ -36,7 +38,7 @@ def interval_of_mean(values: Sequence[float], seed: int = 0, resamples: int = RE
         resamples: how many.
     """
     scores = np.asarray(values, dtype=np.float64)
-    if len(scores) < 2:
+    if len(scores) < LEAST_CASES:
         return Interval(float(scores.mean()) if len(scores) else float("nan"), None, None, len(scores))
     rng = np.random.default_rng(seed)
     means = [scores[rng.integers(len(scores), size=len(scores))].mean() for _ in range(resamples)]

@@ -57,14 +57,14 @@ class CellGrid:
             values = np.moveaxis(np.moveaxis(values, along, -1) @ hats.T, -1, along)
         return np.ascontiguousarray(values)
 
-    def labels_on_cells(self, labels: NDArray[np.int32], nearest: Nearest = "corner") -> NDArray[np.int32]:
+    def labels_on_cells(self, labels: NDArray[np.int32], nearest: Nearest = "centre") -> NDArray[np.int32]:
         """Labels ``(D, H, W)`` by nearest neighbour at the cells, ``(d, h, w)``.
 
         Args:
             labels: on the voxels.
-            nearest: a cell takes the label at the ``corner`` of the block of voxels that it stands for, its first one,
-                as torch's ``interpolate(mode="nearest")`` and the released notebook have it, or at its ``centre``, as
-                torch's ``nearest-exact``.
+            nearest: a cell takes the label at its ``centre``, as torch's ``interpolate(mode="nearest-exact")`` has it,
+                or at the ``corner`` of the block of voxels that it stands for, its first one, as torch's ``nearest``
+                and the released notebook.
         """
         return labels[np.ix_(*self.voxels_of_cells(nearest))]
 

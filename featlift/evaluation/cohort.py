@@ -102,7 +102,7 @@ def survey(
         case = store[case_id]
         labels, _ = cohort.labels(case)
         if number < len(ids[TRAIN]):
-            on_cells = cohort.grid(case).labels_on_cells(labels, "centre")
+            on_cells = cohort.grid(case).labels_on_cells(labels)
             rngs = [np.random.default_rng([seed, number]) for seed in seeds]
             cohort.draws[case_id] = [draw_cells(on_cells, most, rng) for rng in rngs]
         else:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from featlift.counting import number_of
 from featlift.errors import OptionError
 from featlift.evaluation.results import Result
 from featlift.evaluation.table import protocol_of
 
 #: Settings of a protocol that say what was measured rather than how: of which features, by which head.
-_OF_FEATURES = ("layer", "input", "head")
+_OF_FEATURES = ("layer", "input", "head", "uncentred")
 #: Fields of a recipe that say nothing on the features of one layer.
 _NOT_OF_FEATURES = ("model", "mode", "layers")
 _NAMED = 3
@@ -123,7 +124,7 @@ def _check_cases(first: Result, other: Result) -> None:
             raise OptionError(f"{both} were {what} other cases: {len(differing)} are of one only ({some})")
     truth = {case["id"]: _truth(case) for case in first.cases}
     if changed := [case["id"] for case in other.cases if truth[case["id"]] != _truth(case)]:
-        raise OptionError(f"{both} have other masks or labels of {changed[0]} ({len(changed)} cases)")
+        raise OptionError(f"{both} have other masks or labels of {changed[0]} ({number_of(len(changed), 'case')})")
 
 
 def _scored(result: Result) -> list[str]:

@@ -79,7 +79,11 @@ def dense_probe(
     if not seeds:
         raise OptionError("no seeds: give at least one")
     cohort = survey(store, masks, splits, protocol.layer, protocol.cells, seeds, progress)
-    classifiers = [_train(cohort, number, seed, protocol, progress) for number, seed in enumerate(seeds)]
+    classifiers = []
+    for number, seed in enumerate(seeds):
+        classifiers.append(_train(cohort, number, seed, protocol, progress))
+        if progress is not None:
+            progress("fitting", number + 1, len(seeds))
     folder = None if save_maps is None else Path(save_maps)
     names = file_names(store)
     return [

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.evaluation.bootstrap import interval_of_mean
+from featlift.evaluation.bootstrap import LEAST_CASES, interval_of_mean
 from featlift.evaluation.classification_bootstrap import weighted_measures
 from featlift.evaluation.predictions import predictions_of
 from featlift.evaluation.results import Result
@@ -51,7 +51,7 @@ class Difference:
 
     Attributes:
         mean: of the differences of the cases, or of the measure where a case has no value of its own.
-        low: lower end of its 95 % interval, by bootstrap of the cases, the same ones for both; None for one case.
+        low: lower end of its 95 % interval, by bootstrap of the cases, the same ones for both; None for few.
         high: upper end.
         over: what the t-test pairs: ``seeds``, ``cases``, or nothing.
         n: how many pairs.
@@ -134,16 +134,15 @@ def _of_predictions(
     count = len(result.cases)
     even = np.ones((1, count))
     mean = float((_weighted(result, measure, even) - _weighted(against, measure, even))[0])
+    if count < LEAST_CASES:
+        return mean, None, None
     found = []
     at_once = max(1, _AT_ONCE // count)
     for start in range(0, resamples, at_once):
         draws = rng.integers(count, size=(min(at_once, resamples - start), count))
         weights = np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
         found.append(_weighted(result, measure, weights) - _weighted(against, measure, weights))
-    differences = np.concatenate(found)
-    if count < 2:
-        return mean, None, None
-    low, high = np.nanpercentile(differences, (2.5, 97.5))  # nan where a draw lacks a class
+    low, high = np.nanpercentile(np.concatenate(found), (2.5, 97.5))  # nan where a draw lacks a class
     return mean, float(low), float(high)
 
 

@@ -65,11 +65,13 @@ def featdice(
 
     Raises:
         OptionError: no masks, a mask of a case that is not in the store, or a layer that it does not hold.
-        StoreError: the store keeps no dense features.
+        StoreError: the store keeps no dense features, or none that could be uncentred.
     """
     store = store if isinstance(store, Store) else open_store(store)
     protocol = protocol or Protocol()
     store.require("dense")
+    if protocol.uncentred:
+        store.basis  # noqa: B018 - to fail here
     if not masks:
         raise OptionError(f"no masks for {store.path}: nothing to compare with")
     if unknown := sorted(set(masks) - set(store)):
@@ -112,7 +114,7 @@ def score_case(
     layer = layer_of(case, protocol.layer)
     grid = grid_of(case, layer)
     labels = _labels(case, mask, protocol)
-    features = features_of(layer)
+    features = features_of(layer, uncentred=protocol.uncentred)
     if protocol.name == "centre":
         segmentation = segment_by_centre(features, labels, grid, centre=protocol.centre, threshold=protocol.threshold)
     else:

@@ -35,13 +35,16 @@ def layer_of(case: Case, layer: int | None) -> CaseLayer:
     return case.layers[layer]
 
 
-def features_of(layer: CaseLayer, case_id: str = "", slices: range | None = None) -> NDArray[np.float32]:
+def features_of(
+    layer: CaseLayer, case_id: str = "", slices: range | None = None, uncentred: bool = False
+) -> NDArray[np.float32]:
     """The dense features of a layer ``(C, d, h, w)``, padded cells cut off.
 
     Args:
         layer: of a case.
         case_id: to be named if they are damaged.
         slices: which of them, all by default.
+        uncentred: with their mean given back, see `CaseLayer.uncentred`.
 
     Raises:
         StoreError: they are damaged.
@@ -49,8 +52,9 @@ def features_of(layer: CaseLayer, case_id: str = "", slices: range | None = None
     d, h, w = layer.valid_cells
     chosen = range(d) if slices is None else slices
     try:
-        return np.asarray(layer.dense[:, chosen.start : chosen.stop, :h, :w], dtype=np.float32)
-    except RemoteError:
+        dense = layer.uncentred if uncentred else layer.dense
+        return np.asarray(dense[:, chosen.start : chosen.stop, :h, :w], dtype=np.float32)
+    except (RemoteError, StoreError):
         raise
     except (OSError, ValueError, RuntimeError) as error:
         whose = f"case {case_id}: its" if case_id else "its"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.counting import number_of
 from featlift.errors import InputError, OptionError
 from featlift.store.index import check_label_names, label_columns, read_index
 from featlift.store.reading import Store
@@ -69,7 +70,7 @@ class Task:
         if missing := [name for name, count in zip(self.classes, counts, strict=True) if count < least]:
             raise InputError(
                 f"{self.source}: class {missing[0]} of {self.name} does not occur {where}; "
-                f"it has {len(indices)} cases there, classes are {_some(self.classes)}"
+                f"it has {number_of(len(indices), 'case')} there, classes are {_some(self.classes)}"
             )
 
 

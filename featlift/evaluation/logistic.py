@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ def logistic(
     trained: NDArray[np.intp],
     validated: NDArray[np.intp],
     tested: NDArray[np.intp],
+    progress: Callable[[int, int], object] | None = None,
 ) -> Logistic:
     """Train one regression for each C on standardised features, and take that of the highest validation AUC.
 
@@ -49,6 +51,7 @@ def logistic(
         trained: which of them to learn from.
         validated: which to choose C by.
         tested: which to predict.
+        progress: called after each C, with how many are done and their number.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -62,6 +65,8 @@ def logistic(
             warnings.simplefilter("ignore", ConvergenceWarning)  # noted in the result
             model.fit(vectors[trained], labels[trained])
         models.append(model)
+        if progress is not None:
+            progress(len(models), len(CS))
         areas.append(float(mean_areas(labels[validated], model.predict_proba(vectors[validated])[None])[0]))
     best = int(np.argmax(areas))
     converged = bool(max(models[best][-1].n_iter_) < MOST_ITERATIONS)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.evaluation.bootstrap import LEAST_CASES
 from featlift.evaluation.classification import SPECIFICITY, classification_measures
 from featlift.evaluation.classification_bootstrap import RESAMPLES, classification_intervals
 from featlift.evaluation.labels import Task
@@ -50,7 +51,9 @@ def classification_result(
     rounded = probabilities.astype(np.float32).astype(str).astype(np.float64)
     labels = task.labels[tested]
     by_seed = [classification_measures(labels, each, specificity) for each in rounded]
-    intervals = classification_intervals(labels, rounded, specificity, seed, resamples) if len(tested) > 1 else {}
+    intervals = (
+        classification_intervals(labels, rounded, specificity, seed, resamples) if len(tested) >= LEAST_CASES else {}
+    )
     name = store.name
     held = set(task.ids)
     return Result(

@@ -85,7 +85,7 @@ def probe(store: Store, tasks: Sequence[Task], how: Probe, progress: Progress | 
     if how.name == "logistic":
         vectors = dict(zip(ids, embeddings_of(store, ids, given), strict=True))
         for task, members in zip(tasks, parts, strict=True):
-            yield _logistic(store, task, members, [vectors[case_id] for case_id in task.ids], given, how)
+            yield _logistic(store, task, members, [vectors[case_id] for case_id in task.ids], given, how, progress)
         return
     slices = dict(zip(ids, slices_of(store, _told(ids, progress), given), strict=True))
     for task, members in zip(tasks, parts, strict=True):
@@ -99,9 +99,10 @@ def _logistic(
     embeddings: list[NDArray[np.float32]],
     given: Input,
     how: Probe,
+    progress: Progress | None,
 ) -> Result:
     trained, validated, tested = parts
-    found = logistic(np.stack(embeddings), task.labels, trained, validated, tested)
+    found = logistic(np.stack(embeddings), task.labels, trained, validated, tested, _training(task.name, progress))
     details = {"c": found.c, "validation_auc": found.areas, "converged": found.converged}
     settings = {"cs": list(CS), "selected": "validation AUC"}
     return _result(store, task, tested, found.probabilities[None], how, given, settings, (), details)

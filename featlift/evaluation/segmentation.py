@@ -90,7 +90,7 @@ def segment_by_prototypes(
     labels: NDArray[np.int32],
     grid: CellGrid | None = None,
     *,
-    nearest: Nearest = "corner",
+    nearest: Nearest = "centre",
 ) -> Segmentation:
     """Give each voxel the label whose prototype its features are most similar to.
 

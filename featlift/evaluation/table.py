@@ -45,8 +45,8 @@ def table(results: Sequence[Result]) -> str:
 def table_rows(results: Sequence[Result]) -> list[list[str]]:
     """A header, then a row for each result: means, with standard deviations over seeds and 95 % intervals.
 
-    The mean Dice of each label stands in it where there are 2 to 8. Where one protocol predicted several labels of a
-    store, a row has their means.
+    A mean over fewer cases than the row has says over how many. The mean Dice of each label stands in it where there
+    are 2 to 8. Where one protocol predicted several labels of a store, a row has their means.
     """
     tasks = any(result.task for result in results)
     heads = any("head" in result.protocol for result in results)
@@ -61,9 +61,16 @@ def table_rows(results: Sequence[Result]) -> list[list[str]]:
         what = [result.store, str(result.recipe["model"]), str(result.recipe["mode"])]
         what += [result.task, protocol_of(result)] if tasks else []
         what += [result.protocol.get("head", "")] if heads else []
-        numbers = [text_of(result.measures.get(name), name in _WITH_INTERVAL) for name in names]
+        numbers = [_number(result, name) for name in names]
         rows.append([*what, str(len(result.cases) or "-"), *numbers])
     return rows
+
+
+def _number(result: Result, name: str) -> str:
+    measure = result.measures.get(name)
+    text = text_of(measure, name in _WITH_INTERVAL)
+    fewer = measure is not None and measure.mean is not None and measure.cases < len(result.cases)
+    return f"{text} (n = {measure.cases})" if fewer and measure else text
 
 
 def _means_over_tasks(results: Sequence[Result]) -> list[Result]:

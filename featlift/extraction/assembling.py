@@ -54,6 +54,7 @@ def assemble(
         "notes": loaded.notes,
         "modality": loaded.modality,
         "shape_read": list(prepared.shape_read),
+        "affine_read": None if prepared.affine_read is None else prepared.affine_read.tolist(),
         "shape": list(prepared.shape),
         "affine": None if affine is None else affine.tolist(),
         "space": None if affine is None else "LPS, millimetre",

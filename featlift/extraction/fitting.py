@@ -9,15 +9,12 @@ from dataclasses import replace
 from featlift.errors import FeatliftError, StoreError
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.keeping import Keeping
-from featlift.remote import located
 from featlift.sample import evenly_spaced
 from featlift.store import StoreWriter
-from featlift.store.basis import Basis
-from featlift.store.layout import BASIS
+from featlift.store.basis import Basis, basis_of
 from featlift.store.place import Where
 from featlift.store.principal import Covariance
 from featlift.store.reading import check_store, is_vacant
-from featlift.store.verification import damage_of_basis
 from featlift.volumes import Scan
 from featlift.volumes.loading import load
 
@@ -43,20 +40,7 @@ def with_basis_of(store: Where, extraction: Extraction) -> Extraction:
     reduction = extraction.keeping.reduction
     if reduction is None or recipe.get("reduce") != reduction.spec:
         return extraction
-    return _with(extraction, basis_of(store))
-
-
-def basis_of(store: Where) -> Basis:
-    """The basis that the features of a store were reduced with.
-
-    Raises:
-        InputError: it has none.
-        StoreError: it is missing, or not the one that was written.
-    """
-    file = located(store) / BASIS
-    if what := damage_of_basis(store):
-        raise StoreError(f"{file}: {what}; put it back from a copy, or use another -o")
-    return Basis.read(file)
+    return _with(extraction, basis_of(store, recipe))
 
 
 def with_fitted_basis(store: Where, extraction: Extraction, scans: Sequence[Scan]) -> Extraction:

@@ -14,8 +14,10 @@ from featlift.extraction.readers import default_prefetch, default_workers
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
 from featlift.remote import Remote
+from featlift.store.layout import Recipe
 from featlift.store.reading import check_store, is_vacant
 from featlift.volumes import Found, Preparation, Reading
+from featlift.volumes.preparation import ChannelEdges
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,18 @@ class Job:
         return replace(self, network={**self.network, **options})
 
     def extraction(self) -> Extraction:
-        """Load the network and lift it; precision ``auto`` follows a store that exists."""
-        network = self.network
-        if network.get("precision", "auto") == "auto" and not is_vacant(self.output):
-            network = {**network, "precision": check_store(self.output)["recipe"].get("precision", "auto")}
-        return Extraction(lifted_backbone(**network), self.preparation, self.reading, self.keeping)
+        """Load the network and lift it; precision ``auto``, and how channels end, follow a store that exists."""
+        network, begun = self.network, None if is_vacant(self.output) else check_store(self.output)["recipe"]
+        if network.get("precision", "auto") == "auto" and begun is not None:
+            network = {**network, "precision": begun.get("precision", "auto")}
+        preparation = replace(self.preparation, channels=self._channel_edges(begun))
+        return Extraction(lifted_backbone(**network), preparation, self.reading, self.keeping)
+
+    def _channel_edges(self, begun: Recipe | None) -> ChannelEdges | None:
+        if begun is not None:
+            return "edge" if begun.get("channels") == "edge" else "mixed"
+        several = any(len({source.path for source in scan.sources}) > 1 for scan in self.found.scans)
+        return "edge" if several else None
 
     def run(self, extraction: Extraction, is_part: bool = False) -> Run:
         """The run, or a part of one, ready to extract; raises what `Run` does."""

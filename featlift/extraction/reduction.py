@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from featlift.backbones.backbone import Layer
+from featlift.counting import number_of
 from featlift.errors import OptionError
 from featlift.store.basis import Basis
 from featlift.store.principal import Projection
@@ -65,12 +66,16 @@ class Reduction:
         """Refuse layers with fewer channels, or that the basis is not for, with an `OptionError`."""
         for layer in layers:
             if layer.channels < self.channels:
-                raise OptionError(f"reduce {self.spec}: layer {layer.index} has only {layer.channels} channels")
+                raise OptionError(
+                    f"reduce {self.spec}: layer {layer.index} has only {number_of(layer.channels, 'channel')}"
+                )
             if self.basis is None:
                 continue
             projection = self.basis.projections.get(layer.index)
             if projection is None or projection.components.shape[1] != layer.channels:
-                raise OptionError(f"the basis is not for layer {layer.index} with its {layer.channels} channels")
+                raise OptionError(
+                    f"the basis is not for layer {layer.index} with its {number_of(layer.channels, 'channel')}"
+                )
 
     def of_layer(self, index: int, channels: int) -> Projection:
         """The projection of a layer of C channels."""

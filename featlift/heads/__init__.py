@@ -3,6 +3,7 @@
 from featlift.heads.catalogue import HEADS, make_head
 from featlift.heads.cross_validation import cross_validate
 from featlift.heads.folder import Config, read_config, read_head
+from featlift.heads.grids import grids_of
 from featlift.heads.head import Batch, Head, Size
 from featlift.heads.plan import Plan
 from featlift.heads.prediction import Trained, open_trained, predict
@@ -25,6 +26,7 @@ __all__ = [
     "cases_to_score",
     "cross_validate",
     "folds_of",
+    "grids_of",
     "make_head",
     "open_trained",
     "predict",

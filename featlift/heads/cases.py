@@ -115,7 +115,7 @@ class CaseReader:
         except VolumeError as error:
             raise VolumeError(f"{case_id}: {error}") from error
         frame = self.frame(case)
-        on_frame = frame.grid.labels_on_cells(labels, "centre")
+        on_frame = frame.grid.labels_on_cells(labels)
         return np.where(frame.inside, on_frame, BEYOND), volume
 
     def _read(self, case: Case, frame: Frame, box: Box) -> Batch:

@@ -13,24 +13,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featlift.errors import InputError, OptionError, StoreError, VolumeError
+from featlift.errors import OptionError, StoreError
 from featlift.evaluation.cohort import Progress, counted
 from featlift.evaluation.segmentation import segment_by_maps
 from featlift.heads.folder import CONFIG, Config, read_head, write_file
+from featlift.heads.grids import ImageGrid, Voxels, grids_of
 from featlift.heads.head import Head
 from featlift.heads.plan import Precision
 from featlift.heads.training import use_bf16
 from featlift.heads.windows import logits_of
-from featlift.names import file_names, stays_below
+from featlift.names import file_names
 from featlift.store.case import Case
 from featlift.store.durable import check_writable, write_output
 from featlift.store.reading import Store
-from featlift.volumes.grid import on_grid
+from featlift.volumes.grid import inside, on_grid
 from featlift.volumes.nifti import write_nifti
-from featlift.volumes.reading import read
-from featlift.volumes.volume import Affine, Volume, scaled
+from featlift.volumes.volume import Affine, scaled
 
 NOTES = "predictions.json"
+_OF_CASES = ("cases", "seen", "on_stored_grid")  # of the notes: what more cases add to
 FOLD = "fold"
 
 
@@ -89,60 +90,76 @@ def predict(
     device: torch.device | None = None,
     precision: Precision = "auto",
     progress: Progress | None = None,
+    grid: Voxels = "input",
 ) -> list[Path]:
     """Write ``<id>.nii.gz`` for each case, and what was predicted by what as ``predictions.json``.
 
     Where ids differ only in case or Unicode form, the files have other names, see `featlift.names.file_names`.
 
-    Probabilities are upsampled trilinearly to the voxels of the stored scan, or of the image itself with `like`, and
-    the highest wins. Both grids lie in the patient: oblique and flipped ones stay so. Of a cross-validation, a case is
-    segmented by the heads that did not see it: one for the cases of the folds, for others the mean of all.
+    Probabilities are upsampled trilinearly to the voxels of the case's file, and the highest wins; what lies beyond the
+    stored scan is background. Where the store does not say which voxels these are, and of a region, the prediction has
+    those of the stored scan, see `grids_of`. Every grid lies in the patient: oblique and flipped ones stay so. Of a
+    cross-validation, a case is segmented by the heads that did not see it: one for the cases of the folds, for others
+    the mean of all.
 
     Args:
         store: of the cases.
         trained: the head.
         output: folder for the files.
         ids: of the cases; none takes all.
-        like: the folder of the scans that were extracted, or the scan of the only case: predictions take their voxels.
+        like: the folder of the scans that were extracted, or the scan of the only case: predictions take the voxels of
+            these files instead.
         device: None is the CPU.
         precision: as in training.
         progress: called with what is being done, the cases that are done and their number.
+        grid: ``stored`` takes the voxels of the stored scans.
 
     Raises:
         StoreError: the store has another recipe than the head was trained on, or is damaged.
         OptionError: an id that is no case, or a folder that holds what another head predicted.
         InputError: `like` lacks a scan.
+        VolumeError: a scan of `like` is damaged, or it or the stored scan does not say where it lies.
         OutputError: the folder cannot be written.
     """
     output, device = Path(output), device or torch.device("cpu")
     trained.config.check(store)
     for name in trained.config.needs:
         store.require(name)
-    if unknown := [case_id for case_id in ids if case_id not in store]:
-        raise OptionError(f"{unknown[0]} is no case of {store.path}")
+    store.require_cases(ids)
     ids = list(ids) or list(store)
-    grids = {case_id: image_of(store[case_id], Path(like), alone=len(ids) == 1) for case_id in ids} if like else {}
+    grids = grids_of(store, ids, grid, None if like is None else Path(like))
     check_writable(output)
-    there = _cases_there(output, notes_of(trained, (), "image" if like else "scan"))
-    names = file_names([*store, *there])
+    voxels_of: Literal["scan", "image"] = "image" if grids else "scan"
+    there = _there(output, notes_of(trained, (), voxels_of))
+    names = file_names([*store, *there["cases"]])
     bf16 = use_bf16(precision, device)
     written = []
     for case_id in counted(ids, "segmenting", progress):
         case = store[case_id]
         chances = _chances(store, trained, case_id, device, bf16)
         if case_id in grids:
-            image = _read_image(grids[case_id], case)
-            labels, affine = _on_image(chances, trained.config, store, case, image), image.affine
+            labels = _on_image(chances, trained.config, store, case, grids[case_id])
+            written.append(_write(output / f"{names[case_id]}.nii.gz", labels, grids[case_id].affine))
         else:
-            labels, affine = _on_scan(chances, trained.config, store, case), case.scan_affine
-        written.append(_write(output / f"{names[case_id]}.nii.gz", labels, affine))
-    notes = notes_of(trained, sorted({*there, *ids}), "image" if like else "scan")
+            labels = _on_scan(chances, trained.config, store, case)
+            written.append(_write(output / f"{names[case_id]}.nii.gz", labels, case.scan_affine))
+    others = {*there["on_stored_grid"]} - {*ids} | ({*ids} - {*grids} if grids else set())
+    notes = notes_of(trained, sorted({*there["cases"], *ids}), voxels_of, sorted(others))
     write_file(output / NOTES, lambda draft: draft.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8"))
     return written
 
 
-def notes_of(trained: Trained, ids: Sequence[str], grid: Literal["scan", "image"] = "scan") -> dict[str, Any]:
-    """What a score has to know of predictions: by what, of which cases, and which of them it had seen before."""
+def notes_of(
+    trained: Trained, ids: Sequence[str], grid: Literal["scan", "image"] = "scan", others: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a score has to know of predictions: by what, of which cases, and which of them it had seen before.
+
+    Args:
+        trained: that predicted.
+        ids: of all cases in the folder.
+        grid: whose voxels they have: of the stored ``scan``, or of the ``image`` that was read.
+        others: those that have the voxels of the stored scan all the same.
+    """
     config = trained.config
     folds = len(trained.heads)
     learned = {case_id for _, each in trained.heads for case_id in (*each.train, *each.val)}
@@ -155,11 +172,12 @@ def notes_of(trained: Trained, ids: Sequence[str], grid: Literal["scan", "image"
         "grid": grid,
         "cases": list(ids),
         "seen": [case_id for case_id in ids if trained.saw(case_id)],
+        "on_stored_grid": list(others),
     }
 
 
-def _cases_there(folder: Path, notes: dict[str, Any]) -> list[str]:
-    """The cases that a folder holds already, after making sure that they are by the same head on the same store.
+def _there(folder: Path, notes: dict[str, Any]) -> dict[str, list[str]]:
+    """``cases`` and others of a folder's notes, after making sure that they are by the same head on the same store.
 
     Raises:
         OptionError: they are by another, or on another grid.
@@ -167,16 +185,15 @@ def _cases_there(folder: Path, notes: dict[str, Any]) -> list[str]:
     try:
         earlier = json.loads((folder / NOTES).read_bytes())
     except FileNotFoundError:
-        return []
+        return {name: [] for name in _OF_CASES}
     except (OSError, ValueError) as error:
         raise StoreError(f"{folder / NOTES} is damaged ({error}): give another -o") from error
-    fields = [name for name in notes if name not in ("cases", "seen") and notes[name] != earlier.get(name)]
+    fields = [name for name in notes if name not in _OF_CASES and notes[name] != earlier.get(name)]
     if fields:
         raise OptionError(
             f"{folder} holds predictions of another kind, which differ in {', '.join(fields)}: give another -o"
         )
-    cases: list[str] = earlier["cases"]
-    return cases
+    return {name: earlier.get(name, []) for name in _OF_CASES}
 
 
 def _chances(store: Store, trained: Trained, case_id: str, device: torch.device, bf16: bool) -> Tensor:
@@ -197,42 +214,19 @@ def _on_scan(chances: Tensor, config: Config, store: Store, case: Case) -> NDArr
     return segment_by_maps(maps, grid).prediction
 
 
-def _on_image(chances: Tensor, config: Config, store: Store, case: Case, image: Volume) -> NDArray[np.int32]:
-    """The likeliest label of each voxel of an image; background beyond the stored scan."""
+def _on_image(chances: Tensor, config: Config, store: Store, case: Case, image: ImageGrid) -> NDArray[np.int32]:
+    """The likeliest label of each voxel of an image; background where its centre lies beyond the stored scan."""
     grid = config.reader(store).frame(case).grid
     assert case.scan_affine is not None
-    assert image.affine is not None
     affine = scaled(case.scan_affine, grid.stride, grid.offset)
-    shape = image.array.shape[-3:]
-    labels = np.zeros(shape, np.int32)
-    highest = np.full(shape, -np.inf, np.float32)
+    labels = np.zeros(image.shape, np.int32)
+    highest = np.full(image.shape, -np.inf, np.float32)
     for number, label in enumerate(map(int, config.labels)):
-        values = on_grid(chances[number].numpy(), affine, shape, image.affine, order=1, beyond=float(number == 0))
+        values = on_grid(chances[number].numpy(), affine, image.shape, image.affine, order=1)
         labels[values > highest] = label
         highest = np.maximum(highest, values)
+    labels[~inside(case.scan_shape, case.scan_affine, image.shape, image.affine)] = 0
     return labels
-
-
-def image_of(case: Case, like: Path, alone: bool = False) -> Path:
-    """The file of a case's scan below a folder, by the name that the store recorded.
-
-    Raises:
-        InputError: there is none.
-    """
-    if like.is_file() and alone:
-        return like
-    name = case.attributes["source"]["name"]
-    path: Path = like / name
-    if not stays_below(name) or not path.exists():
-        raise InputError(f"{path}: no such scan; --like takes the folder that {case.id} was extracted from")
-    return path
-
-
-def _read_image(path: Path, case: Case) -> Volume:
-    image = read(path)
-    if image.affine is None or case.scan_affine is None:
-        raise VolumeError(f"{case.id}: its scan does not say where it lies, so --like cannot find its voxels")
-    return image
 
 
 def _write(path: Path, labels: NDArray[np.int32], affine: Affine | None) -> Path:

@@ -56,7 +56,13 @@ def segment_result(
         cases,
         bootstrap={"seed": seed, "resamples": resamples},
         left_out=[case_id for case_id in store if case_id not in scored],
-        details={"labels": labels, "label_names": notes["labels"], "train": notes["trained"], "plan": notes["plan"]},
+        details={
+            "labels": labels,
+            "label_names": notes["labels"],
+            "train": notes["trained"],
+            "plan": notes["plan"],
+            "grid": notes.get("grid", "scan"),
+        },
     )
 
 

@@ -20,7 +20,7 @@ from featlift.heads.prediction import NOTES
 from featlift.names import file_names
 from featlift.store.case import Case
 from featlift.store.reading import Store
-from featlift.volumes.grid import on_grid
+from featlift.volumes.grid import inside
 from featlift.volumes.masks import labels_on
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Volume, spacing_of
@@ -153,8 +153,8 @@ def _score_case(case: Case, prediction: Volume, mask: Volume, known: Sequence[in
     if unknown := sorted(set(np.unique(truth).tolist()) - set(known)):
         raise VolumeError(f"label {unknown[0]} of its mask was not trained on; {', '.join(map(str, known))} were")
     if mask.affine is not None and case.scan_affine is not None:
-        inside = on_grid(np.ones(case.scan_shape, np.uint8), case.scan_affine, truth.shape, mask.affine, order=0)
-        truth = np.where(inside, truth, 0)
+        depth, height, width = truth.shape
+        truth = np.where(inside(case.scan_shape, case.scan_affine, (depth, height, width), mask.affine), truth, 0)
     found = np.zeros_like(truth)
     if prediction.array.any():
         found = np.where(truth >= 0, labels_on(prediction, truth.shape, mask.affine), 0)

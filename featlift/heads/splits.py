@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featlift.counting import number_of
 from featlift.errors import OptionError
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -55,7 +56,9 @@ def folds_of(ids: Sequence[str], patients: Mapping[str, str], folds: int, seed: 
     """
     groups = _shuffled(ids, patients, seed)
     if not 2 <= folds <= len(groups):
-        raise OptionError(f"{folds} folds of {len(groups)} patients: give from 2 to as many as there are patients")
+        raise OptionError(
+            f"{folds} folds of {number_of(len(groups), 'patient')}: give from 2 to as many as there are patients"
+        )
     found = []
     for fold in range(folds):
         tested = {case_id for group in groups[fold::folds] for case_id in group}
@@ -68,7 +71,9 @@ def folds_of(ids: Sequence[str], patients: Mapping[str, str], folds: int, seed: 
 def _held_back(ids: Sequence[str], patients: Mapping[str, str], seed: int) -> tuple[list[str], list[str]]:
     groups = _shuffled(ids, patients, seed)
     if len(groups) < 2:
-        raise OptionError(f"{len(groups)} patients to train on: give two or more, one of whom says when to stop")
+        raise OptionError(
+            f"{number_of(len(groups), 'patient')} to train on: give two or more, one of whom says when to stop"
+        )
     held = {case_id for group in groups[:: min(_HELD_BACK, len(groups))] for case_id in group}
     return [case_id for case_id in ids if case_id not in held], [case_id for case_id in ids if case_id in held]
 

@@ -88,7 +88,7 @@ def survey(
     given = [*split.train, *split.val, *(case_id for case_id in split.test if case_id in masks)]
     first = store[split.train[0]]
     stride = min((first.layers[index].stride for index in layers), key=lambda stride: stride[1])
-    step = plan.step or step_for(stride, median(_enlarged(store[case_id], masks[case_id]) for case_id in given))
+    step = plan.step or step_for(stride, median(_enlarged(store[case_id], masks[case_id]) for case_id in split.train))
     doublings = check_step(stride, step)
     reader = CaseReader(store, needs, layers, plan.features, step, masks=masks)
     labels: dict[str, list[int]] = {}

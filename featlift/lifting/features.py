@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerFeatures:
     """Features of one layer.
 
@@ -19,8 +19,11 @@ class LayerFeatures:
     dense: Tensor
     tokens: Tensor
 
+    def __repr__(self) -> str:
+        return f"dense {_times(self.dense)}, tokens {_times(self.tokens)}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Features:
     """Features of every layer asked for, by absolute index; `dense` and `tokens` are those of the deepest."""
 
@@ -35,3 +38,10 @@ class Features:
     def tokens(self) -> Tensor:
         """Global tokens ``(B, D, g, C)`` of the deepest layer."""
         return self.layers[max(self.layers)].tokens
+
+    def __repr__(self) -> str:
+        return f"<features, {'; '.join(f'layer {index}: {layer}' for index, layer in self.layers.items())}>"
+
+
+def _times(values: Tensor) -> str:
+    return " x ".join(map(str, values.shape))

@@ -142,7 +142,7 @@ def _cells_of(
     if masks is not None:
         if case_id not in masks:
             raise OptionError(f"no mask of {case_id}: give one for each case, or another --foreground")
-        wanted = grid.labels_on_cells(labels_of(case, read(masks[case_id])), "centre") != 0
+        wanted = grid.labels_on_cells(labels_of(case, read(masks[case_id]))) != 0
     slices = evenly_spaced(
         np.flatnonzero(wanted.any(axis=(1, 2))).tolist(), max(_FEWEST_SLICES, _SAMPLED_SLICES // shared_by)
     )

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from featlift.errors import InputError, RemoteError, StoreError
-from featlift.remote import Remote
+from featlift.remote import Remote, located
+from featlift.store.layout import BASIS, Recipe
+from featlift.store.place import Where
 from featlift.store.principal import Projection
 from featlift.store.tensors import pack, unpack
 
@@ -85,3 +87,31 @@ class Basis:
     def channels(self) -> int:
         """K."""
         return len(next(iter(self.projections.values())).components)
+
+
+def basis_of(store: Where, recipe: Recipe) -> Basis:
+    """The basis that the features of a store were reduced with.
+
+    Args:
+        store: where it is.
+        recipe: of its features.
+
+    Raises:
+        StoreError: they were not reduced so, or the basis is missing, or not the one that was written.
+    """
+    expected = recipe.get("basis_sha256")
+    if expected is None:
+        raise not_reduced(store)
+    file = located(store) / BASIS
+    try:
+        basis = Basis(file.read_bytes())
+    except FileNotFoundError as error:
+        raise StoreError(f"{file}: missing; put it back from a copy, or use another -o") from error
+    if basis.sha256 != expected:
+        raise StoreError(f"{file}: not what was written; put it back from a copy, or use another -o")
+    return basis
+
+
+def not_reduced(store: object) -> StoreError:
+    """The error of a reader who asks for the mean of features that still have it."""
+    return StoreError(f"{store} holds features that were not reduced by principal components: nothing to uncentre")

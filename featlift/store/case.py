@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featlift.errors import OptionError, RemoteError, StoreError
+from featlift.store.basis import Basis, not_reduced
 from featlift.store.layout import METADATA, SAVED, VOLUMES, not_kept
 from featlift.store.metadata import DamageError, Grid, MetadataError, RecordedVolume
 from featlift.store.place import Place, Where, place_of
 from featlift.store.quantised import Dequantised
 from featlift.store.recorded import RecordedFiles, StoredArray
+from featlift.store.uncentred import Uncentred
 from featlift.volumes.grid import Shape
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Affine, Volume
@@ -32,12 +35,20 @@ class CaseLayer:
         files: of the volume.
         volume: what is recorded of it.
         prefix: of the layer's arrays in it.
+        basis: gives that of its store; None for a volume without a store.
     """
 
-    def __init__(self, files: RecordedFiles, volume: RecordedVolume, prefix: str = "") -> None:
+    def __init__(
+        self,
+        files: RecordedFiles,
+        volume: RecordedVolume,
+        prefix: str = "",
+        basis: Callable[[], Basis] | None = None,
+    ) -> None:
         self._files = files
         self._volume = volume
         self._prefix = prefix
+        self._basis = basis
 
     @property
     def saved(self) -> tuple[str, ...]:
@@ -48,6 +59,20 @@ class CaseLayer:
     def dense(self) -> StoredArray | Dequantised:
         """Dense features ``(C, d, h, w)``, always floats; index it to read: ``case.dense[:, 10]``."""
         return self._floats("dense", axis=0)
+
+    @property
+    def uncentred(self) -> Uncentred:
+        """`dense` of ``--reduce pca:K`` with the mean given back, ``(K + 1, d, h, w)`` float32; index it to read.
+
+        Its products, lengths and cosines are those of the features that the K components and the mean reconstruct.
+
+        Raises:
+            StoreError: the features were not reduced by principal components, or the store's basis is damaged.
+        """
+        dense = self.dense
+        if self._basis is None:
+            raise not_reduced("this case")
+        return Uncentred(dense, self._basis().projections[int(self.grid["layer"])])
 
     @property
     def tokens(self) -> StoredArray | Dequantised | None:
@@ -178,8 +203,8 @@ class CaseLayer:
 class Case(CaseLayer):
     """One volume: features of its deepest layer, further layers, scan, embedding, geometry."""
 
-    def __init__(self, files: RecordedFiles, volume: RecordedVolume) -> None:
-        super().__init__(files, volume)
+    def __init__(self, files: RecordedFiles, volume: RecordedVolume, basis: Callable[[], Basis] | None = None) -> None:
+        super().__init__(files, volume, basis=basis)
         self.id = volume.id
 
     @property
@@ -227,7 +252,7 @@ class Case(CaseLayer):
         else:
             paths = [key.removesuffix(f"/{METADATA}") for key in self._files.files if key.endswith(f"dense/{METADATA}")]
         prefixes = [path.removesuffix("dense") for path in paths]
-        further = [CaseLayer(self._files, self._volume, prefix) for prefix in prefixes if prefix]
+        further = [CaseLayer(self._files, self._volume, prefix, self._basis) for prefix in prefixes if prefix]
         layers = {int(layer.grid["layer"]): layer for layer in further}
         return dict(sorted(layers.items())) | {int(self.grid["layer"]): self}
 
@@ -250,15 +275,16 @@ class Case(CaseLayer):
         return f"<case {self.id}: {f'dense {self.dense.shape}' if 'dense' in self.saved else ', '.join(self.saved)}>"
 
 
-def open_case(path: Where, case_id: str) -> Case:
-    """A case of the store at `path`.
+def open_case(path: Where, case_id: str, basis: Callable[[], Basis] | None = None) -> Case:
+    """A case of the store at `path`, and what gives the store's basis.
 
     Raises:
         StoreError: it is not there, or what it says of itself cannot be believed.
     """
     volume = read_volume(path, case_id)
     place = place_of(path)
-    return Case(RecordedFiles(place.files(f"{VOLUMES}/{case_id}"), volume.files, _name(place, case_id)), volume)
+    files = RecordedFiles(place.files(f"{VOLUMES}/{case_id}"), volume.files, _name(place, case_id))
+    return Case(files, volume, basis)
 
 
 def read_volume(path: Where, case_id: str) -> RecordedVolume:

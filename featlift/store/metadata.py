@@ -147,6 +147,8 @@ class RecordedVolume:
         _is(attributes.get("spacing") is None or _are_numbers(attributes["spacing"], 3, above=0), "spacing")
         windows = attributes.get("windows", [])
         _is(isinstance(windows, list) and all(_are_numbers(window, 2) for window in windows), "windows")
+        if _affine(attributes, "affine_read") is not None:
+            _shape(attributes, "shape_read")
         saved = attributes.get("saved", list(SAVED))
         _is(isinstance(saved, list) and all(name in SAVED for name in saved), "saved")
         grids = attributes.get("grids")
@@ -252,13 +254,13 @@ def _shape(fields: Mapping[str, Any], name: str) -> Shape:
     return depth, height, width
 
 
-def _affine(fields: Mapping[str, Any]) -> Affine | None:
-    rows = fields.get("affine")
+def _affine(fields: Mapping[str, Any], name: str = "affine") -> Affine | None:
+    rows = fields.get(name)
     if rows is None:
         return None
-    _is(isinstance(rows, list) and len(rows) == 4 and all(_are_numbers(row, 4) for row in rows), "affine")
+    _is(isinstance(rows, list) and len(rows) == 4 and all(_are_numbers(row, 4) for row in rows), name)
     affine = np.array(rows, dtype=np.float64)
-    _is(bool(np.linalg.matrix_rank(affine) == 4), "affine")
+    _is(bool(np.linalg.matrix_rank(affine) == 4), name)
     return affine
 
 

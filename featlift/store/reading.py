@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import Any
 
+from featlift.counting import number_of
 from featlift.errors import InputError, OptionError, RemoteError, StoreError
 from featlift.remote import located
+from featlift.store.basis import Basis, basis_of
 from featlift.store.case import Case, open_case
 from featlift.store.layout import (
     DAMAGED,
@@ -123,6 +126,15 @@ class Store(Mapping[str, Case]):
         recipe: Recipe = self.attributes["recipe"]
         return recipe
 
+    @cached_property
+    def basis(self) -> Basis:
+        """The principal components that its dense features were reduced with.
+
+        Raises:
+            StoreError: they were not reduced so, or the basis is missing, or not the one that was written.
+        """
+        return basis_of(self.path, self.recipe)
+
     def require(self, name: str) -> None:
         """Raise a `StoreError` that says how to get it if the store does not keep ``dense``, ``scan``, ..."""
         saved = saved_in(self.recipe)
@@ -142,7 +154,7 @@ class Store(Mapping[str, Case]):
             raise KeyError(
                 f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them"
             )
-        return open_case(self.path, case_id)
+        return open_case(self.path, case_id, partial(getattr, self, "basis"))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
@@ -151,4 +163,5 @@ class Store(Mapping[str, Case]):
         return len(self._ids)
 
     def __repr__(self) -> str:
-        return f"<featlift store {self.path}: {len(self)} volumes, {self.recipe['model']} {self.recipe['mode']}>"
+        held = number_of(len(self), "volume")
+        return f"<featlift store {self.path}: {held}, {self.recipe['model']} {self.recipe['mode']}>"

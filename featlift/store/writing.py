@@ -45,7 +45,11 @@ from featlift.store.reading import check_store, complete_cases, damaged_cases
 from featlift.store.recorded import RecordedFiles
 from featlift.store.verification import damage_of
 
-_REMEDY = "store normed features (the default), or try --precision fp32"
+#: By how features are stored: what float32 does not hold either was not computed right.
+_REMEDIES = {
+    "float16": "store normed features (the default), or give --save-dtype float32",
+    "float32": "store normed features (the default), or compute with --precision fp32",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +289,7 @@ def _write_case(store: Store, case: CaseData) -> None:
 
 def _stored(store: Store, path: str, values: NDArray[Any], dtype: str, what: str, axis: int) -> NDArray[Any]:
     """Values as they are stored; the scale and offset of int8, whose channels are at `axis`, are written beside."""
-    values = as_floats(values, dtype, what, _REMEDY)
+    values = as_floats(values, dtype, what, _REMEDIES.get(dtype, _REMEDIES["float32"]))
     if dtype != "int8":
         return values
     quantised = quantise(values, axis)

@@ -9,14 +9,20 @@ from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
 from featlift.volumes.fetching import fetched
-from featlift.volumes.grid import on_grid
+from featlift.volumes.grid import Shape, on_grid
+from featlift.volumes.preparation import ChannelEdges
 from featlift.volumes.reading import Reading, identity, read_source, signature
 from featlift.volumes.scan import Scan
-from featlift.volumes.volume import Volume
+from featlift.volumes.volume import Affine, Volume
 
 
-def read_scan(scan: Scan, reading: Reading | None = None) -> Volume:
+def read_scan(scan: Scan, reading: Reading | None = None, edges: ChannelEdges = "edge") -> Volume:
     """Read a scan; if it has several sources, as channels on the grid of the first.
+
+    Args:
+        scan: where it is.
+        reading: how far reading may go.
+        edges: how channels on other grids end.
 
     Raises:
         InputError: a file is missing.
@@ -32,13 +38,13 @@ def read_scan(scan: Scan, reading: Reading | None = None) -> Volume:
     first = volumes[0]
     return replace(
         first,
-        array=np.stack([_on_grid_of(first, volume, number) for number, volume in enumerate(volumes)]),
+        array=np.stack([_on_grid_of(first, volume, number, edges) for number, volume in enumerate(volumes)]),
         source=identified,
         notes={f"channel {number}": volume.notes for number, volume in enumerate(volumes) if volume.notes},
     )
 
 
-def _on_grid_of(first: Volume, other: Volume, number: int) -> NDArray[np.float32]:
+def _on_grid_of(first: Volume, other: Volume, number: int, edges: ChannelEdges) -> NDArray[np.float32]:
     same_shape = other.array.shape == first.array.shape
     if first.affine is None or other.affine is None:
         if not same_shape:
@@ -48,7 +54,21 @@ def _on_grid_of(first: Volume, other: Volume, number: int) -> NDArray[np.float32
         return other.array
     depth, height, width = first.array.shape
     lowest = float(other.array.min())
-    values = on_grid(other.array, other.affine, (depth, height, width), first.affine, order=1, beyond=lowest)
+    onto = on_grid if edges == "edge" else _mixed_with_beyond
+    values = onto(other.array, other.affine, (depth, height, width), first.affine, order=1, beyond=lowest)
     if values.min() == values.max():
         raise VolumeError(f"channel {number} does not overlap channel 0: are they of one patient?")
+    return values
+
+
+def _mixed_with_beyond(
+    array: NDArray[np.float32], affine: Affine, shape: Shape, onto: Affine, order: int, beyond: float
+) -> NDArray[np.float32]:
+    """`on_grid` as it was: only for stores that began so, whose volumes have to stay alike."""
+    from scipy.ndimage import affine_transform
+
+    to_array = np.linalg.solve(affine, onto)
+    values: NDArray[np.float32] = affine_transform(
+        array, to_array[:3, :3], to_array[:3, 3], output_shape=shape, order=order, mode="grid-constant", cval=beyond
+    )
     return values

@@ -13,6 +13,8 @@ from featlift.volumes.volume import Affine, scaled, spacing_of
 
 Shape = tuple[int, int, int]
 
+_ROUNDING = 1e-3  # of a voxel: headers hold seven digits
+
 
 def target_shape(shape: Shape, affine: Affine | None, spacing: tuple[float, ...], size: tuple[int, ...]) -> Shape:
     """Shape that a volume gets under ``--spacing`` and ``--size``.
@@ -73,22 +75,49 @@ def on_grid(
 ) -> NDArray[Any]:
     """The values of ``(D, H, W)`` at the voxels of another grid in the same patient.
 
+    A voxel reaches half a step beyond its centre. Up to there the outermost ones are continued; mixing them with what
+    lies beyond would wear them away.
+
     Args:
         array: the values.
         affine: of `array`.
         shape: (D, H, W) of the other grid.
         onto: affine of the other grid.
         order: 0 takes the nearest voxel, 1 interpolates linearly.
-        beyond: value outside of `array`.
+        beyond: value of voxels that are centred outside of `array`.
     """
     from scipy.ndimage import affine_transform
 
-    # grid-constant: a voxel reaches half a step beyond its centre, so that rounding cannot lose the outermost ones
+    depth, height, width = array.shape
     to_array = np.linalg.solve(affine, onto)
     values: NDArray[Any] = affine_transform(
-        array, to_array[:3, :3], to_array[:3, 3], output_shape=shape, order=order, mode="grid-constant", cval=beyond
+        array, to_array[:3, :3], to_array[:3, 3], output_shape=shape, order=order, mode="nearest"
     )
+    values[~inside((depth, height, width), affine, shape, onto)] = beyond
     return values
+
+
+def inside(shape: Shape, affine: Affine, of: Shape, onto: Affine) -> NDArray[np.bool_]:
+    """Which voxels of another grid are centred in a volume, whose own voxels reach half a step beyond their centres.
+
+    Args:
+        shape: (D, H, W) of the volume.
+        affine: of the volume.
+        of: (D, H, W) of the other grid.
+        onto: affine of the other grid.
+
+    Returns:
+        ``(D, H, W)`` of the other grid.
+    """
+    to_volume = np.linalg.solve(affine, onto)
+    found = np.ones(of, np.bool_)
+    _, rows, columns = (np.arange(size) for size in of)
+    for (d, h, w, start), size in zip(to_volume[:3], shape, strict=True):
+        in_first_slice = start + h * rows[:, None] + w * columns
+        for number, found_in_slice in enumerate(found):  # all places of a CT at once would take gigabytes
+            at = in_first_slice + d * number
+            found_in_slice &= (at >= -0.5 - _ROUNDING) & (at <= size - 0.5 + _ROUNDING)
+    return found
 
 
 def padding_to(shape: Shape, stride: int) -> tuple[int, int]:

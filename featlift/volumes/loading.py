@@ -43,7 +43,7 @@ def load(scan: Scan, preparation: Preparation, reading: Reading | None = None) -
     """
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
-        volume = read_scan(scan, reading)
+        volume = read_scan(scan, reading, preparation.channels or "edge")
     return prepared_for_lifting(scan, volume, preparation, seconds)
 
 

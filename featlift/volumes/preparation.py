@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from featlift.volumes.regions import Box, body_box, box_around, cut
 from featlift.volumes.volume import Affine, Volume, scaled
 
 _BODY_MARGIN = 10.0  # mm
+
+#: How channels end that lie on another grid than the first. ``edge``: with their outermost voxels up to the edges of
+#: these. ``mixed``: fading into their lowest value, as in stores that began before.
+ChannelEdges = Literal["edge", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Preparation:
         crop: ``body`` keeps the box around the foreground with 10 mm around it, ``body:MM`` with another margin.
         roi_mm: size of the box around each region of interest, along d, h and w after orienting.
         depth_stride: keep every n-th slice.
+        channels: how channels on other grids end; None for scans of one file, of which there are none.
     """
 
     orient: Orientation = "LPS"
@@ -43,6 +48,7 @@ class Preparation:
     crop: str | None = None
     roi_mm: tuple[float, ...] = ()
     depth_stride: int = 1
+    channels: ChannelEdges | None = None
 
     def __post_init__(self) -> None:
         plain: dict[str, Any] = {}  # what people write: "ct:soft", 1.5, 448
@@ -88,6 +94,7 @@ class Preparation:
             "roi_mm": list(self.roi_mm) or None,
             "depth_stride": self.depth_stride if self.depth_stride > 1 else None,
             "padding": "edge",
+            **({"channels": "edge"} if self.channels == "edge" else {}),
         }
 
     @classmethod
@@ -102,6 +109,7 @@ class Preparation:
             recipe.get("crop"),
             tuple(recipe.get("roi_mm") or ()),
             recipe.get("depth_stride") or 1,
+            recipe.get("channels"),
         )
 
 
@@ -114,6 +122,7 @@ class Prepared:
         affine: of `scan`, or None.
         windows: for each channel, the values of the file that became 0 and 1.
         shape_read: (D, H, W) of the volume as read.
+        affine_read: of the volume as read, or None.
         box: of the voxels that were kept, on the grid of the volume after orienting; None keeps all.
     """
 
@@ -121,6 +130,7 @@ class Prepared:
     affine: Affine | None
     windows: list[tuple[float, float]]
     shape_read: Shape
+    affine_read: Affine | None
     box: Box | None = None
 
     @property
@@ -156,7 +166,7 @@ def prepare(
         affine = None if affine is None else scaled(affine, (how.depth_stride, 1, 1), (0, 0, 0))
     channels, windows = how.intensity.apply(part, array)  # a part looks as it does in its scan
     scan, affine = resample(channels, affine, target_shape(_shape(part), affine, how.spacing, how.size))
-    return Prepared(scan, affine, windows, _shape(volume.array), box)
+    return Prepared(scan, affine, windows, _shape(volume.array), volume.affine, box)
 
 
 def expected_grids(

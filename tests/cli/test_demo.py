@@ -18,7 +18,7 @@ def test_the_demo_runs():
         case = open_store(ROOT / "demo" / f"brain-{mode}.zarr")["brain"]
         assert min(case.dense.shape[2:]) >= 14  # cells a side
         assert case.affine is not None
-        result = read_result(ROOT / "demo" / "results" / f"brain-{mode}-featdice-prototype.json")
+        result = read_result(ROOT / "demo" / "results" / f"brain-{mode}-featdice-prototype-nearest-centre.json")
         assert result.details["labels"] == [1, 2]
         assert 0.5 < result.measures["dice"].mean < result.measures["best_dice"].mean + 0.05 < 1
 

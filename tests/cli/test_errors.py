@@ -13,6 +13,7 @@ import zarr
 
 from featlift import open_store
 from tests.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
+from tests.test_fixtures import FIXTURES
 
 RNG = np.random.default_rng(0)
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -183,6 +184,18 @@ def test_values_beyond_float16_are_refused(featlift, tmp_path, model):
     assert not (tmp_path / "features.zarr").exists()
 
 
+def test_features_beyond_float16_are_refused_with_the_option_that_holds_them(featlift, tmp_path):
+    """In float32 they are right: other precision would not help."""
+    write_scan(tmp_path / "a.nii.gz", shape=(16, 16, 4))
+    call = ("extract", "a.nii.gz", "--mode", "2d", *patch_mean_options(tmp_path, constant=1e6))
+    done = featlift(*call)
+    assert done.returncode == 1
+    assert "float16 cannot" in done.stderr
+    assert "--save-dtype float32" in done.stderr
+    assert "--precision" not in done.stderr
+    assert featlift(*call, "--save-dtype", "float32").returncode == 0
+
+
 def test_two_scans_with_one_id(featlift, tmp_path, model):
     write_scan(tmp_path / "scans" / "a.nii.gz")
     write_scan(tmp_path / "scans" / "a.nii")
@@ -221,3 +234,16 @@ def test_nan_can_be_replaced(featlift, tmp_path, model):
     nib.save(nib.Nifti1Image(scan, OBLIQUE), tmp_path / "a.nii.gz")
     assert featlift("extract", "a.nii.gz", "--nan-to", "0", *model).returncode == 0
     assert open_store(tmp_path / "features.zarr").recipe["nan_to"] == 0
+
+
+def test_memory_that_is_not_there_is_one_line(featlift, tmp_path):
+    """32 TB of weights, which torch asks for in one piece."""
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    train = ("segment", "train", "layers.zarr", "--masks", "labels", "--head", "decoder", "--device", "cpu", "-o", "h")
+    done = featlift(*train, "--width", 10**12)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("featlift: out of memory (")
+    assert "--width" in line
+    with pytest.raises(RuntimeError):
+        featlift("--traceback", *train, "--width", 10**12)

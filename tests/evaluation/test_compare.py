@@ -21,6 +21,7 @@ from featlift.evaluation import (
     holm,
     interval_of_mean,
     read_result,
+    table,
     write_result,
 )
 from tests.scans import patch_mean_options, write_nifti, write_scan
@@ -116,9 +117,22 @@ def test_holm():
 
 
 def test_results_that_are_the_same_have_no_test():
-    (difference,) = compare([of_cases("a", [0.5, 0.7, 0.9]), of_cases("b", [0.5, 0.7, 0.9], PCG)]).differences
+    values = [0.5, 0.7, 0.9] * 4
+    (difference,) = compare([of_cases("a", values), of_cases("b", values, PCG)]).differences
     assert (difference.mean, difference.low, difference.high) == (0, 0, 0)
     assert np.isnan([difference.t, difference.p, difference.p_holm]).all()
+
+
+def test_a_handful_of_cases_has_no_interval():
+    """Nor has their difference, of whichever kind; and a table says of how many a mean is."""
+    few = [of_cases("a", [0.5, 0.7, None, 0.8]), of_cases("b", [0.4, 0.6, 0.5, 0.9], PCG)]
+    [difference] = compare(few).differences
+    assert (difference.low, difference.high, difference.n) == (None, None, 3)
+    assert table(few).splitlines()[1].endswith(" 4      0.667 (n = 3)")
+    assert table(few).splitlines()[2].endswith(" 4      0.600")
+    short = [replace(result, cases=result.cases[:9]) for result in (of_seeds("a", ONE), of_seeds("b", OTHER, PCG))]
+    [difference] = compare(short).differences
+    assert (difference.low, difference.high) == (None, None)
 
 
 THIRD = {"name": "prototype", "nearest": "corner", "layer": 3}

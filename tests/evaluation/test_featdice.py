@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -12,10 +13,21 @@ import torch.nn.functional as F
 import featlift as package
 from featlift import find_masks, open_store
 from featlift.errors import OptionError
-from featlift.evaluation import Protocol, dice, featdice, lesion_at, read_result, table
+from featlift.evaluation import (
+    CellGrid,
+    Protocol,
+    dice,
+    featdice,
+    lesion_at,
+    read_result,
+    segment_by_prototypes,
+    table,
+)
+from featlift.evaluation.columns import columns_of
 from featlift.store import CaseData, LayerData, case_in_memory
 from featlift.volumes import Volume
 from tests.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
+from tests.test_fixtures import FIXTURES
 
 #: (i, j, k) of lesions of 5 x 5 x 5 voxels; the first two are neighbours.
 LESIONS = ((8, 8, 8), (15, 8, 8), (24, 20, 9))
@@ -95,7 +107,7 @@ def test_maps_lie_over_the_scan_in_other_programs(featlift, patients):
     done = featlift("featdice", "features.zarr", "--masks", "labels", "--save-maps", "maps")
     assert done.returncode == 0, done.stderr
     assert "1.000" in done.stdout
-    folder = patients / "maps/features-prototype"
+    folder = patients / "maps/features-prototype-nearest-centre"
     assert sorted(path.name for path in folder.iterdir()) == [
         "p2__map0.nii.gz",
         "p2__map1.nii.gz",
@@ -116,9 +128,9 @@ def test_scans_of_unknown_geometry_meet_their_masks_by_index(featlift, tmp_path)
         np.save(tmp_path / folder / "p.npy", array.astype(np.float32))
     assert featlift("extract", "scans", *options(tmp_path)).returncode == 0
     assert featlift("featdice", "features.zarr", "--masks", "labels", "--save-maps", "maps").returncode == 0
-    row = rows(tmp_path / "results/features-featdice-prototype.csv")["p"]
+    row = rows(tmp_path / "results/features-featdice-prototype-nearest-centre.csv")["p"]
     assert float(row["dice"]) == float(row["dice_2"]) == 1
-    saved = package.read(tmp_path / "maps/features-prototype/p__prediction.nii.gz")
+    saved = package.read(tmp_path / "maps/features-prototype-nearest-centre/p__prediction.nii.gz")
     assert saved.affine is None
     np.testing.assert_array_equal(saved.array, 2 * mask)
     assert featlift("extract", "scans", "-o", "small.zarr", "--size", "20", *options(tmp_path)).returncode == 0
@@ -127,7 +139,8 @@ def test_scans_of_unknown_geometry_meet_their_masks_by_index(featlift, tmp_path)
     assert "one of them does not say where it lies" in done.stderr
 
 
-def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path):
+@pytest.mark.parametrize(("nearest", "mode"), [("centre", "nearest-exact"), ("corner", "nearest")])
+def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path, nearest, mode):
     """A scan that ends within a patch: every number again, by torch, from the cells that are scan."""
     write_scan(tmp_path / "scans/a.nii.gz", shape=(40, 34, 6))
     labels = np.zeros((40, 34, 6), np.uint8)
@@ -136,7 +149,8 @@ def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path)
     assert featlift("extract", "scans", *options(tmp_path, patch=8)).returncode == 0
     case = open_store(tmp_path / "features.zarr")["a"]
     assert case.dense.shape[1:] != case.valid_cells
-    (scores,) = featdice(tmp_path / "features.zarr", {"a": tmp_path / "labels/a.nii.gz"})
+    masks = {"a": tmp_path / "labels/a.nii.gz"}
+    (scores,) = featdice(tmp_path / "features.zarr", masks, Protocol(nearest=nearest))
     assert list(scores.labels) == [1, 3]
     mask = package.volumes.masks.labels_on(
         package.read(tmp_path / "labels/a.nii.gz"), case.scan.shape, case.scan_affine
@@ -146,7 +160,7 @@ def test_prototypes_on_padded_cells_are_torchs_on_the_others(featlift, tmp_path)
     whole = tuple(n * s for n, s in zip(case.valid_cells, case.stride, strict=True))
     beyond = [(0, max(0, n - m)) for n, m in zip(whole, mask.shape, strict=True)]
     extended = np.pad(mask, beyond)[tuple(slice(n) for n in whole)]
-    on_cells = F.interpolate(torch.from_numpy(extended)[None, None].float(), (d, h, w))[0, 0]
+    on_cells = F.interpolate(torch.from_numpy(extended)[None, None].float(), (d, h, w), mode=mode)[0, 0]
     maps = []
     for label in (0, 1, 3):
         prototype = features[:, on_cells == label].mean(dim=1)
@@ -165,7 +179,7 @@ def test_padded_cells_take_part_in_nothing(name):
     mask[1:3, 8:20, 4:14] = 1
     affine = np.eye(4)[[2, 1, 0, 3]]
     grid = {"layer": 0, "stride": [1, 8, 8], "offset": [0, 3.5, 3.5], "valid": [4, 3, 3], "affine": None}
-    attributes = {"affine": affine.tolist(), "shape": mask.shape, "selection": {"centre": None}, "source": {}}
+    attributes = {"affine": affine.tolist(), "shape": list(mask.shape), "selection": {"centre": None}, "source": {}}
     found = []
     for beyond in (0, 1e4):
         dense[:, :, 3:], dense[:, :, :, 3:] = beyond, beyond
@@ -191,7 +205,7 @@ def test_what_cannot_be_scored_is_named_and_the_rest_goes_on(featlift, patients)
     reasons = {line.split()[1]: line for line in done.stderr.splitlines()[-4:]}
     for name, says in {"damaged": "gz", "empty": "it is empty", "far": "does not overlap", "itself": "the scan itself"}.items():  # fmt: skip  # noqa: E501
         assert says in reasons[name]
-    result = json.loads((patients / "results/features-featdice-prototype.json").read_text())
+    result = json.loads((patients / "results/features-featdice-prototype-nearest-centre.json").read_text())
     assert [case["id"] for case in result["cases"]] == ["p1", "p2"]
     assert sorted(result["failed"]) == ["damaged", "empty", "far", "itself"]
     assert result["left_out"] == ["lonely"]
@@ -205,7 +219,9 @@ def test_the_table_comes_back_from_the_files_alone(featlift, patients):
     assert done.returncode == 0, done.stderr
     files = sorted((patients / "there").iterdir())
     assert [file.name for file in files] == [
-        f"{name}-featdice-prototype.{suffix}" for name in ("first", "second") for suffix in ("csv", "json")
+        f"{name}-featdice-prototype-nearest-centre.{suffix}"
+        for name in ("first", "second")
+        for suffix in ("csv", "json")
     ]
     results = [read_result(file) for file in files if file.suffix == ".json"]
     assert table(results) in done.stdout
@@ -215,6 +231,64 @@ def test_the_table_comes_back_from_the_files_alone(featlift, patients):
     for file in files:
         assert str(patients) not in file.read_text()
     assert results[0].measures["dice"].mean == np.mean([float(row["dice"]) for row in rows(files[0]).values()])
+
+
+def test_where_a_threshold_would_find_more_the_options_that_decide_are_named(featlift, tmp_path):
+    """After the table, in one line; of two regions no interval is given."""
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    done = featlift("featdice", "regions.zarr", "--masks", "labels")
+    assert done.stdout.startswith("FeatDice, protocol centre; no 95 % intervals of fewer than 10 cases\n")
+    assert "[" not in done.stdout
+    says = "featlift: regions.zarr: Dice is far below best-threshold Dice: "
+    says += "--threshold (here 0.9) decides what is predicted"
+    assert done.stderr.splitlines()[-1] == f"{says}, --centre lesion another prototype"
+    done = featlift("featdice", "regions.zarr", "--masks", "labels", "--centre", "lesion")
+    assert done.stderr.splitlines()[-1] == says
+    assert "far below" not in featlift("featdice", "layers.zarr", "--masks", "labels").stderr
+    write_scan(tmp_path / "noise/a.nii.gz", shape=(40, 34, 6))
+    write_nifti(tmp_path / "blocks/a.nii.gz", np.pad(np.ones((2, 2, 2), np.uint8), ((9, 29), (9, 23), (2, 2))))
+    assert featlift("extract", "noise", *options(tmp_path)).returncode == 0
+    done = featlift("featdice", "features.zarr", "--masks", "blocks")
+    assert "look at another --layer" in done.stderr.splitlines()[-1]
+    done = featlift("featdice", "features.zarr", "--masks", "blocks", "--nearest", "corner")
+    assert done.stderr.splitlines()[-1].endswith("--nearest centre reads labels where cells lie")
+
+
+def test_uncentred_scores_are_those_of_the_reconstructed_features(featlift, tmp_path):
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    done = featlift("featdice", "reduced.zarr", "--masks", "labels", "--uncentred")
+    assert done.returncode == 0, done.stderr
+    result = read_result("results/reduced-featdice-prototype-nearest-centre-uncentred.json")
+    assert result.protocol["uncentred"] is True
+    store = open_store("reduced.zarr")
+    projection = store.basis.projections[1]
+    for case, scores in zip(store.values(), result.cases, strict=True):
+        d, h, w = case.valid_cells
+        whole = np.tensordot(projection.components.T, case.dense[:, :d, :h, :w].astype(np.float32), axes=1)
+        whole += projection.mean[:, None, None, None]
+        mask = package.read(f"labels/{case.id}.nii.gz")
+        labels = package.volumes.masks.labels_on(mask, case.scan_shape, case.scan_affine)
+        found = segment_by_prototypes(whole, labels, CellGrid((d, h, w), case.scan_shape, case.stride, case.offset))
+        want = [dice(found.prediction == label, labels == label) for label in (1, 2)]
+        assert scores["dice"] == pytest.approx(np.mean(want), abs=2e-3)  # ties
+    done = featlift("featdice", "reduced.zarr", "--masks", "labels")
+    assert "uncentred" not in read_result("results/reduced-featdice-prototype-nearest-centre.json").protocol
+
+
+def test_a_result_names_its_reading_and_one_from_before_is_the_released_one(featlift, tmp_path):
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    for options in ([], ["--nearest", "corner"]):
+        done = featlift("featdice", "layers.zarr", "--masks", "labels", *options)
+        assert done.returncode == 0, done.stderr
+    names = ["prototype", "prototype-nearest-corner", "prototype-nearest-centre"]
+    before, corner, centre = (read_result(f"results/layers-featdice-{name}.json") for name in names)
+    assert (corner.protocol["nearest"], centre.protocol["nearest"]) == ("corner", "centre")
+    assert before.protocol == corner.protocol
+    assert [case["id"] for case in before.cases] == [case["id"] for case in corner.cases]
+    [column] = columns_of([before, corner])
+    assert column.results == [before, corner]
+    with pytest.raises(OptionError, match="nearest=c"):
+        columns_of([before, centre])
 
 
 def test_masks_from_a_list(featlift, patients):
@@ -231,10 +305,12 @@ def test_masks_from_a_list(featlift, patients):
     done = featlift("featdice", store, "--masks", "cohort.csv", "-o", "fewer")
     assert done.returncode == 0
     assert "1 of 2 cases have no mask: p2" in done.stderr
-    both, one = (rows(patients / f"{folder}/features-featdice-prototype.csv") for folder in ("results", "fewer"))
+    both, one = (
+        rows(patients / f"{folder}/features-featdice-prototype-nearest-centre.csv") for folder in ("results", "fewer")
+    )
     assert one == {"p1": both["p1"]}
     done = featlift("featdice", store, "--masks", "other", "--mask-pattern", "*_segmentation.nii.gz", "-o", "fewer")
-    assert rows(patients / "fewer/features-featdice-prototype.csv") == one
+    assert rows(patients / "fewer/features-featdice-prototype-nearest-centre.csv") == one
 
 
 def test_parts_of_a_scan_have_its_mask(tmp_path):

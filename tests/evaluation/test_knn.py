@@ -117,7 +117,7 @@ def test_inputs(tmp_path, current):
         input_of(plain, "cls+patch-mean")
     if not current:
         (tmp_path / "a.zarr/volumes/case001/embedding/c/0").write_bytes(b"no")
-        with pytest.raises(StoreError, match="case001: its features are damaged"):
+        with pytest.raises(StoreError, match="case001: embedding/c/0 has 2 bytes"):
             embeddings_of(store, ids, "cls")
 
 

@@ -78,7 +78,7 @@ def test_splits_that_will_not_do(store, tmp_path):
     with pytest.raises(FeatliftError, match="class 1 of label does not occur twice"):
         task.everything()
     (task,) = read(store, tmp_path, "id,label,split\ncase000,1,train\ncase001,0,train\ncase002,0,test\n")
-    with pytest.raises(FeatliftError, match="class 1 of label does not occur in the split test; it has 1 cases"):
+    with pytest.raises(FeatliftError, match="class 1 of label does not occur in the split test; it has 1 case there"):
         task.of("train", "test")
     with pytest.raises(FeatliftError, match="class 0 of label does not occur in the split val; it has 0 cases"):
         task.of("train", "val")

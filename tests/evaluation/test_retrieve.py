@@ -75,7 +75,7 @@ def test_a_damaged_case_is_named_and_the_others_go_on(scans, featlift, tmp_path)
     chunk.write_bytes(chunk.read_bytes()[:-9] + b"corrupted")
     done = featlift("retrieve", "features.zarr", "--case", "a", "--voxel", "3,3,3")
     assert done.returncode == 1
-    assert "case b: its features are damaged" in done.stderr
+    assert "case b: dense is damaged" in done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["case", "a", "c"]
     with pytest.raises(StoreError, match="damaged"):
         nearest_places(scans, place_at(scans, "b", voxel=(0, 0, 0)))

@@ -54,7 +54,9 @@ def test_the_interval_is_that_of_a_percentile_bootstrap():
     assert ours.cases == 30
 
 
-def test_no_interval_of_a_single_case():
-    one = interval_of_mean([0.25])
-    assert (one.mean, one.low, one.high, one.cases) == (0.25, None, None, 1)
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_no_interval_of_a_handful_of_cases(count):
+    few = interval_of_mean([0.25, 0.75] * (count // 2) + [0.5] * (count % 2))
+    assert (few.mean, few.low, few.high, few.cases) == (0.5, None, None, count)
+    assert interval_of_mean([0.25, 0.75] * 5).low < 0.5
     assert math.isnan(interval_of_mean([]).mean)

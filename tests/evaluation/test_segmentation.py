@@ -30,10 +30,10 @@ def test_the_centre_is_that_of_the_lidc_script(reference, case):
 
 @pytest.mark.parametrize("case", "abc")
 def test_the_prototypes_are_those_of_the_whole_heart_notebook(reference, case):
-    """In `c` the last class has no cell."""
+    """Which reads labels at the corners of cells. In `c` the last class has no cell."""
     names = ("features", "labels", "prediction")
     features, labels, prediction = (reference[f"prototype/{case}/{name}"] for name in names)
-    segmentation = segment_by_prototypes(features, labels.astype(np.int32))
+    segmentation = segment_by_prototypes(features, labels.astype(np.int32), nearest="corner")
     np.testing.assert_array_equal(segmentation.prediction, prediction)
     classes = range(1, labels.max() + 1)
     dices = [dice(segmentation.prediction == label, labels == label) for label in classes]
@@ -152,5 +152,5 @@ def test_cells_that_are_not_centred_on_their_block_and_a_scan_that_ends_within_o
     assert grid.cell_at((2, 61, 49)) == (2, 3, 2)
     assert grid.cell_at((0, 0, 0)) == (0, 0, 0)
     columns = np.broadcast_to(np.arange(50, dtype=np.int32), grid.voxels)
-    assert grid.labels_on_cells(columns, "centre")[0, 0].tolist() == [15, 31, 47]
-    assert grid.labels_on_cells(columns)[0, 0].tolist() == [7, 23, 39]
+    assert grid.labels_on_cells(columns)[0, 0].tolist() == [15, 31, 47]
+    assert grid.labels_on_cells(columns, "corner")[0, 0].tolist() == [7, 23, 39]

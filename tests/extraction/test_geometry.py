@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-from featlift import open_store
+from featlift import open_store, read
 from tests.scans import OBLIQUE, patch_mean_options, write_nifti
 
 RAS_TO_LPS = np.array([-1, -1, 1])
@@ -45,6 +45,9 @@ def test_a_ramp_in_the_patient_is_the_same_ramp_in_the_features(featlift, tmp_pa
                     *patch_mean_options(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     case = open_store(tmp_path / "features.zarr")["ramp"]
+    given = read(tmp_path / "ramp.nii.gz")
+    assert case.attributes["shape_read"] == list(given.array.shape)
+    np.testing.assert_array_equal(case.attributes["affine_read"], given.affine)
     inside = np.random.default_rng(0).uniform(0.3, 0.7, size=(200, 3)) * np.array(shape)
     points = world(affine, inside)
     got = case.sample(points)[:, 0] * (np.ptp(scan) + 2) + scan.min() - 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import h5py
 import nibabel as nib
@@ -13,6 +14,8 @@ import zarr
 import featlift as package
 from featlift import Preparation, find_masks, lift, load_backbone, open_store
 from featlift.store import read_index
+from featlift.store.layout import sha256_of
+from featlift.volumes.volume import scaled
 from tests.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
 from tests.volumes.dicom import series as dicom
 
@@ -189,6 +192,36 @@ def test_a_manifest_names_cases_channels_and_labels(featlift, tmp_path, options)
     assert "columns named modality of its own" in done.stderr
 
 
+def test_channels_on_other_grids_end_as_in_the_rest_of_their_store(featlift, tmp_path, options):
+    """A new store says that they go up to their edges; one from before, whose recipe does not, goes on without."""
+    write_scan(tmp_path / "fine.nii.gz", shape=(12, 12, 6))
+    coarse = np.full((6, 6, 3), 5, np.int16)
+    coarse[2:4, 2:4, 1] = 1
+    write_nifti(tmp_path / "coarse.nii.gz", coarse, scaled(OBLIQUE, (2, 2, 2), (0.5, 0.5, 0.5)))
+    row = {"id": "p1", "t1": "fine.nii.gz", "t2": "coarse.nii.gz", "flair": "coarse.nii.gz"}
+    write_manifest(tmp_path / "cohort.csv", [row])
+    call = ("extract", "cohort.csv", "--channels", "t1,t2,flair", "--intensity", "window:0,5", *options)
+    assert featlift(*call).returncode == 0
+    store = open_store(tmp_path / "features.zarr")
+    assert store.recipe["channels"] == "edge"
+    assert (store["p1"].scan[1, 0] == 1).all()
+    metadata = tmp_path / "features.zarr/zarr.json"
+    group = json.loads(metadata.read_text())
+    ours = group["attributes"]["featlift"]
+    del ours["recipe"]["channels"]
+    ours["recipe_sha256"] = sha256_of(ours["recipe"])
+    metadata.write_text(json.dumps(group))
+    shutil.rmtree(tmp_path / "features.zarr/volumes/p1")
+    assert featlift(*call).returncode == 0
+    store = open_store(tmp_path / "features.zarr")
+    assert "channels" not in store.recipe
+    assert (store["p1"].scan[1, 0] < 1).all()
+    frames = np.random.default_rng(0).integers(0, 99, (12, 12, 5, 3)).astype(np.int16)
+    write_nifti(tmp_path / "frames.nii.gz", frames)
+    assert featlift("extract", "frames.nii.gz", "--channels", "0,1,2", "-o", "frames.zarr", *options).returncode == 0
+    assert "channels" not in open_store(tmp_path / "frames.zarr").recipe
+
+
 def test_every_frame_is_a_case_and_another_frame_another_source(featlift, tmp_path, options):
     rng = np.random.default_rng(0)
     write_nifti(tmp_path / "dyn.nii.gz", rng.integers(0, 99, (12, 12, 5, 3)).astype(np.int16))
@@ -232,7 +265,7 @@ def test_a_case_for_each_lesion_where_the_lesion_is(featlift, tmp_path, options,
     for masks in ("labels", "labels/p.nii.gz"):
         done = featlift("extract", "scans", "--roi", masks, "--roi-mm", "11,9,9", "--intensity", "window:10,100",
                         "--orient", orient, *options)  # fmt: skip
-        assert "all 3 volumes are complete" in done.stdout
+        assert "3 volumes complete" in done.stdout
     points = [store[case_id].attributes["selection"]["centre"] for case_id in store]
     write_manifest(tmp_path / "points.csv", [dict(zip(("id", "x", "y", "z"), ("p", *point), strict=True)) for point in points])  # fmt: skip  # noqa: E501
     done = featlift("extract", "scans", "--roi", "points.csv", "--roi-mm", "11,9,9",

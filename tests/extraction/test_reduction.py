@@ -11,7 +11,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from featlift import open_store
-from featlift.errors import OptionError
+from featlift.errors import OptionError, StoreError
 from featlift.extraction import Reduction
 from featlift.extraction.reduction import random_projection, reduce
 from featlift.store.basis import Basis
@@ -104,6 +104,47 @@ def test_a_store_holds_what_scikit_learn_makes_of_a_full_one(featlift, cohort, t
             np.testing.assert_array_equal(layer.slice_mean[...], full[name].layers[index].slice_mean[...])
             np.testing.assert_array_equal(layer.tokens[...], full[name].layers[index].tokens[...])
     np.testing.assert_array_equal(reduced["a"].embedding, full["a"].embedding)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_uncentred_features_have_the_cosines_of_the_reconstruction(featlift, cohort, tmp_path, dtype):
+    assert featlift(*cohort, "--save-dtype", dtype, "--reduce", "pca:5").returncode == 0
+    store = open_store(tmp_path / "features.zarr")
+    for index in (0, 1):
+        projection = store.basis.projections[index]
+        layer = store["a"].layers[index]
+        uncentred = np.asarray(layer.uncentred)
+        assert uncentred.shape == layer.uncentred.shape == (6, *layer.dense.shape[1:])
+        assert np.ptp(uncentred[5]) == 0
+        reduced = np.asarray(layer.dense[:], np.float64).reshape(5, -1)
+        whole = projection.mean[:, None] + projection.components.T.astype(np.float64) @ reduced
+        own = uncentred.reshape(6, -1).astype(np.float64)
+        scale = np.abs(whole.T @ whole).max()
+        np.testing.assert_allclose(own.T @ own, whole.T @ whole, atol=1e-5 * scale)
+        np.testing.assert_allclose(cosines(own), cosines(whole), atol=1e-5)
+        assert np.abs(cosines(reduced) - cosines(whole)).max() > 0.1  # centring is what makes the difference
+        for part in ((slice(None), 1), (5, 1, 2), (slice(2, 6), slice(0, 2), ..., -1), 0, ..., (-1, ...)):
+            np.testing.assert_array_equal(layer.uncentred[part], uncentred[part])
+
+
+def cosines(vectors):
+    unit = vectors / np.linalg.norm(vectors, axis=0)
+    return unit.T @ unit
+
+
+def test_only_principal_components_can_be_uncentred(featlift, cohort, tmp_path):
+    for options in ([], ["--reduce", "random:5"]):
+        assert featlift(*cohort, "-o", "other.zarr", "--overwrite", *options).returncode == 0
+        case = open_store(tmp_path / "other.zarr")["a"]
+        with pytest.raises(StoreError, match="not reduced by principal components"):
+            case.uncentred  # noqa: B018
+        done = featlift("featdice", "other.zarr", "--masks", "scans", "--uncentred")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "not reduced by principal components" in done.stderr
+    assert featlift(*cohort, "-o", "reduced.zarr", "--reduce", "pca:5").returncode == 0
+    (tmp_path / "reduced.zarr/basis.safetensors").write_bytes(b"")
+    with pytest.raises(StoreError, match="not what was written; put it back"):
+        open_store(tmp_path / "reduced.zarr")["a"].uncentred  # noqa: B018
 
 
 def test_later_jobs_take_the_basis_that_is_there(featlift, cohort, tmp_path):

@@ -1,6 +1,8 @@
 """Segmentations and their scores: where they lie, what they are compared with, what is refused."""
 
 import json
+import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from featlift import find_masks, open_store, read
 from featlift.evaluation import dice, read_result, surface_distances
 from featlift.heads import Plan, Split, open_trained, predict, train_head
-from tests.heads.conftest import SPLITS, labels_of
-from tests.scans import OBLIQUE, write_nifti
+from tests.heads.conftest import SHAPE, SPLITS, labels_of
+from tests.scans import OBLIQUE, patch_mean_options, write_nifti
+from tests.test_fixtures import FIXTURES, OPTIONS
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +38,8 @@ def predicted(featlift, cohort, head, *more, folder="masks"):
 
 def test_segmentations_of_oblique_flipped_scans_lie_on_their_structures(featlift, cohort, head, tmp_path):
     """On the stored scan's own grid: each label's voxels, in the millimetres of the patient, are within the mask."""
-    predicted(featlift, cohort, head)
+    predicted(featlift, cohort, head, "--grid", "stored")
+    assert json.loads((tmp_path / "masks/predictions.json").read_text())["grid"] == "scan"
     for name in "ef":
         image = nib.load(tmp_path / f"masks/{name}.nii.gz")
         case = open_store(cohort / "features.zarr")[name]
@@ -54,8 +58,12 @@ def test_segmentations_of_oblique_flipped_scans_lie_on_their_structures(featlift
         np.testing.assert_allclose((middle - np.argwhere(truth).mean(axis=0))[[0, 2]], 0, atol=0.2)
 
 
-def test_with_like_they_have_the_voxels_of_the_file(featlift, cohort, head, tmp_path):
-    predicted(featlift, cohort, head, "--like", cohort / "scans", "--split", "test", "--labels", cohort / "splits.csv")
+@pytest.mark.parametrize("like", [True, False])
+def test_they_have_the_voxels_of_the_file(featlift, cohort, head, tmp_path, like):
+    options = ("--like", cohort / "scans") if like else ()
+    done = predicted(featlift, cohort, head, *options, "--split", "test", "--labels", cohort / "splits.csv")
+    assert done.stderr == ""
+    assert json.loads((tmp_path / "masks/predictions.json").read_text())["grid"] == "image"
     assert sorted(path.name for path in (tmp_path / "masks").glob("*.nii.gz")) == ["e.nii.gz", "f.nii.gz"]
     for name in "ef":
         image, truth = nib.load(tmp_path / f"masks/{name}.nii.gz"), nib.load(cohort / f"labels/{name}.nii.gz")
@@ -65,6 +73,97 @@ def test_with_like_they_have_the_voxels_of_the_file(featlift, cohort, head, tmp_
         assert image.get_data_dtype() == np.uint8
         for label in (1, 2):
             assert dice(np.asarray(image.dataobj) == label, np.asarray(truth.dataobj) == label) > 0.7
+
+
+def extracted(featlift, cohort, scans, *more, store="other.zarr"):
+    """Scans as the cohort's were, so that its head knows the features."""
+    options = [*patch_mean_options(cohort, 4, constant=0.5), "--mode", "2d", "--layers", "0", "--size", "48"]
+    done = featlift("extract", scans, "-o", store, *options, "--intensity", "window:-50,250", *more)
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+def head_of(head, store):
+    """The same for a store of other volumes with the same features: ``head``."""
+    config = json.loads((head / "config.json").read_text()) | {"recipe": open_store(store).recipe}
+    shutil.copytree(head, "head")
+    Path("head/config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("grid", [("--grid", "input"), ("--like", "scans")])
+def test_a_structure_is_found_up_to_the_faces_and_corners_of_its_scan(featlift, cohort, head, tmp_path, grid, flip):
+    """All of the scan is as bright as label 2, but for a dark block in its middle; its voxels are finer than cells."""
+    affine = OBLIQUE @ np.diag([-1, 1, -1, 1]) if flip else OBLIQUE
+    labels = np.full((80, 68, 12), 2, np.uint8)
+    labels[28:52, 24:44, 2:10] = 0
+    write_nifti(tmp_path / "scans/x.nii.gz", 100 * labels.astype(np.float32), affine)
+    extracted(featlift, cohort, "scans")
+    done = featlift("segment", "predict", "other.zarr", "--head", head, "-o", "masks", *grid)
+    assert done.returncode == 0, done.stderr
+    found = np.asarray(nib.load(tmp_path / "masks/x.nii.gz").dataobj)
+    rim = np.ones(labels.shape, bool)
+    rim[1:-1, 1:-1, 1:-1] = False
+    assert (found[rim] == 2).all()
+    assert (found[36:44, 32:36, 4:8] == 0).all()
+
+
+def test_what_a_crop_left_out_is_background_to_its_very_edge(featlift, cohort, head, tmp_path):
+    """A bright body in the dark: only voxels centred in the box that was kept are of the body."""
+    scan = np.full(SHAPE, -50, np.float32)
+    scan[4:20, 4:18] = 200
+    scan[10:14, 8:14, 4:8] = -49
+    write_nifti(tmp_path / "scans/x.nii.gz", scan, np.diag([1.0, 1, 2, 1]))
+    extracted(featlift, cohort, "scans", "--crop", "body:0")
+    head_of(head, "other.zarr")
+    done = featlift("segment", "predict", "other.zarr", "--head", "head", "-o", "masks")
+    assert done.returncode == 0, done.stderr
+    found = np.asarray(nib.load(tmp_path / "masks/x.nii.gz").dataobj)
+    box = open_store("other.zarr")["x"].attributes["box"]
+    assert box["shape"] == [12, 14, 16]
+    body = np.zeros(SHAPE, bool)
+    body[4:20, 4:18] = True
+    assert not found[~body].any()
+    body[5:19, 5:17, 1:-1] = False
+    assert (found[body] == 2).all()
+
+
+def test_where_the_files_voxels_are_not_known_the_stored_grid_is_kept_and_said(featlift, tmp_path):
+    """A store from before they were recorded, and its predictions, which go on; then with a volume made anew."""
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    call = ("segment", "predict", "layers.zarr", "--head", "head", "-o")
+    done = featlift(*call, "predictions", "--case", "d")
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("featlift: ")]
+    assert told.startswith("featlift: 1 of 1 cases keep the grid of the stored scan")
+    assert "--like SCANS" in told
+    notes = json.loads(Path("predictions/predictions.json").read_text())
+    assert (notes["grid"], notes["cases"], notes["on_stored_grid"]) == ("scan", ["d", "e", "f"], [])
+    assert nib.load("predictions/d.nii.gz").shape == open_store("layers.zarr")["d"].scan_shape[::-1]
+    shutil.rmtree("layers.zarr/volumes/e")
+    assert featlift("extract", "scans", "-o", "layers.zarr", *OPTIONS["layers.zarr"]).returncode == 0
+    assert "--like SCANS" not in featlift(*call, "mixed", "--case", "e").stderr
+    assert "1 of 2 cases keep" in featlift(*call, "mixed", "--case", "f", "--case", "e").stderr
+    notes = json.loads(Path("mixed/predictions.json").read_text())
+    assert (notes["grid"], notes["cases"], notes["on_stored_grid"]) == ("image", ["e", "f"], ["f"])
+    assert nib.load("mixed/e.nii.gz").shape == nib.load("scans/e.nii.gz").shape
+    for folder in ("mixed", "predictions"):
+        done = featlift("segment", "score", "layers.zarr", "--masks", "labels", "--predictions", folder)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_region_keeps_its_own_grid(featlift, cohort, head, tmp_path):
+    x, y, z = nib.affines.apply_affine(OBLIQUE, np.array(SHAPE) / 2)
+    (tmp_path / "points.csv").write_text(f"id,x,y,z\ne,{-x},{-y},{z}\n")
+    extracted(featlift, cohort, cohort / "scans/e.nii.gz", "--roi", "points.csv", "--roi-mm", "12")
+    head_of(head, "other.zarr")
+    done = featlift("segment", "predict", "other.zarr", "--head", "head", "-o", "masks")
+    assert "--like SCANS" in done.stderr
+    case = open_store("other.zarr")["e__roi1"]
+    assert nib.load("masks/e__roi1.nii.gz").shape == case.scan_shape[::-1]
+    done = featlift("segment", "predict", "other.zarr", "--head", "head", "-o", "whole", "--like", cohort / "scans")
+    found = np.asarray(nib.load("whole/e__roi1.nii.gz").dataobj)
+    assert found.shape == SHAPE
+    assert 0 < (found > 0).sum() < (labels_of("e") > 0).sum()
 
 
 def test_scores_are_those_of_the_files(featlift, cohort, head, tmp_path):
@@ -233,8 +332,33 @@ def test_a_folder_holds_the_predictions_of_one_head(featlift, cohort, head, tmp_
         opened, masks, Split(["a", "b"], ["c"], []), Plan("linear", epochs=1, seed=3), tmp_path / "other"
     )
     assert other.name == "linear-seed3"
-    for options in (("--head", tmp_path / "other"), ("--head", head, "--like", cohort / "scans")):
+    for options in (("--head", tmp_path / "other"), ("--head", head, "--grid", "stored")):
         done = featlift("segment", "predict", store, *options, "--case", "e", "-o", "masks")
         assert done.returncode == 2
         assert "masks holds predictions of another kind, which differ in" in done.stderr
     assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
+
+
+def test_real_crops_are_segmented_on_the_voxels_of_their_files(featlift, cohort, shared, tmp_path):
+    """Whatever was done to them on the way: enlarged, cropped to the body, some slices only."""
+    names = ["hippocampus_001", "hippocampus_004", "hippocampus_003"]
+    for name in names:
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(shared / f"hippocampus/{folder}/{name}.nii.gz", tmp_path / folder)
+    (tmp_path / "splits.csv").write_text(
+        "id,split\n" + "".join(f"{name},{split}\n" for name, split in zip(names, ("train", "val", "test"), strict=True))
+    )
+    options = [*patch_mean_options(tmp_path, 4, constant=0.5), "--mode", "2d", "--layers", "0"]
+    more = ["--size", "100", "--crop", "body:2", "--depth-stride", "2"]
+    assert featlift("extract", "images", *options, *more).returncode == 0
+    head = ("--head", "linear", "--labels", "splits.csv", "--epochs", "2", "-o", "head", "--device", "cpu")
+    done = featlift("segment", "train", "features.zarr", "--masks", "labels", *head)
+    assert done.returncode == 0, done.stderr
+    done = featlift("segment", "predict", "features.zarr", "--head", "head", "-o", "masks", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        image, found = nib.load(f"images/{name}.nii.gz"), nib.load(f"masks/{name}.nii.gz")
+        assert found.shape == image.shape
+        np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+    assert featlift("segment", "score", "features.zarr", "--predictions", "masks", "--masks", "labels").returncode == 0

@@ -132,3 +132,14 @@ def test_the_index_says_who_is_in_which_split_if_no_csv_does(featlift, cohort, t
     assert len(done.stdout.splitlines()) == 3
     assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == ["fold1", "fold2", "fold3"]
     assert set(open_store(tmp_path / "store.zarr")) == set("abcdef")
+
+
+def test_the_step_is_that_of_the_training_masks_whatever_the_others_are(cohort, tmp_path):
+    """Masks of the cases that are tested, and of the one that validates, with voxels four times as large."""
+    masks = {name: tmp_path / f"{name}.nii.gz" for name in "abcdef"}
+    for name, path in masks.items():
+        size = 1 if name == "a" else 4
+        write_nifti(path, labels_of(name)[::size, ::size, ::size], OBLIQUE @ np.diag([size, size, size, 1]))
+    split = Split(["a"], ["d"], ["b", "c", "e", "f"])
+    material = survey(open_store(cohort / "features.zarr"), masks, split, Plan("linear"))
+    assert material.reader.step == 2

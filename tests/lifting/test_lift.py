@@ -73,3 +73,10 @@ def test_volumes_that_do_not_fit(golden_backbone, shape):
 def test_errors_are_one_family():
     assert issubclass(LiftingError, FeatliftError)
     assert issubclass(LiftingError, ValueError)
+
+
+def test_features_are_shown_in_one_line(tiny_vit):
+    features = lift(tiny_vit, mode="2d", layers=(0, -1))(torch.rand(1, 1, 2, 32, 48))
+    channels = tiny_vit.layers[-1].channels
+    one = f"dense 1 x {channels} x 2 x 2 x 3, tokens 1 x 2 x 1 x {channels}"
+    assert repr(features) == f"<features, layer 0: {one}; layer 2: {one}>"

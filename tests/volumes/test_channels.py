@@ -88,6 +88,19 @@ def test_a_file_on_another_grid_is_brought_onto_the_first(tmp_path, affine):
     np.testing.assert_allclose(volume.affine, affine, atol=1e-4)
 
 
+def test_a_coarser_file_keeps_its_values_up_to_its_outer_edges(tmp_path):
+    """Voxels twice as large that cover the same place, all 5 but one: nothing darker comes in from beyond."""
+    coarse = np.full((4, 5, 6), 5, np.float32)
+    coarse[2, 2, 2] = 1
+    twice = OBLIQUE @ np.array([[2, 0, 0, 0.5], [0, 2, 0, 0.5], [0, 0, 2, 0.5], [0, 0, 0, 1]])
+    files = [nifti(tmp_path, "first", noise((8, 10, 12)), OBLIQUE), nifti(tmp_path, "second", coarse, twice)]
+    values = read_scan(scan_of(files[0], files[1], files[1])).array[1]
+    rim = np.ones((8, 10, 12), bool)
+    rim[1:-1, 1:-1, 1:-1] = False
+    np.testing.assert_allclose(values[rim], 5)
+    assert values.min() < 4
+
+
 def test_linear_interpolation_agrees_with_itk(tmp_path):
     other = OBLIQUE @ np.array([[0.7, 0.1, 0, 1], [-0.1, 0.6, 0, 2], [0, 0, 1.3, -2], [0, 0, 0, 1]])
     other[:3, :3] = np.linalg.qr(other[:3, :3])[0] @ np.diag([2.1, 0.5, 0.9])  # ITK holds no shear

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from featlift.errors import VolumeError
-from featlift.volumes.grid import cells_within, pad, padding_to, resample, target_shape
+from featlift.volumes.grid import cells_within, on_grid, pad, padding_to, resample, target_shape
+from featlift.volumes.reading import read
 from featlift.volumes.volume import scaled
 from tests.volumes.files import OBLIQUE
 
@@ -155,3 +156,62 @@ def test_padding_continues_the_edge():
 )
 def test_cells_within(size, stride, offset, want):
     assert cells_within(size, stride, offset) == want
+
+
+FLIPPED = OBLIQUE @ np.array([[-1, 0, 0, 6], [0, 1, 0, 0], [0, 0, -1, 8], [0, 0, 0, 1.0]])
+FINER = {
+    "thrice as fine": (np.diag([3, 3, 3, 1.0]), (-1 / 3, -1 / 3, -1 / 3)),
+    "as it is": (np.eye(4), (0, 0, 0)),
+    "half a voxel further": (np.eye(4), (0.5, 0.5, 0.5)),
+    "turned": (np.eye(4)[[1, 2, 0, 3]] * 2, (0.1, 0.2, -0.3)),
+}
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("affine", [OBLIQUE, FLIPPED], ids=["oblique", "flipped"])
+@pytest.mark.parametrize("grid", FINER)
+def test_ones_are_ones_up_to_the_edges_of_the_outermost_voxels_and_nothing_beyond(grid, affine, order):
+    scale, offset = FINER[grid]
+    to_array = np.linalg.inv(scale)
+    to_array[:3, 3] = np.array(offset) - 2 * np.abs(to_array[:3, :3]).sum(axis=1)  # two voxels before the first
+    shape, of = (30, 32, 34), (7, 8, 9)
+    at = world(to_array, shape)
+    values = on_grid(np.ones(of, np.float32), affine, shape, affine @ to_array, order, beyond=-5)
+    inside = ((at > -0.499) & (at < np.array(of) - 0.501)).all(axis=-1)
+    outside = ((at < -0.502) | (at > np.array(of) - 0.498)).any(axis=-1)
+    assert inside.any()
+    assert outside.any()
+    assert (values[inside] == 1).all()
+    assert (values[outside] == -5).all()
+
+
+def test_a_voxel_centred_on_the_edge_is_inside_whichever_way_a_header_is_rounded():
+    """Every second slice of ten was kept: the tenth lies half a step beyond the fifth."""
+    values = np.arange(5, dtype=np.float32)[:, None, None]
+    for rounding in (-1e-6, 0, 1e-6):
+        onto = OBLIQUE @ np.diag([0.5 + rounding, 1, 1, 1])
+        np.testing.assert_allclose(on_grid(values, OBLIQUE, (10, 1, 1), onto, 0, beyond=-5)[-1], 4)
+        np.testing.assert_allclose(on_grid(values, OBLIQUE, (10, 1, 1), onto, 1, beyond=-5)[-1], 4)
+
+
+def test_real_structures_that_reach_the_edge_keep_their_outermost_voxels(shared):
+    """Masks cut through their structure, averaged to blocks of 4 x 4 as a head sees them, and brought back."""
+    found, there = 0, 0
+    for path in sorted((shared / "hippocampus/labels").glob("*.nii.gz"))[:12]:
+        mask = read(path)
+        voxels = np.argwhere(mask.array)
+        low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
+        quarter = (high - low) // 4
+        cut = mask.array[tuple(slice(a + n, b - n) for a, b, n in zip(low, high, quarter, strict=True))] > 0
+        d, h, w = cut.shape[0], cut.shape[1] // 4, cut.shape[2] // 4
+        cut = cut[:, : 4 * h, : 4 * w]
+        chances = cut.reshape(d, h, 4, w, 4).mean(axis=(2, 4), dtype=np.float32)
+        blocks = scaled(mask.affine, (1, 4, 4), (0, 1.5, 1.5))
+        of_structure = on_grid(chances, blocks, cut.shape, mask.affine, order=1)
+        of_rest = on_grid(1 - chances, blocks, cut.shape, mask.affine, order=1, beyond=1)
+        rim = np.ones(cut.shape, bool)
+        rim[:, 1:-1, 1:-1] = False
+        found += np.count_nonzero((of_structure > of_rest) & cut & rim)
+        there += np.count_nonzero(cut & rim)
+    assert there > 1000
+    assert found / there > 0.85  # 0.67 where chances fade into the background beyond

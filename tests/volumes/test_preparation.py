@@ -70,6 +70,7 @@ def test_shape_read_is_that_of_the_file():
     prepared = prepare(volume, Preparation(size=(4, 5, 6)))
     assert prepared.shape_read == (12, 8, 10)
     assert prepared.shape == (4, 5, 6)
+    np.testing.assert_array_equal(prepared.affine_read, volume.affine)
 
 
 def test_spacing_is_of_the_axes_after_orientation():

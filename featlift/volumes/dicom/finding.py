@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from featlift.counting import number_of
 from featlift.errors import VolumeError
 from featlift.remote import Remote
 from featlift.volumes.dicom.headers import read_header, reading
@@ -120,4 +121,4 @@ def _no_slices(files: Iterable[_Instance], digest: str) -> Iterator[Skipped]:
             yield Skipped(members[0], reason)
         else:
             folder = common_folder(members)
-            yield Skipped(f"{folder}__{digest}" if folder else digest, f"{len(members)} files: {reason}")
+            yield Skipped(f"{folder}__{digest}" if folder else digest, f"{number_of(len(members), 'file')}: {reason}")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from featlift.counting import number_of
 from featlift.errors import VolumeError
 from featlift.volumes.dicom.functional_groups import frames_of
 from featlift.volumes.dicom.headers import ORDER_TAGS, VALUE_TAGS, Value, numbers, plain, read_header, reading, told_of
@@ -77,7 +78,7 @@ def _slices_of(header: Dataset, member: str, name: str) -> Iterator[Slice]:
     frames = list(frames_of(header))
     promised = int(header.get("NumberOfFrames") or 1)
     if len(frames) != promised:
-        raise VolumeError(f"describes {len(frames)} frames of the {promised} it has: copy it again")
+        raise VolumeError(f"describes {number_of(len(frames), 'frame')} of the {promised} it has: copy it again")
     if "MOSAIC" in (header.get("ImageType") or ()):
         raise VolumeError("a mosaic, many slices in one image: convert it to NIfTI, for instance with dcm2niix")
     number = header.get("InstanceNumber")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.errors import OptionError, VolumeError
 from featlift.evaluation.cells import CellGrid
 from featlift.evaluation.draws import Draw, draw_cells
 from featlift.evaluation.labelled import features_of, grid_of, labels_of, layer_of
@@ -42,11 +42,8 @@ class Cohort:
     test: list[str]
 
     def features(self, case: Case) -> NDArray[np.float32]:
-        """See `features_of`; errors name the case."""
-        try:
-            return features_of(layer_of(case, self.layer))
-        except StoreError as error:
-            raise StoreError(f"{case.id}: {error}") from error
+        """See `features_of`."""
+        return features_of(layer_of(case, self.layer))
 
     def grid(self, case: Case) -> CellGrid:
         """See `grid_of`."""

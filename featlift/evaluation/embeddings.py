@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError, RemoteError, StoreError
+from featlift.errors import OptionError
 from featlift.store.case import Case
 from featlift.store.index import EMBEDDING, index_is_current, read_index
 from featlift.store.layout import saved_in
@@ -54,7 +54,7 @@ def embeddings_of(store: Store, ids: Sequence[str], given: Input) -> NDArray[np.
     store.require(EMBEDDING)
     vectors = _from_index(store, ids) if index_is_current(store.path) else None
     if vectors is None:
-        vectors = np.stack([_read(store[case_id], lambda case: case.embedding) for case_id in ids])
+        vectors = np.stack([store[case_id].embedding for case_id in ids])
     parts = store[ids[0]].embedding_parts
     return np.concatenate([vectors[:, slice(*parts[name])] for name in _PARTS[given]], axis=1)
 
@@ -72,7 +72,7 @@ def slices_of(store: Store, ids: Iterable[str], given: Input) -> list[NDArray[np
         store.require("slice_mean")
     if given == "cls+patch-mean" and store.recipe["mode"] == "3d":
         raise OptionError("input cls+patch-mean: in mode 3d a volume has one class token, not one a slice; choose cls")
-    return [_read(store[case_id], lambda case: _slices(case, given)) for case_id in ids]
+    return [_slices(store[case_id], given) for case_id in ids]
 
 
 def pooled(slices: Sequence[NDArray[np.float32]], depth: int) -> NDArray[np.float32]:
@@ -100,15 +100,6 @@ def _slices(case: Case, given: Input) -> NDArray[np.float32]:
     if given != "cls":
         parts.append(np.asarray(case.slice_mean[:], dtype=np.float32))
     return np.concatenate(parts, axis=1)
-
-
-def _read(case: Case, read: Callable[[Case], NDArray[np.float32]]) -> NDArray[np.float32]:
-    try:
-        return read(case)
-    except (StoreError, RemoteError):
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError(f"case {case.id}: its features are damaged; `featlift verify` says where") from error
 
 
 def _from_index(store: Store, ids: Sequence[str]) -> NDArray[np.float32] | None:

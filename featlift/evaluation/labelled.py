@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError, RemoteError, StoreError, VolumeError
+from featlift.errors import OptionError, VolumeError
 from featlift.evaluation.cells import CellGrid
 from featlift.store.case import Case, CaseLayer
 from featlift.volumes.masks import labels_on
@@ -35,14 +35,11 @@ def layer_of(case: Case, layer: int | None) -> CaseLayer:
     return case.layers[layer]
 
 
-def features_of(
-    layer: CaseLayer, case_id: str = "", slices: range | None = None, uncentred: bool = False
-) -> NDArray[np.float32]:
+def features_of(layer: CaseLayer, slices: range | None = None, uncentred: bool = False) -> NDArray[np.float32]:
     """The dense features of a layer ``(C, d, h, w)``, padded cells cut off.
 
     Args:
         layer: of a case.
-        case_id: to be named if they are damaged.
         slices: which of them, all by default.
         uncentred: with their mean given back, see `CaseLayer.uncentred`.
 
@@ -51,14 +48,8 @@ def features_of(
     """
     d, h, w = layer.valid_cells
     chosen = range(d) if slices is None else slices
-    try:
-        dense = layer.uncentred if uncentred else layer.dense
-        return np.asarray(dense[:, chosen.start : chosen.stop, :h, :w], dtype=np.float32)
-    except (RemoteError, StoreError):
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        whose = f"case {case_id}: its" if case_id else "its"
-        raise StoreError(f"{whose} features are damaged; `featlift verify` says where") from error
+    dense = layer.uncentred if uncentred else layer.dense
+    return np.asarray(dense[:, chosen.start : chosen.stop, :h, :w], dtype=np.float32)
 
 
 def scan_of(case: Case, voxels: Sequence[slice | int] = ()) -> NDArray[np.float16]:
@@ -71,19 +62,14 @@ def scan_of(case: Case, voxels: Sequence[slice | int] = ()) -> NDArray[np.float1
     Raises:
         StoreError: it is damaged, or not kept.
     """
-    try:
-        return np.asarray(case.scan[(..., *voxels)])
-    except (RemoteError, StoreError):
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError(f"case {case.id}: its scan is damaged; `featlift verify` says where") from error
+    return np.asarray(case.scan[(..., *voxels)])
 
 
-def slabs_of(layer: CaseLayer, case_id: str = "") -> Iterator[NDArray[np.float32]]:
+def slabs_of(layer: CaseLayer) -> Iterator[NDArray[np.float32]]:
     """`features_of`, a few slices at a time: ``(C, n, h, w)``."""
     depth = layer.valid_cells[0]
     for first in range(0, depth, _SLAB):
-        yield features_of(layer, case_id, range(first, min(first + _SLAB, depth)))
+        yield features_of(layer, range(first, min(first + _SLAB, depth)))
 
 
 def labels_of(case: Case, mask: Volume) -> NDArray[np.int32]:

@@ -124,7 +124,7 @@ def nearest_places(store: Store, place: Place, layer: int | None = None) -> Iter
     case = _case(store, place.id)
     assert place.cell is not None
     d, h, w = place.cell
-    prototype = features_of(layer_of(case, layer), case.id)[:, d, h, w]
+    prototype = features_of(layer_of(case, layer))[:, d, h, w]
     return _nearest(store, case.id, prototype, layer)
 
 
@@ -135,7 +135,7 @@ def _nearest(store: Store, own: str, prototype: NDArray[np.float32], layer: int 
         try:
             case = store[case_id]
             chosen = layer_of(case, layer)
-            similarity = cosine_similarity(features_of(chosen, case_id), prototype)
+            similarity = cosine_similarity(features_of(chosen), prototype)
             best = np.unravel_index(int(similarity.argmax()), similarity.shape)
             d, h, w = (int(index) for index in best)
             yield _place(case, chosen, grid_of(case, chosen), (d, h, w), float(similarity[d, h, w]))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featlift.errors import OptionError, RemoteError, StoreError, VolumeError
+from featlift.errors import OptionError, VolumeError
 from featlift.evaluation.labelled import labels_of
 from featlift.heads.frame import Frame
 from featlift.heads.head import Batch
@@ -71,12 +71,7 @@ class CaseReader:
         box = box or Box((0, 0, 0), frame.cells)
         if case_id in self._kept:
             return part_of(self._kept[case_id], frame, box)
-        try:
-            return self._read(case, frame, box)
-        except RemoteError:
-            raise
-        except (OSError, ValueError, RuntimeError) as error:
-            raise StoreError(f"{case_id}: its features or scan are damaged; `featlift verify` says where") from error
+        return self._read(case, frame, box)
 
     def keep(self, case_id: str) -> None:
         """Hold a whole case in memory, features as float16."""

@@ -152,7 +152,7 @@ def _cells_of(
     for d in slices:
         places = evenly_spaced(np.argwhere(wanted[d]).tolist(), -(-most // len(slices)))
         h, w = np.transpose(places)
-        features.append(features_of(chosen, case_id, range(d, d + 1))[:, 0, h, w].T)
+        features.append(features_of(chosen, range(d, d + 1))[:, 0, h, w].T)
         if "scan" in case.saved:
             voxels = scan_of(case, (int(depth[d]), slice(None), slice(None)))[..., rows[h], columns[w]]
             bright.append(voxels.reshape(-1, len(h)).astype(np.float32).mean(axis=0))

@@ -47,7 +47,7 @@ class Painting:
         """
         chosen = layer_of(case, layer)
         grid = grid_of(case, chosen)
-        slabs = [(colours.project(slab), colours.foreground_of(slab)) for slab in slabs_of(chosen, case.id)]
+        slabs = [(colours.project(slab), colours.foreground_of(slab)) for slab in slabs_of(chosen)]
         components, foreground = (np.concatenate(parts, axis=-3) for parts in zip(*slabs, strict=True))
         return cls(colours, grid, components, _cleaned(foreground), inside)
 

@@ -105,7 +105,7 @@ def _colour_tile(case: Case, colours: Colours) -> str:
     chosen = layer_of(case, colours.about["layer"])
     grid = grid_of(case, chosen)
     d = grid.cell_at((voxel, 0, 0))[0]
-    features = features_of(chosen, case.id, range(d, d + 1))
+    features = features_of(chosen, range(d, d + 1))
     flat = replace(grid, cells=(1, *grid.cells[1:]))  # one slice of cells speaks for the voxels of this one
     maps = np.concatenate([colours.project(features)[:3], colours.foreground_of(features)[None]])
     planes = np.stack([flat.upsample(each, 0, 0) for each in maps])

@@ -111,7 +111,7 @@ class Scene:
         painting = Painting.of(case, self.colours, self.layer)
         rgb = self.colours.rgb(painting.components)
         colours = np.concatenate([rgb, _centred(painting.foreground)[..., None]], axis=-1)
-        reduced = reduce(lambda: slabs_of(layer, case.id), self.channels)
+        reduced = reduce(lambda: slabs_of(layer), self.channels)
         return {
             "cells": grid.cells,
             "stride": grid.stride,

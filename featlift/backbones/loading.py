@@ -11,6 +11,7 @@ import torch
 
 from featlift.backbones.backbone import Backbone, family_of
 from featlift.backbones.catalogue import CATALOGUE, LITE0_PACKAGE, Entry, cached_weights
+from featlift.backbones.centring import centred
 from featlift.backbones.convolutional import ConvolutionalBackbone
 from featlift.backbones.rope import RopePeriods, resolve_periods
 from featlift.backbones.torchvision_guard import import_timm
@@ -90,7 +91,10 @@ def load_backbone(
     backbone.arguments = dict(model_args)
     if isinstance(backbone, ConvolutionalBackbone):
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return backbone.eval().requires_grad_(trainable)
+    backbone.eval().requires_grad_(trainable)
+    if isinstance(backbone, ConvolutionalBackbone):
+        backbone.layers = centred(backbone)
+    return backbone
 
 
 def _create(timm_name: str, name: str, model_args: dict[str, Any], seed: int | None = None) -> Any:

@@ -1,26 +1,26 @@
 """Where the cells of a trained network look, by the mirror test.
 
-Kernels, strides and paddings say where the middle of a receptive field lies, not where in it a network learned to look.
-TF-SAME padding puts its odd pixel at the end, and training, which shows every image mirrored too, puts the weights where
-they make up for it: the cells of EfficientNet-Lite0 at stride 16 look 6 pixels before the middle of their windows. Paths
-that join with different shifts, as in ResNet-D, have no middle at all.
+Kernels, strides and paddings say where the middle of a receptive field lies, not where in it a network learned to
+look. TF-SAME padding puts its odd pixel at the end, and training, which shows images mirrored too, makes up for it: the
+cells of EfficientNet-Lite0 at stride 16 look 6 pixels before the middle of their windows. Paths that join with
+different shifts, as in ResNet-D, have no one middle at all.
 
-The test: mirror an image, roll it by n pixels, and compare its features, mirrored back, with those of the image. A cell that
-looks at pixel ``offset + stride * i`` matches best at ``n = 2 * offset - (stride - 1)``, so whole pixels measure halves.
-Published networks recognise left and right alike, and so do networks of symmetric kernels; features that know no mirror
-(kernels at random, first layers that tell the two sides of an edge) match nowhere, and have no place by this test.
+The test: mirror an image, roll it by n pixels, and compare its features, mirrored back, with those of the image. Cells
+that look at pixel ``offset + stride * i`` match best at ``n = 2 * offset - (stride - 1)``, so whole pixels measure
+halves. Published networks recognise left and right alike, and so do networks of symmetric kernels. Features that know
+no mirror (kernels at random, first layers that tell the two sides of an edge) match nowhere: they have no place by it.
 
-Images are dead leaves: discs of random size that hide each other, with edges and flat parts at all sizes, as in natural
-images and scans. On EfficientNet-Lite0 they give the same places as slices of brains and chests do, within a pixel at
-strides up to 16 and two at 32, for rows and for columns; the centroid of the effective receptive field, from gradients,
-agrees but needs hundreds of cells to come that near. benchmarks/centring.py prints them side by side.
+Images are dead leaves: discs of random size that hide each other, with edges and flat parts at all sizes, as natural
+images and scans have them. On EfficientNet-Lite0 they give the places that slices of a brain and a chest give, within a
+pixel at strides up to 16 and two at 32, for rows and columns alike. Centroids of the effective receptive field agree,
+but scatter from cell to cell by more than that. ``python -m benchmarks.centring`` prints all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,11 +34,12 @@ from featlift.backbones.backbone import Backbone, Layer
 Scores = dict[int, float]
 
 BORDER = 64  # pixels around an image, so that no cell that is compared sees a padding from near
-_SIZE, _IMAGES = 256, 2
+_SIZE, _IMAGES = 256, 3
 _STEP = 3  # pixels between rolls: odd, so that all phases of a stride take part
 _REACH = 2.5  # strides, how far images are rolled at most
 _CLEAR = 0.25  # rise of the cosine that says that features know their mirror image; else it stays below 0.2
 _TOP = 0.9  # the part of a peak whose middle is taken
+_AS_WELL = 0.02  # of the rise of the cosine, by which another place must be better than the middle of the windows
 
 
 def looking_at(backbone: Backbone) -> list[float | None]:
@@ -46,24 +47,29 @@ def looking_at(backbone: Backbone) -> list[float | None]:
 
     Rows and columns have the same kernels, strides and paddings: columns speak for both.
     """
-    images = dead_leaves()
-    return [place(layer, scores) for layer, scores in zip(backbone.layers, mirror_scores(backbone, images), strict=True)]
+    scores = mirror_scores(backbone, dead_leaves())
+    return [place(layer, found) for layer, found in zip(backbone.layers, scores, strict=True)]
 
 
 def place(layer: Layer, scores: Scores) -> float | None:
-    """The pixel that the first cell of a layer looks at, from its scores; None if no roll stands out."""
+    """The pixel that the first cell of a layer looks at, from its scores; None if no roll stands out.
+
+    The middle of the windows is taken if it matches as well as any: a network that is its own mirror image keeps it.
+    """
     rolls = np.arange(min(scores), max(scores) + 1)
     curve = np.interp(rolls, list(scores), list(scores.values()))
     rise = curve.max() - curve.min()
     if rise < _CLEAR:
         return None
+    if scores.get(_roll_of_windows(layer), -1.0) >= curve.max() - _AS_WELL * rise:
+        return (layer.windows or layer.sampling).offset
     weights = np.maximum(curve - curve.min() - _TOP * rise, 0)  # the top is flat and rough: its middle is steadier
     return round(layer.sampling.stride - 1 + float(weights @ rolls / weights.sum())) / 2
 
 
 @torch.inference_mode()
 def mirror_scores(backbone: Backbone, images: Tensor, along: Literal["rows", "columns"] = "columns") -> list[Scores]:
-    """How well features of mirrored images, mirrored back, match those of the images: for each layer, in order of rolls.
+    """How well features of mirrored images, mirrored back, match those of the images, layer by layer.
 
     Args:
         backbone: a convolutional network in evaluation mode.
@@ -73,7 +79,8 @@ def mirror_scores(backbone: Backbone, images: Tensor, along: Literal["rows", "co
     axis = 1 if along == "rows" else 2  # of planes; images have their channels before
     plain = [F.normalize(planes, dim=-1) for planes in _features(backbone, images)]
     scores: list[dict[int, list[float]]] = [{} for _ in plain]
-    for roll in range(0, backbone.stride, _STEP):
+    own = {_roll_of_windows(layer) % backbone.stride for layer in backbone.layers}
+    for roll in sorted({*range(0, backbone.stride, _STEP), *own}):
         mirrored = images.flip(axis + 1).roll(roll, axis + 1)
         for layer, ours, theirs, found in zip(
             backbone.layers, plain, _features(backbone, mirrored), scores, strict=True
@@ -88,8 +95,14 @@ def mirror_scores(backbone: Backbone, images: Tensor, along: Literal["rows", "co
     return [{roll: float(np.mean(found[roll])) for roll in sorted(found)} for found in scores]
 
 
+def _roll_of_windows(layer: Layer) -> int:
+    """The roll at which features match if cells look at the middle of their windows."""
+    windows = layer.windows or layer.sampling
+    return round(2 * windows.offset) - (windows.stride - 1)
+
+
 def _features(backbone: Backbone, images: Tensor) -> Iterator[Tensor]:
-    """Planes ``(N, R, S, C)`` of every layer, each channel around its mean."""
+    """Planes ``(N, R, S, C)`` of every layer, without what all images have in common: the paddings, seen from afar."""
     grey = F.pad(images, (BORDER,) * 4, mode="circular")
     planes, tokens = backbone.embed_intensities(grey)
     done = 0
@@ -99,7 +112,7 @@ def _features(backbone: Backbone, images: Tensor) -> Iterator[Tensor]:
         done = layer.after
         cells = BORDER // layer.sampling.stride
         inner = planes[:, cells:-cells, cells:-cells]
-        yield inner - inner.mean((0, 1, 2))
+        yield inner - inner.mean(0)
 
 
 @cache
@@ -121,7 +134,6 @@ def dead_leaves(images: int = _IMAGES, size: int = _SIZE, seed: int = 0) -> Tens
     return torch.from_numpy(made)[:, None]
 
 
-def _away(at: NDArray[np.intp], from_: float) -> NDArray[np.float64]:
+def _away(at: NDArray[np.intp], from_: float) -> NDArray[Any]:
     """Distances on a circle of as many pixels as there are places."""
-    around: NDArray[np.float64] = (at - from_ + len(at) / 2) % len(at) - len(at) / 2
-    return around
+    return (at - from_ + len(at) / 2) % len(at) - len(at) / 2

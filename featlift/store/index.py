@@ -10,9 +10,10 @@ from featlift.errors import InputError, RemoteError, StoreError
 from featlift.store.case import open_case
 from featlift.store.claims import Claims
 from featlift.store.durable import as_output_error
-from featlift.store.layout import INDEX
-from featlift.store.place import Where, place_of
+from featlift.store.layout import DAMAGED_INDEX, INDEX
+from featlift.store.place import Place, Where, place_of
 from featlift.store.reading import open_store
+from featlift.store.sealing import is_as_written, sealed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,15 +34,44 @@ def read_index(path: Where) -> pa.Table:
 
     place = place_of(path)
     try:
-        return pq.read_table(pa.BufferReader(place.read(INDEX)))
+        content = place.read(INDEX)
+        table, is_sealed = pq.read_table(pa.BufferReader(content)), is_as_written(content)
     except RemoteError:
         raise
     except Exception as error:  # Arrow raises many kinds
         raise StoreError(f"{place}: no readable {INDEX}; run `featlift index {place}`") from error
+    if not is_sealed or not _is_index(table):
+        raise StoreError(f"{place}: {INDEX} is not what was written; run `featlift index {place}`")
+    return table
+
+
+def _is_index(table: pa.Table) -> bool:
+    """Whether it has the index's own columns, and one row for each id."""
+    import pyarrow as pa
+
+    named = set(table.column_names)
+    if len(named) < table.num_columns or not {*_OWN, EMBEDDING} <= named or table["id"].type != pa.string():
+        return False
+    return table["id"].null_count == 0 and len(table["id"].unique()) == len(table)
+
+
+def is_damaged(path: Where) -> bool:
+    """Whether there is an index that is not what was written; without one, as before the first run ended, False."""
+    try:
+        place_of(path).changed(INDEX)
+        read_index(path)
+    except FileNotFoundError:
+        return False
+    except StoreError:
+        return True
+    return False
 
 
 def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, Any]] | None = None) -> int:
     """Write the index anew from the volumes, keeping label columns it has and adding others.
+
+    An index that is damaged is kept aside, as ``index.damaged.parquet``: its labels are not to be trusted, nor are they
+    anywhere else.
 
     Args:
         path: the store.
@@ -53,14 +83,23 @@ def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, An
     Raises:
         InputError: the CSV is missing or has no usable ``id`` column.
     """
-    import pyarrow.parquet as pq
-
     place = place_of(path)
     with Claims(path) as claims, claims.turn("/index"):  # else a job that began before another could end after it
         table = _of_volumes(path, labels)
+        content = sealed(table)
         with as_output_error(place):
-            place.write(INDEX, lambda draft: pq.write_table(table, draft))
+            if is_damaged(path):
+                _keep_aside(place)
+            place.write(INDEX, lambda draft: draft.write_bytes(content))
     return len(table)
+
+
+def _keep_aside(place: Place) -> None:
+    try:
+        damaged = place.read(INDEX)
+    except OSError:  # not even a file
+        return
+    place.write(DAMAGED_INDEX, lambda draft: draft.write_bytes(damaged))
 
 
 def current_index(path: Where) -> pa.Table:
@@ -187,7 +226,7 @@ def _row(store: Where, case_id: str) -> dict[str, Any] | None:
         }
     except RemoteError:
         raise
-    except (StoreError, OSError, ValueError, LookupError, TypeError):
+    except StoreError:
         return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -36,7 +36,8 @@ class Layer:
         name: timm's name of the module it is the output of.
         after: how many blocks have run when it is read.
         channels: C.
-        sampling: where its cells sit in the image, the same for rows and columns.
+        sampling: where its cells look in the image, the same for rows and columns.
+        windows: where the middles of their windows are, if the trained network looks elsewhere.
     """
 
     index: int
@@ -44,6 +45,14 @@ class Layer:
     after: int
     channels: int
     sampling: Sampling
+    windows: Sampling | None = None
+
+    def looking_at(self, offset: float | None) -> Layer:
+        """The same with its first cell at a pixel of the image; None puts it in the middle of its windows."""
+        windows = self.windows or self.sampling
+        if offset is None or offset == windows.offset:
+            return replace(self, sampling=windows, windows=None)
+        return replace(self, sampling=Sampling(windows.stride, offset), windows=windows)
 
 
 class Backbone(nn.Module, ABC):

@@ -114,3 +114,12 @@ _ENTRIES = (
 )
 
 CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+
+#: Offset of every layer where trained weights look, by timm's name and the weights' SHA-256, as `python -m
+#: benchmarks.centring` measured them; None where that is not clear.
+OFFSETS: dict[tuple[str, str], tuple[float | None, ...]] = {
+    (
+        "tf_efficientnet_lite0",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ): (None, 2.5, 3.5, 9.5, 18.0),
+}

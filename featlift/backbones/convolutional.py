@@ -68,7 +68,7 @@ class ConvolutionalBackbone(Backbone):
 
     def has_norm(self, layer: Layer) -> bool:
         """See `Backbone.has_norm`: only ConvNeXt has one, for its last stage."""
-        return self.family == "ConvNeXt" and layer == self.layers[-1]
+        return self.family == "ConvNeXt" and layer.index == self.layers[-1].index
 
     def norm(self, layer: Layer, planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """See `Backbone.norm`."""

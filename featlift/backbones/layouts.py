@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,7 +39,7 @@ _WRAPPERS = (
 )
 
 # Modules at the top of a network. A `model.` or `encoder.` beside one of them is a part of it, not a wrapper.
-_NETWORK_TOPS = {"patch_embed", "embeddings", "stem", "downsample_layers", "stages", "layer_norm"}
+_NETWORK_TOPS = {"patch_embed", "embeddings", "stem", "downsample_layers", "stages", "layer_norm", "_conv_stem"}
 
 # torch.compile, activation checkpointing and FSDP wrap single blocks too, so these stand in the middle of keys.
 _TORCH_WRAPPERS = re.compile(r"\b_(?:orig_mod|checkpoint_wrapped_module|fsdp_wrapped_module)\.")
@@ -108,6 +108,26 @@ _CONVNEXT = {
 # DINOv2 trains with blocks grouped for FSDP, `blocks.{chunk}.{i}`, where i counts over the whole network.
 _CHUNKS = {r"blocks\.\d+\.(\d+)\.(.+)": r"blocks.\1.\2"}
 
+# The names of efficientnet_pytorch and of its Lite variant. A block without expansion counts its norms from 1.
+_EFFICIENTNET = {
+    r"_conv_stem\.(\w+)": r"conv_stem.\1",
+    r"_bn0\.(\w+)": r"bn1.\1",
+    r"_conv_head\.(\w+)": r"conv_head.\1",
+    r"_bn1\.(\w+)": r"bn2.\1",
+    r"_fc\.(\w+)": r"classifier.\1",
+}
+_EXPANDED = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_se_reduce": "se.conv_reduce",
+    "_se_expand": "se.conv_expand",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_NOT_EXPANDED = _EXPANDED | {"_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+
 _DINOV3_LAYER = r"(?:model\.)?layer\.\d+\."
 _LAYOUTS = (
     _Layout("transformers-dinov3-vit", _DINOV3_LAYER + r"mlp\.gate_proj\.weight", _DINOV3 | _VIT | _DINOV3_SWIGLU),
@@ -115,6 +135,7 @@ _LAYOUTS = (
     _Layout("transformers-dinov2", r"encoder\.layer\.\d+\.layer_scale1\.lambda1", _DINOV2 | _VIT),
     _Layout("transformers-dinov3-convnext", _STAGE + r"layers\.\d+\.depthwise_conv\.weight", _CONVNEXT),
     _Layout("dinov2-block-chunks", r"blocks\.\d+\.\d+\.norm1\.weight", _CHUNKS),
+    _Layout("efficientnet-pytorch", r"_blocks\.\d+\._depthwise_conv\.weight", _EFFICIENTNET),
 )
 
 _PART = re.compile(r"(.+)\[(\d)\]\.(\w+)")
@@ -159,7 +180,8 @@ def to_official(state: State) -> tuple[str, State]:
 
     `state` is what `strip_prefix` returns. Returns the layout found and the renamed weights. The layouts are
     "transformers-dinov3-vit", "transformers-dinov3-convnext", "transformers-dinov2" (with or without registers),
-    "dinov2-block-chunks" (saved by DINOv2's own training) and, for everything else, "as-is": the same `state`.
+    "dinov2-block-chunks" (saved by DINOv2's own training), "efficientnet-pytorch" (whose blocks `in_stages` renames)
+    and, for everything else, "as-is": the same `state`.
 
     Separate projections q, k, v (D, D) become one `attn.qkv` (3D, D), the two inputs of DINOv2's SwiGLU (H, D)
     one `mlp.w12` (2H, D). No other tensor changes and none is dropped. Raises `WeightsError` if two keys would
@@ -169,6 +191,25 @@ def to_official(state: State) -> tuple[str, State]:
         if layout.fits(state):
             return layout.name, _fuse(_rename(state, layout.official))
     return "as-is", state
+
+
+def in_stages(state: State, stages: Sequence[int]) -> State:
+    """Give the blocks of efficientnet_pytorch, counted through, their names in timm, counted by stage.
+
+    Args:
+        state: what `to_official` returns.
+        stages: how many blocks each stage of the network has.
+    """
+    places = [f"blocks.{stage}.{index}" for stage, count in enumerate(stages) for index in range(count)]
+
+    def timm_name(key: str) -> str:
+        match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+        if match is None or int(match[1]) >= len(places):
+            return key
+        names = _EXPANDED if f"_blocks.{match[1]}._expand_conv.weight" in state else _NOT_EXPANDED
+        return f"{places[int(match[1])]}.{names.get(match[2], match[2])}.{match[3]}"
+
+    return _rename(state, timm_name)
 
 
 def _find_state(node: object) -> State:

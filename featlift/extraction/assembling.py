@@ -88,7 +88,7 @@ def _one_of(layer: LayerFeatures, number: int) -> LayerFeatures:
 
 def _slice_mean(layer: Layer, features: LayerFeatures, prepared: Prepared) -> NDArray[np.float32]:
     """Mean patch token of each slice ``(d, C)``."""
-    _, h, w = valid_cells(prepared.shape, layer)
+    _, h, w = valid_cells(prepared.shape, layer, features)
     return features.dense[0, :, :, :h, :w].mean(dim=(2, 3), dtype=torch.float32).T.cpu().numpy()
 
 
@@ -104,7 +104,7 @@ def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool
         "norm": norm,
         "stride": [1, stride, stride],
         "offset": [0, offset, offset],
-        "valid": list(valid_cells(prepared.shape, layer)),
+        "valid": list(valid_cells(prepared.shape, layer, features)),
         "affine": affine,
     }
     dense = tokens = None
@@ -120,10 +120,14 @@ def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool
     return LayerData(layer.index, dense, tokens, None, attributes)
 
 
-def valid_cells(shape: Shape, layer: Layer) -> Shape:
+def valid_cells(shape: Shape, layer: Layer, features: LayerFeatures) -> Shape:
     """(d, h, w) of the cells that are centred in the scan; those beyond are padding."""
     stride, offset = layer.sampling.stride, layer.sampling.offset
-    return shape[0], cells_within(shape[1], stride, offset), cells_within(shape[2], stride, offset)
+    h, w = (
+        min(there, cells_within(size, stride, offset))  # one more would be, where the first looks before the scan
+        for there, size in zip(features.dense.shape[-2:], shape[1:], strict=True)
+    )
+    return shape[0], h, w
 
 
 def _embedding(

@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from featlift.extraction.fitting import with_basis_of
 from featlift.extraction.job import Job
 from featlift.extraction.outcome import Outcome
 
@@ -43,8 +42,7 @@ Event = Outcome | Finished | Ended
 
 def lift_all(job: Job) -> Iterator[Outcome | Finished]:
     """What a lifter does: extract what no other has, and tell of each scan that it took."""
-    extraction = with_basis_of(job.output, job.extraction())
-    with job.run(extraction, is_part=True) as run:
+    with job.run(job.extraction(), is_part=True) as run:
         for outcome in run.extract():
             if outcome.status != "skipped":
                 yield outcome

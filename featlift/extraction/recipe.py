@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from featlift.backbones.backbone import Layer
 from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import precision_name
 from featlift.lifting import LiftedBackbone
@@ -35,7 +38,15 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation, keeping: Keepi
         "precision": precision_name(backbone.dtype),
         **preparation.as_recipe(),
         **(keeping or Keeping()).as_recipe(backbone.token_names),
+        **_offsets(lifted.layers),
     }
+
+
+def _offsets(layers: Sequence[Layer]) -> dict[str, list[float]]:
+    """Where the first cells look, if that is not the middle of their windows: it decides which cells are scan."""
+    if all(layer.windows is None for layer in layers):
+        return {}
+    return {"offsets": [layer.sampling.offset for layer in layers]}
 
 
 def _as_json(value: object) -> object:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from featlift.errors import FeatliftError
 from featlift.extraction.assembling import selection_of
+from featlift.extraction.beginning import as_begun
 from featlift.extraction.bottleneck import bottleneck
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.outcome import Outcome
@@ -41,7 +42,7 @@ class Run:
 
     Args:
         output: the store, made if it is missing.
-        extraction: network and preparation, which make the recipe.
+        extraction: network and preparation, which make the recipe; a store that exists is gone on with as it began.
         found: the scans.
         workers: processes that read ahead, see `Readers`; 0 reads in this one.
         prefetch: bytes of prepared volumes that may wait for lifting.
@@ -70,7 +71,7 @@ class Run:
         is_part: bool = False,
     ) -> None:
         self.output = located(output)
-        self.extraction = extraction
+        self.extraction = extraction = as_begun(output, extraction)
         self.found = found
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
         self._is_part = is_part

@@ -35,7 +35,8 @@ def read_index(path: Where) -> pa.Table:
     place = place_of(path)
     try:
         content = place.read(INDEX)
-        table, is_sealed = pq.read_table(pa.BufferReader(content)), is_as_written(content)
+        # without threads: one of Arrow's that still holds the bytes when the process ends would abort it
+        table, is_sealed = pq.read_table(pa.BufferReader(content), use_threads=False), is_as_written(content)
     except RemoteError:
         raise
     except Exception as error:  # Arrow raises many kinds

@@ -1,15 +1,19 @@
 """EfficientNet-Lite0 against the PyPI package that its weights were made for, on real photographs."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_sample_image
 from torch.testing import assert_close
 
+from featlift import load_backbone
 from featlift.backbones.catalogue import CATALOGUE
 from featlift.backbones.torchvision_guard import import_timm
-from featlift.backbones.weights import load_in_order, read_weights
+from featlift.backbones.weights import load_into, read_weights
 from featlift.errors import WeightsError
+from tests.backbones.tiny import build
 
 ENTRY = CATALOGUE["efficientnet-lite0"]
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
@@ -19,7 +23,7 @@ TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
 def net():
     """timm's model, classifier included, with the package's tensors."""
     net = import_timm().create_model(ENTRY.timm_name).eval()
-    load_in_order(net, read_weights(ENTRY.local_file()), "the package")
+    load_into(net, read_weights(ENTRY.local_file()), "the package", ())
     return net
 
 
@@ -71,8 +75,46 @@ def test_the_origin_of_the_weights_is_told(lite0):
     assert lite0.weights["sha256"].startswith(ENTRY.local_file().stem.rpartition("-")[2])  # the hash in its file name
 
 
-@pytest.mark.parametrize("spoil", [lambda tensors: tensors[:-1], lambda tensors: tensors[::-1]])
-def test_other_tensors_in_order_are_refused(net, spoil):
-    tensors = spoil(list(net.state_dict().values()))
-    with pytest.raises(WeightsError, match="in order"):
-        load_in_order(net, {str(i): tensor for i, tensor in enumerate(tensors)}, "file")
+def test_the_published_file_is_accepted_as_a_file(lite0, tmp_path):
+    path = shutil.copy(ENTRY.local_file(), tmp_path / "lite0.pth")
+    for name in ("efficientnet-lite0", "tf_efficientnet_lite0"):
+        from_file = load_backbone(name, path)
+        state, expected = from_file.state_dict(), lite0.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in expected)
+        assert from_file.weights == {"source": "file:lite0.pth", "sha256": lite0.weights["sha256"]}
+        assert from_file.layers == lite0.layers
+
+
+def test_the_layout_of_its_package_is_known_for_larger_relatives_too(tmp_path):
+    """Names as efficientnet_pytorch has them, squeeze-and-excitation included, in any wrapper and in any order."""
+    net = build("efficientnet_b0")
+    places = [f"{stage}.{index}" for stage, blocks in enumerate(net.blocks) for index in range(len(blocks))]
+    top = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    inner = {"conv_dw": "_depthwise_conv", "se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
+    first = inner | {"bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+    others = inner | {
+        "conv_pw": "_expand_conv",
+        "bn1": "_bn0",
+        "bn2": "_bn1",
+        "conv_pwl": "_project_conv",
+        "bn3": "_bn2",
+    }
+    published = {}
+    for key, value in net.state_dict().items():
+        module, _, kind = key.rpartition(".")
+        if module.startswith("blocks."):
+            _, stage, index, part = module.split(".", 3)
+            names = first if stage == "0" else others
+            published[f"module._blocks.{places.index(f'{stage}.{index}')}.{names[part]}.{kind}"] = value
+        else:
+            published[f"module.{top[module]}.{kind}"] = value
+    torch.save({"state_dict": dict(reversed(published.items()))}, tmp_path / "b0.pth")
+    loaded = load_backbone("efficientnet_b0", tmp_path / "b0.pth").net.state_dict()
+    assert len(loaded) > 300
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in loaded.items())
+
+    del published["module._blocks.3._se_reduce.weight"]
+    torch.save({"state_dict": published}, tmp_path / "b0.pth")
+    with pytest.raises(WeightsError, match=r"efficientnet-pytorch.*1 key without a value \(blocks.2.0.se.conv_reduce"):
+        load_backbone("efficientnet_b0", tmp_path / "b0.pth")

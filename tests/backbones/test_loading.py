@@ -51,6 +51,26 @@ def test_an_unsupported_structure_is_refused_by_name(name, words):
 
 
 @pytest.mark.parametrize(
+    "argument",
+    [
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "checkpoint_path",
+        "cache_dir",
+        "scriptable",
+        "exportable",
+        "no_jit",
+    ],
+)
+@pytest.mark.parametrize("weights", ["random:0", "missing.pth", None])
+def test_arguments_that_are_of_no_architecture_are_refused_before_anything_is_looked_for(argument, weights):
+    with pytest.raises(ModelError) as refusal:
+        load_backbone(VIT, weights, **{argument: False})
+    assert says(refusal, VIT, argument, "--model-arg", "--weights")
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"nonsense": 1}, ("TypeError", "nonsense")),

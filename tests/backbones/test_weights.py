@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 
 import pytest
 import torch
@@ -363,6 +364,46 @@ def test_a_path_that_is_no_file_is_one_line(name, tmp_path):
 def test_a_checkpoint_without_tensors_is_one_line(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "a.pth")
     assert says(refused(tmp_path / "a.pth", **GOLDEN_MODEL), "a.pth", "'epoch'")
+
+
+# ── files that hold more than they are ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_that_unpacks_to_many_times_its_size_is_refused_before_it_is_read(tmp_path):
+    torch.save({"norm.weight": torch.zeros(5_000_000)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "a.pth", "w") as packed:
+        for name in plain.namelist():
+            content = b"no pickle: it must not come to that" if name.endswith(".pkl") else plain.read(name)
+            packed.writestr(name, content, zipfile.ZIP_DEFLATED)
+    assert says(refused(tmp_path / "a.pth", **GOLDEN_MODEL), "a.pth", "would unpack to 20.0 MB", "torch.save")
+
+
+def test_weights_that_were_packed_by_hand_are_read(official, tmp_path):
+    torch.save(official, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "a.pth", "w") as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name), zipfile.ZIP_DEFLATED)
+    assert_same(features_of(tmp_path / "a.pth"), features_of(GOLDEN_FILE))
+
+
+def test_one_number_that_is_said_to_be_many_is_refused(official, tmp_path):
+    key = "blocks.0.mlp.fc1.weight"
+    torch.save(official | {key: torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "a.pth")
+    assert says(refused(tmp_path / "a.pth", **GOLDEN_MODEL), "a.pth", "would unpack to")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse", "ignore:.*quant", "ignore:TypedStorage")
+@pytest.mark.parametrize("kind", ["sparse_coo", "sparse_csr", "quantized", "meta"])
+def test_a_tensor_that_is_no_plain_array_is_refused_by_its_layout(official, kind, tmp_path):
+    key = "blocks.0.mlp.fc1.weight"
+    made = {
+        "sparse_coo": lambda value: value.to_sparse(),
+        "sparse_csr": lambda value: value.to_sparse_csr(),
+        "quantized": lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+        "meta": lambda value: value.to("meta"),
+    }[kind]
+    torch.save(official | {key: made(official[key])}, tmp_path / "a.pth")
+    assert says(refused(tmp_path / "a.pth", **GOLDEN_MODEL), "a.pth", key, f"a {kind} tensor")
 
 
 # ── identity ────────────────────────────────────────────────────────────────────────────────────────────────────────

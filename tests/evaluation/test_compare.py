@@ -60,6 +60,19 @@ TRUTH = RNG.integers(2, size=60)
 ONE, OTHER = (TRUTH * 0.3 + RNG.uniform(size=(4, 60)) * scale for scale in (0.5, 0.7))
 
 
+def test_offsets_tell_features_apart_where_those_of_the_layer_differ():
+    """A store of one layer beside one of two: the recipe has an offset for each that the store holds."""
+    cnn = RECIPE | {"layers": [4], "offsets": [18.0]}
+    same, older = PCG | {"layers": [3, 4], "offsets": [9.5, 18.0]}, PCG | {"layers": [4]}
+    values = RNG.uniform(size=8).tolist()
+    assert compare([of_cases("a", values, cnn), of_cases("b", values, same)]).rows == [
+        {"model": "vits16", "mode": "2d"},
+        {"model": "vits16", "mode": "pcg"},
+    ]
+    rows = compare([of_cases("a", values, same), of_cases("b", values, older)]).rows
+    assert [row["offsets"] for row in rows] == ["18.0", "-"]
+
+
 def test_differences_of_cases_are_scipys():
     mine, its = RNG.uniform(size=20).tolist(), RNG.uniform(size=20).tolist()
     comparison = compare([of_cases("a", mine), of_cases("b", its, PCG)])

@@ -16,7 +16,7 @@ def layer_of(stride=(1, 16, 16), offset=(0, 15.0, 15.0), valid=(4, 14, 9)):
     return SimpleNamespace(stride=stride, offset=offset, valid_cells=valid)
 
 
-@pytest.mark.parametrize("offset", [7.5, 15.0, 7.0])
+@pytest.mark.parametrize("offset", [7.5, 15.0, 7.0, 9.5, 9.0, -3.0])
 @pytest.mark.parametrize("step", [16, 8, 4, 2, 1])
 def test_the_frame_covers_the_scan_and_keeps_the_cells_where_they_are(offset, step):
     layer = layer_of(offset=(0, offset, offset))

@@ -1,0 +1,33 @@
+"""What a store began with decides for all that is added to it."""
+
+from __future__ import annotations
+
+from copy import copy
+
+from featlift.extraction.extraction import Extraction
+from featlift.extraction.fitting import with_basis_of
+from featlift.store.place import Where
+from featlift.store.reading import check_store, is_vacant
+
+
+def as_begun(store: Where, extraction: Extraction) -> Extraction:
+    """The extraction with the basis of a store, if it needs one, and with cells where the store has them.
+
+    Where a trained network looks is measured, so another machine, or an earlier featlift, may have begun the store with
+    other offsets than this one would take. An extraction that differs in more is returned as it is, for the store to
+    refuse.
+
+    Raises:
+        StoreError: something else is there, or the store's basis is missing or damaged.
+    """
+    if is_vacant(store):
+        return extraction
+    extraction = with_basis_of(store, extraction)
+    ours, theirs = extraction.recipe, check_store(store)["recipe"]
+    if {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)} != {"offsets"}:
+        return extraction
+    lifted = copy(extraction.lifted)  # the same network: another extraction may go on with its own offsets
+    offsets = theirs.get("offsets") or [None] * len(lifted.layers)
+    pairs = zip(lifted.layers, offsets, strict=True)
+    lifted.layers = tuple(layer.looking_at(offset) for layer, offset in pairs)
+    return Extraction(lifted, extraction.preparation, extraction.reading, extraction.keeping)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featlift.cli import arguments
+from featlift.cli import arguments, choices
 from featlift.cli.arguments import MODEL
 from featlift.cli.options import decimal_bytes, frame_of, human_seconds, layers, model_args, numbers, times, words
 from featlift.errors import FeatliftError
@@ -69,15 +69,12 @@ def check(
     save_dtype: arguments.SaveDtype = "float16",
     reduce: arguments.Reduce = None,
     device: Annotated[str, typer.Option(help="For --measure: auto, cpu, cuda, ...", rich_help_panel=MODEL)] = "auto",
-    precision: Annotated[str, typer.Option(help="For --measure: as for extract.", rich_help_panel=MODEL)] = "auto",
+    precision: Annotated[str, choices.one_of(choices.PRECISIONS, "For --measure.", rich_help_panel=MODEL)] = "auto",
 ) -> None:
     """Look for what extract would trip over, before it costs hours: unreadable scans, odd geometry, intensities, masks.
 
     Headers only, unless --sample or --voxels asks for more. Exit code 1 if some scans would fail.
     """
-    from featlift.extraction import Keeping, Reduction, lifted_backbone
-    from featlift.extraction.forecast import FeatureSizes, volume_bytes
-    from featlift.extraction.measuring import measure_lifting
     from featlift.remote import Remote
     from featlift.sample import evenly_spaced
     from featlift.store.index import check_label_names
@@ -107,6 +104,10 @@ def check(
     refused: list[Skipped] = []
     found = find_scans(inputs, selection, limit, refused)
     check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
+    from featlift.extraction import Keeping, Reduction, lifted_backbone  # torch takes seconds: not before what it needs
+    from featlift.extraction.forecast import FeatureSizes, volume_bytes
+    from featlift.extraction.measuring import measure_lifting
+
     lifted = lifted_backbone(
         model,
         "random:0",  # of any weights the sizes are the same, and so is the time

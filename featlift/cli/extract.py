@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featlift.cli import arguments
+from featlift.cli import arguments, choices
 from featlift.cli.arguments import KEEPING, LIFTING, MODEL, VOLUMES
 from featlift.cli.confirming import confirm_size
 from featlift.cli.interrupts import remembered_interrupts
@@ -39,19 +39,25 @@ def extract(
     weights_prefix: Annotated[
         str | None, typer.Option(help="Prefix of the network's keys in the file.", rich_help_panel=MODEL)
     ] = None,
-    rope_periods: Annotated[str, typer.Option(help="auto, file, fp32 or bf16.", rich_help_panel=MODEL)] = "auto",
+    rope_periods: Annotated[
+        str, choices.one_of(choices.ROPE_PERIODS, "Of rotary embeddings.", rich_help_panel=MODEL)
+    ] = "auto",
     model_arg: arguments.ModelArg = None,
     precision: Annotated[
         str,
-        typer.Option(help="auto, fp32, bf16 or fp16. auto takes an existing store's.", rich_help_panel=MODEL),
+        choices.one_of(choices.PRECISIONS, "auto takes an existing store's.", rich_help_panel=MODEL),
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)] = "auto",
     mode: arguments.Mode = "pcg",
     cycle: Annotated[
-        str | None, typer.Option(help="Planes in turn. Default: HW,DW,DH,HW.", rich_help_panel=LIFTING)
+        str | None,
+        choices.some_of(choices.PLANES, "Planes in turn. Default: HW,DW,DH,HW.", rich_help_panel=LIFTING),
     ] = None,
     token_pooling: Annotated[
-        str, typer.Option(help="depth (the released code) or direct (Algorithm 1).", rich_help_panel=LIFTING)
+        str,
+        choices.one_of(
+            choices.TOKEN_POOLINGS, "As the released code (depth) or Algorithm 1 (direct).", rich_help_panel=LIFTING
+        ),
     ] = "depth",
     layer: arguments.Layers = "-1",
     norm: Annotated[bool, typer.Option(help="Apply the backbone's final norm.", rich_help_panel=LIFTING)] = True,
@@ -107,10 +113,7 @@ def extract(
     ] = None,
     embedding: Annotated[
         str | None,
-        typer.Option(
-            help="cls-mean, patch-mean or cls-mean+patch-mean. Default: what the backbone has.",
-            rich_help_panel=KEEPING,
-        ),
+        choices.one_of(choices.EMBEDDINGS, "Default: what the backbone has.", rich_help_panel=KEEPING),
     ] = None,
     confirm_above: Annotated[
         str, typer.Option(help="Ask before writing a store larger than this.", rich_help_panel=KEEPING)
@@ -139,7 +142,7 @@ def extract(
         typer.Option(help="Several at once, as cuda:0,cuda:1: a process for each.", rich_help_panel=_RUNNING),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="local, or ray: on the cluster of RAY_ADDRESS.", rich_help_panel=_RUNNING)
+        str, choices.one_of(choices.ENGINES, "Here, or on the cluster of RAY_ADDRESS.", rich_help_panel=_RUNNING)
     ] = "local",
     actors: Annotated[
         int | None, typer.Option(min=1, help="Of ray. Default: one for each GPU.", rich_help_panel=_RUNNING)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli import choices
 from featlift.cli.results import some, tell_of_failures
 from featlift.errors import OptionError
 
@@ -22,12 +23,18 @@ def featdice(
         str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="centre or prototype. Default: centre for a store of regions (extract --roi).")
+        str | None,
+        choices.one_of(choices.FEATDICE_PROTOCOLS, "Default: centre for a store of regions (extract --roi)."),
     ] = None,
-    centre: Annotated[str, typer.Option(help="Of centre: the middle of the grid, or of the lesion.")] = "grid",
+    centre: Annotated[
+        str, choices.one_of(choices.CENTRES, "Of centre: the middle of the grid, or of the lesion.")
+    ] = "grid",
     threshold: Annotated[float, typer.Option(help="Of centre: above it is lesion.")] = 0.9,
     nearest: Annotated[
-        str, typer.Option(help="Of prototype: the voxel that names a cell, at the corner of its block or its centre.")
+        str,
+        choices.one_of(
+            choices.NEAREST, "Of prototype: the voxel that names a cell, at the corner of its block or its centre."
+        ),
     ] = "corner",
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),

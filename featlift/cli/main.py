@@ -90,7 +90,7 @@ def main() -> None:
 
 def _wrong_call(error: Any) -> str:
     """What typer says in a box of five lines; nothing for a call without a command, which shows the help."""
-    parameter = getattr(error, "param", None)
+    parameter: Any = getattr(error, "param", None)
     named = parameter is not None and error.message  # else it is missing
     what = f"{max(parameter.opts, key=len)}: {error.message}" if named else error.format_message()
     more = f"; `{error.ctx.command_path} --help` says what there is" if error.ctx and what else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from featlift.remote import Remote, located
 from featlift.volumes.formats import FORMATS, suffix_of
 from featlift.volumes.masks import pair_scans, shared_part
 from featlift.volumes.roi import regions_of_interest
-from featlift.volumes.scan import Found, Scan, Selection, case_id_of, matches
+from featlift.volumes.scan import Found, Scan, Selection, matches
+from featlift.volumes.seeming import masks_by_name, sounds_like_a_mask
 from featlift.volumes.source import Skipped, Source
-from featlift.volumes.walking import scans_in
+from featlift.volumes.walking import is_searched, scans_in
 
 _LONGEST_ID = 200  # bytes; a staged folder adds host, process and a random part, and file systems stop at 255
 _PART = re.compile(r"(__(roi|frame)\d+)+$")
-_LIKE_A_MASK = re.compile(r"(^|[/_.-])(labels?(tr|ts)?|masks?|segs?|segmentations?|rois?|gt)([/_.-]|$)", re.IGNORECASE)
 
 
 def find_scans(
@@ -29,6 +29,8 @@ def find_scans(
     refused: list[Skipped] | None = None,
 ) -> Found:
     """Find every scan in files, folders (recursively), .zip files of DICOM and manifests.
+
+    What is a mask by its name is skipped, if it was found in a folder, beside a scan, and without a glob.
 
     Args:
         inputs: paths or URLs, of HDF5, .npz and Zarr also ``file::array``.
@@ -42,11 +44,16 @@ def find_scans(
     """
     selection = selection or Selection()
     skipped: list[Skipped] = []
-    found = (scan for given in inputs for scan in scans_in(given, selection, skipped))
-    scans = _unique(found, refused)
+    given_as_such: set[str] = set()
+    scans = _unique(_all_in(inputs, selection, skipped, given_as_such), refused)
     if not scans:
         raise InputError(_nothing(inputs, selection, skipped))
-    scans, notices = _with_masks(scans, selection)
+    scans, masks = _masks_apart(scans, selection)
+    notices: list[str] = []
+    if not selection.glob:
+        found = masks_by_name([scan for scan in scans if scan.id not in given_as_such])
+        scans, notices = _without(scans, found, skipped)
+    scans = _paired(scans, masks, selection, notices)
     scans = scans[:limit]
     if selection.channels:
         scans = [_with_channels(scan, selection.channels) for scan in scans]
@@ -55,6 +62,18 @@ def find_scans(
         if not scans:
             raise InputError(f"--roi {selection.roi}: no region for any scan ({skipped[-1].reason})")
     return Found(scans, skipped, notices)
+
+
+def _all_in(
+    inputs: Sequence[str | Path | Remote], selection: Selection, skipped: list[Skipped], given_as_such: set[str]
+) -> Iterator[Scan]:
+    """The scans of all inputs, noting the ids of those that were not just found in a folder."""
+    for given in inputs:
+        searched = is_searched(given)
+        for scan in scans_in(given, selection, skipped):
+            if not searched:
+                given_as_such.add(scan.id)
+            yield scan
 
 
 def _unique(scans: Iterable[Scan], refused: list[Skipped] | None = None) -> list[Scan]:
@@ -99,31 +118,52 @@ def _real(source: Source) -> Path | Remote:
     return Path(os.path.realpath(source.path))  # not Path's, which raises for a link to itself
 
 
-def _with_masks(scans: list[Scan], selection: Selection) -> tuple[list[Scan], list[str]]:
-    """Tell masks from scans and give each scan its own."""
+def _masks_apart(scans: list[Scan], selection: Selection) -> tuple[list[Scan], dict[str, Source] | None]:
+    """The scans, and the masks that options tell from them, by the id of their scan; None if none do."""
     pattern = selection.mask_pattern
     folder = selection.mask_folder
     if folder:
         masks = _masks_in(folder, pattern)
         if _is_file(folder) and len(scans) == len(masks) == 1:  # whatever they are called
-            return [replace(scans[0], mask=next(iter(masks.values())))], []
+            return scans, {scans[0].id: next(iter(masks.values()))}
         files = {_real(mask) for mask in masks.values()}  # their folder may be below that of the scans
         scans = [scan for scan in scans if _real(scan.sources[0]) not in files]
     elif pattern:
         masks = _by_shared_part([scan for scan in scans if matches(scan.name, pattern)], pattern)
         scans = [scan for scan in scans if not matches(scan.name, pattern)]
     else:
-        return scans, _seeming_masks(scans, selection)
+        return scans, None
     if not scans:
         option = f"--masks {folder}" if folder else f"--mask-pattern {pattern}"
         raise InputError(f"nothing but masks: all {len(masks)} files are some by {option}")
+    return scans, masks
+
+
+def _without(scans: list[Scan], masks: list[Scan], skipped: list[Skipped]) -> tuple[list[Scan], list[str]]:
+    """The scans but for those that are masks by their names, and what to say of these."""
+    if not masks:
+        return scans, []
+    names = list(dict.fromkeys(scan.name for scan in masks))
+    skipped.extend(Skipped(name, "a mask, by its name") for name in names)
+    ids = {scan.id for scan in masks}
+    notice = (
+        f"{len(names)} of {len(scans)} files are left out as masks, by their names (such as {names[0]}): "
+        "--glob '*' takes them as scans, --mask-pattern pairs them with theirs"
+    )
+    return [scan for scan in scans if scan.id not in ids], [notice]
+
+
+def _paired(scans: list[Scan], masks: dict[str, Source] | None, selection: Selection, notices: list[str]) -> list[Scan]:
+    """Each scan with its mask."""
+    if masks is None:
+        notices += _seeming_masks(scans, selection)
+        return scans
     pairs = pair_scans(scans, masks)
-    notices = []
     if unpaired := len(masks) - len({id(mask) for mask in pairs.values()}):
         notices.append(f"{unpaired} of {len(masks)} masks belong to no scan by their names")
     if unpaired := len(scans) - len(pairs):
         notices.append(f"{unpaired} of {len(scans)} scans have no mask")
-    return [replace(scan, mask=pairs.get(scan.id, scan.mask)) for scan in scans], notices
+    return [replace(scan, mask=pairs.get(scan.id, scan.mask)) for scan in scans]
 
 
 def find_masks(ids: Iterable[str], masks: str | Path, pattern: str | None = None) -> dict[str, str | Path]:
@@ -191,7 +231,7 @@ def _seeming_masks(scans: list[Scan], selection: Selection) -> list[str]:
     """What to say of scans that are called as masks are; nothing once the user has chosen by name."""
     if selection.glob or selection.exclude:
         return []
-    seeming = [scan.name for scan in scans if _LIKE_A_MASK.search(case_id_of(scan.name))]
+    seeming = [scan.name for scan in scans if sounds_like_a_mask(scan.name)]
     if len(seeming) == len(scans) and not any(scan.mask for scan in scans):
         raise InputError(
             f"nothing but masks, by their names (such as {seeming[0]}): give scans, or --glob '*' if they are some"

@@ -52,6 +52,14 @@ def scans_in(given: str | Path | Remote, selection: Selection, skipped: list[Ski
         yield from in_file(path, path.name, selection, skipped)
 
 
+def is_searched(given: str | Path | Remote) -> bool:
+    """Whether an input is a folder that is searched for scans, or what is below a URL; no file, no manifest."""
+    path, _ = place_and_key(given)
+    if suffix_of(path) is not None:
+        return False
+    return path.suffix.lower() not in (".csv", ".zip") if isinstance(path, Remote) else os.path.isdir(path)
+
+
 def _in_remote(remote: Remote, key: str, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
     if remote.suffix.lower() == ".csv":
         from featlift.volumes.manifest import read_manifest

@@ -242,6 +242,28 @@ def test_a_case_for_each_lesion_where_the_lesion_is(featlift, tmp_path, options,
         np.testing.assert_array_equal(case.dense[:], store[case_id].dense[:])
 
 
+def test_masks_beside_scans_are_not_lifted_and_a_store_that_has_some_goes_on(featlift, tmp_path, options):
+    """By name, in `check` as in `extract`; what was lifted before stays."""
+    for name in ("ct", "liver", "ct_seg", "segmentations/spleen"):
+        write_scan(tmp_path / f"scans/{name}.nii.gz")
+    assert featlift("extract", "scans", "--glob", "*", *options).returncode == 0  # as before there was a rule
+    before = set(open_store(tmp_path / "features.zarr"))
+    assert len(before) == 4
+    write_scan(tmp_path / "scans/late.nii.gz")
+    write_scan(tmp_path / "scans/late_seg.nii.gz")
+    done = featlift("extract", "scans", *options)
+    assert (done.returncode, "1 extracted, 1 complete before, 0 failed" in done.stdout) == (0, True)
+    notice = "4 of 6 files are left out as masks, by their names (such as ct_seg.nii.gz)"
+    assert f"featlift: {notice}" in done.stderr
+    store = open_store(tmp_path / "features.zarr")
+    assert set(store) == {*before, "late"}
+    assert set(read_index(store.path)["id"].to_pylist()) == {*before, "late"}
+    assert "late_seg.nii.gz" in json.loads(sorted((store.path / "runs").iterdir())[-1].read_text())["no_scans"]
+    checked = json.loads(featlift("check", "scans", "--model", "efficientnet-lite0", "--json").stdout)
+    assert any(each["what"].startswith(notice) for each in checked["findings"])
+    assert sorted(row["id"] for row in checked["cases"]) == ["ct", "late"]
+
+
 def test_python_gives_what_the_store_holds(featlift, tmp_path, options):
     write_scan(tmp_path / "a.nii.gz")
     assert featlift("extract", "a.nii.gz", "--crop", "body:2", "--depth-stride", 2, *options).returncode == 0

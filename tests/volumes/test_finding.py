@@ -14,7 +14,7 @@ from featlift.errors import InputError, OptionError
 from featlift.volumes import Found, Scan, Selection, Source, find_scans
 from tests.volumes.files import noise, save
 
-TREE_IDS = ["a", "b", "c", "p1__deep__er__x.y", "p1__t1", "p1__t1_label", "p2__t1"]
+TREE_IDS = ["a", "b", "c", "p1__deep__er__x.y", "p1__t1", "p2__t1"]
 TREE = ["b.nii", "a.nii.gz", "c.NRRD", "p1/t1.mha", "p1/t1_label.mha", "p1/deep/er/x.y.nii.gz", "p2/t1.nii.gz"]
 BESIDE = [
     "notes.txt",
@@ -50,7 +50,6 @@ def test_folders_are_searched_and_what_is_no_scan_is_left(tree):
         "c": "c.NRRD",
         "p1__deep__er__x.y": "p1/deep/er/x.y.nii.gz",
         "p1__t1": "p1/t1.mha",
-        "p1__t1_label": "p1/t1_label.mha",
         "p2__t1": "p2/t1.nii.gz",
     }
     found = find_scans([tree])
@@ -58,6 +57,7 @@ def test_folders_are_searched_and_what_is_no_scan_is_left(tree):
     assert [(each.name, each.reason) for each in found.skipped] == [
         ("features.zarr", "a store of featlift"),
         ("p2/old.zarr", "a store of featlift"),
+        ("p1/t1_label.mha", "a mask, by its name"),
     ]
 
 

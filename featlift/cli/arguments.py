@@ -39,7 +39,10 @@ MaskPattern = Annotated[
     ),
 ]
 Masks = Annotated[
-    str | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=INPUTS)
+    str | None,
+    typer.Option(
+        help="A folder of masks, named as the scans; a CSV with id,path; or one file.", rich_help_panel=INPUTS
+    ),
 ]
 Key = Annotated[str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=INPUTS)]
 Frame = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from featlift.remote import Remote, located
 from featlift.volumes.formats import FORMATS, suffix_of
 from featlift.volumes.masks import pair_scans, shared_part
 from featlift.volumes.roi import regions_of_interest
-from featlift.volumes.scan import Found, Scan, Selection, matches
+from featlift.volumes.scan import Found, Scan, Selection, known_id, matches
 from featlift.volumes.seeming import masks_by_name, sounds_like_a_mask
 from featlift.volumes.source import Skipped, Source
 from featlift.volumes.walking import is_searched, scans_in
@@ -123,7 +123,7 @@ def _masks_apart(scans: list[Scan], selection: Selection) -> tuple[list[Scan], d
     pattern = selection.mask_pattern
     folder = selection.mask_folder
     if folder:
-        masks = _masks_in(folder, pattern)
+        masks = _masks_of(folder, pattern, {scan.id for scan in scans})
         if _is_file(folder) and len(scans) == len(masks) == 1:  # whatever they are called
             return scans, {scans[0].id: next(iter(masks.values()))}
         files = {_real(mask) for mask in masks.values()}  # their folder may be below that of the scans
@@ -183,7 +183,7 @@ def find_masks(ids: Iterable[str], masks: str | Path, pattern: str | None = None
     """
     whole = {case_id: _PART.sub("", case_id) for case_id in ids}
     place = located(masks)
-    found = _listed(place) if place.suffix.lower() == ".csv" else _masks_in(place, pattern)
+    found = _masks_of(place, pattern, {*whole, *whole.values()})
     scans = [Scan(scan_id, scan_id.replace("__", "/"), ()) for scan_id in sorted(set(whole.values()))]
     if _is_file(place) and len(scans) == len(found) == 1:  # whatever they are called
         pairs = dict.fromkeys(whole.values(), next(iter(found.values())))
@@ -203,17 +203,14 @@ def _is_file(place: Path | Remote) -> bool:
     return suffix_of(place) is not None if isinstance(place, Remote) else place.is_file()
 
 
-def _listed(path: Path | Remote) -> dict[str, Source]:
-    """Masks by id, of a CSV of masks or of the manifest that the scans came from."""
-    scans = find_scans([path], Selection(glob=["*"])).scans  # chosen by name: they may be called as masks are
-    if any(scan.mask for scan in scans):
-        return {scan.id: scan.mask for scan in scans if scan.mask}
-    return {scan.id: scan.sources[0] for scan in scans}
-
-
-def _masks_in(folder: str | Path | Remote, pattern: str | None) -> dict[str, Source]:
-    pattern = pattern or "*"
-    return _by_shared_part(find_scans([folder], Selection(glob=[pattern])).scans, pattern)
+def _masks_of(place: Path | Remote, pattern: str | None, ids: Container[str]) -> dict[str, Source]:
+    """Masks by id: of a folder or a file by their names; or of a CSV of masks, or the manifest of the scans."""
+    if place.suffix.lower() != ".csv":
+        pattern = pattern or "*"
+        return _by_shared_part(find_scans([place], Selection(glob=[pattern])).scans, pattern)
+    scans = find_scans([place], Selection(glob=["*"])).scans
+    masks = {known_id(scan.id, ids): scan.mask for scan in scans if scan.mask}
+    return masks or {known_id(scan.id, ids): scan.sources[0] for scan in scans}
 
 
 def _by_shared_part(masks: list[Scan], pattern: str) -> dict[str, Source]:

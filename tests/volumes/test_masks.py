@@ -125,7 +125,7 @@ def test_a_mask_that_could_be_of_two_patients(tmp_path):
     assert masks([tmp_path], tmp_path, mask_pattern="labels/*") == {"images__p1__t1": None, "images__p2__t1": None}
     tree(tmp_path / "b", "p1/t1.nii", "p2/t1.nii", "labels/t1.nii")
     with pytest.raises(
-        InputError, match=r"labels/t1\.nii could be the mask of p1/t1\.nii or p2/t1\.nii: name it as the scan"
+        InputError, match=r"labels/t1\.nii could be the mask of p1/t1\.nii or p2/t1\.nii: say whose it is in a CSV"
     ):
         find_scans([tmp_path / "b"], Selection(mask_pattern="labels/*"))
 
@@ -138,7 +138,7 @@ def test_the_mask_of_one_scan_is_not_that_of_another_by_chance(tmp_path):
 def test_a_scan_that_could_have_two_masks(tmp_path):
     tree(tmp_path, "a/b/x.nii", "labels/a/x.nii", "labels/b/x.nii")
     with pytest.raises(
-        InputError, match=r"a/b/x\.nii could have the mask .*labels/./x\.nii or .*: name it as the scan"
+        InputError, match=r"a/b/x\.nii could have the mask .*labels/./x\.nii or .*: say whose it is in a CSV"
     ):
         find_scans([tmp_path], Selection(mask_pattern="labels/*"))
 

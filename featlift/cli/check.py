@@ -102,7 +102,7 @@ def check(
     )
     reading = Reading(**({"max_voxels": max_voxels} if max_voxels else {}), allow_irregular=allow_irregular)
     refused: list[Skipped] = []
-    found = find_scans(inputs, selection, limit, refused)
+    found = find_scans(inputs, selection, limit, refused, refused)
     check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
     from featlift.extraction import Keeping, Reduction, lifted_backbone  # torch takes seconds: not before what it needs
     from featlift.extraction.forecast import FeatureSizes, volume_bytes

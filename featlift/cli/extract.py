@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _RUNNING = "The run"
 _LISTED = 10
+_WIDEST = 60  # letters of an id in a table
 
 
 def extract(
@@ -182,7 +183,7 @@ def extract(
         masks=masks,
         roi=roi,
     )
-    found = find_scans(inputs, selection, limit)
+    found = find_scans(inputs, selection, limit, refused=[])
     _tell_of(found)
     reading = Reading(**({"max_voxels": max_voxels} if max_voxels else {}), allow_irregular=allow_irregular)
     network = {
@@ -282,7 +283,7 @@ def _extract(
                 f"damaged: {', '.join(run.replaced[:5])}{' ...' if len(run.replaced) > 5 else ''}",
                 err=True,
             )
-        with tqdm(total=len(run.todo), unit="volume", disable=None) as bar:
+        with tqdm(total=len(run.todo) + len(run.refused), unit="volume", disable=None) as bar:
             for outcome in run.extract(lifters):
                 bar.update()
                 check_interrupt()
@@ -308,7 +309,7 @@ def _confirm(output: Path | Remote, extraction: Extraction, found: Found, overwr
 
 
 def _report(run: Run) -> None:
-    if not run.todo:
+    if not run.todo and not run.refused:
         typer.echo(f"{run.output}: all {run.count('skipped')} volumes are complete, nothing to do")
         return
     skipped = [f"{run.count('skipped')} complete before"] if run.count("skipped") else []
@@ -319,7 +320,7 @@ def _report(run: Run) -> None:
         typer.echo(run.bottleneck)
     failed = [outcome for outcome in run.outcomes if outcome.status == "failed"]
     if failed:
-        width = max(len(outcome.id) for outcome in failed)
+        width = min(max(len(outcome.id) for outcome in failed), _WIDEST)
         typer.echo(f"\n{'case':<{width}}  reason", err=True)
         for outcome in failed:
             typer.echo(f"{outcome.id:<{width}}  {outcome.reason}", err=True)

@@ -27,6 +27,7 @@ def find_scans(
     selection: Selection | None = None,
     limit: int | None = None,
     refused: list[Skipped] | None = None,
+    clashing: list[Skipped] | None = None,
 ) -> Found:
     """Find every scan in files, folders (recursively), .zip files of DICOM and manifests.
 
@@ -36,7 +37,9 @@ def find_scans(
         inputs: paths or URLs, of HDF5, .npz and Zarr also ``file::array``.
         selection: which files are scans, and what in them.
         limit: take only the first of them.
-        refused: is told of every scan that cannot have its id, and the others are found all the same; None raises.
+        refused: is told of every scan whose id cannot be one, too long or unprintable, and the others are found all the
+            same; None raises.
+        clashing: is told of every scan whose id another one has; None raises.
 
     Raises:
         InputError: an input that does not exist or cannot be searched, no scan at all, only masks, an id that is too
@@ -45,9 +48,9 @@ def find_scans(
     selection = selection or Selection()
     skipped: list[Skipped] = []
     given_as_such: set[str] = set()
-    scans = _unique(_all_in(inputs, selection, skipped, given_as_such), refused)
+    scans = _unique(_all_in(inputs, selection, skipped, given_as_such), refused, clashing)
     if not scans:
-        raise InputError(_nothing(inputs, selection, skipped))
+        raise InputError(refused[0].reason if refused else _nothing(inputs, selection, skipped))
     scans, masks = _masks_apart(scans, selection)
     notices: list[str] = []
     if not selection.glob:
@@ -58,10 +61,10 @@ def find_scans(
     if selection.channels:
         scans = [_with_channels(scan, selection.channels) for scan in scans]
     if selection.roi:
-        scans = _unique(regions_of_interest(scans, selection.points, skipped))
+        scans = _unique(regions_of_interest(scans, selection.points, skipped), refused, clashing)
         if not scans:
             raise InputError(f"--roi {selection.roi}: no region for any scan ({skipped[-1].reason})")
-    return Found(scans, skipped, notices)
+    return Found(scans, skipped, notices, refused or [])
 
 
 def _all_in(
@@ -76,28 +79,38 @@ def _all_in(
             yield scan
 
 
-def _unique(scans: Iterable[Scan], refused: list[Skipped] | None = None) -> list[Scan]:
+def _unique(scans: Iterable[Scan], refused: list[Skipped] | None, clashing: list[Skipped] | None) -> list[Scan]:
     """Ordered by id; the same scan found twice counts once."""
     by_id: dict[str, Scan] = {}
     for scan in scans:
-        complaint = _complaint(scan, by_id.get(scan.id, scan))
-        if not complaint:
-            by_id.setdefault(scan.id, scan)
-        elif refused is None:
-            raise InputError(complaint)
+        if complaint := _unfit(scan):
+            told = refused
+        elif complaint := _clash(scan, by_id.get(scan.id, scan)):
+            told = clashing
         else:
-            refused.append(Skipped(scan.name, complaint))
+            by_id.setdefault(scan.id, scan)
+            continue
+        if told is None:
+            raise InputError(complaint)
+        told.append(Skipped(scan.name, complaint))
     return [by_id[case_id] for case_id in sorted(by_id)]
 
 
-def _complaint(scan: Scan, other: Scan) -> str:
-    """Why a scan cannot have its id, which `other` has too, or nothing."""
+def _unfit(scan: Scan) -> str:
+    """Why the id of a scan cannot be one, or nothing."""
     if scan.id == "zarr.json":
         return f"{scan.name}: zarr.json is a name that Zarr keeps to itself; rename the scan"
-    if not scan.id.isprintable():
+    if not scan.name.isprintable():
         return f"{scan.name!r}: a name that cannot be printed, or is not in UTF-8; rename the scan"
+    if "/" in scan.id or scan.id.startswith(".") or not scan.id.isprintable():
+        return f"{scan.name}: id {scan.id!r} cannot be the name of a folder"
     if len(scan.id.encode()) > _LONGEST_ID:
         return f"{scan.name}: its case id would be longer than {_LONGEST_ID} bytes; shorten its path"
+    return ""
+
+
+def _clash(scan: Scan, other: Scan) -> str:
+    """Why a scan cannot have the id that `other` has, or nothing."""
     if _place(other) != _place(scan):
         return (
             f"two scans with the id {scan.id}: {other.sources[0].path} and {scan.sources[0].path}; "

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from featlift.errors import FeatliftError, InputError
 from featlift.remote import Remote, located
@@ -29,7 +28,7 @@ def read_manifest(path: Path | Remote, selection: Selection) -> Iterator[Scan]:
     A scan that is missing or no volume is a scan all the same, which cannot be read: one row does not stop the others.
 
     Raises:
-        InputError: it cannot be read, or lacks a column, an id, a path or a mask that it names.
+        InputError: it cannot be read, or lacks a column, a path or a mask that it names.
     """
     images = [name for name in selection.channels if not name.isdecimal()] or [_PATH]
     columns = dict.fromkeys([_ID, _MASK, *images])
@@ -53,16 +52,10 @@ def read_manifest(path: Path | Remote, selection: Selection) -> Iterator[Scan]:
         labels = {key: value for key, value in row.items() if key not in (_ID, _MASK, _PATH, *images)}
         mask = _mask(path, row[_MASK], number) if row.get(_MASK) else None
         sources = tuple(with_key(_source(path, row[image]), selection.key) for image in images)
-        scan = Scan(_id(path, row, name, key, number), name, sources, labels, mask)
+        file = Path(name).name
+        case_id = row.get(_ID) or (id_of_array(file, key) if key else case_id_of(file))
+        scan = Scan(case_id, name, sources, labels, mask)
         yield from with_frames(scan, selection.frame) if len(sources) == 1 else [scan]
-
-
-def _id(manifest: Path | Remote, row: dict[str, Any], name: str, key: str, number: int) -> str:
-    file = Path(name).name
-    case_id: str = row.get(_ID) or (id_of_array(file, key) if key else case_id_of(file))
-    if "/" in case_id or case_id.startswith(".") or not case_id.isprintable():
-        raise InputError(f"{manifest.name}, line {number}: id {case_id!r} cannot be the name of a folder")
-    return case_id
 
 
 def _source(manifest: Path | Remote, text: str) -> Source:

@@ -44,11 +44,13 @@ class Found:
         scans: ordered by case id.
         skipped: what is no scan and does not claim to be one: scouts, reports, single images.
         notices: what one wants to know before a long run, a sentence each.
+        refused: scans whose ids cannot be any, and why.
     """
 
     scans: list[Scan]
     skipped: list[Skipped] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    refused: list[Skipped] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import h5py
 import nibabel as nib
@@ -240,6 +241,36 @@ def test_a_case_for_each_lesion_where_the_lesion_is(featlift, tmp_path, options,
     assert done.returncode == 0, done.stderr
     for case_id, case in open_store(tmp_path / "points.zarr").items():
         np.testing.assert_array_equal(case.dense[:], store[case_id].dense[:])
+
+
+def test_ids_that_cannot_be_are_failures_of_their_scans(featlift, tmp_path, options):
+    """Too long, unprintable, kept by Zarr: the others are extracted; told in the end, the record and the report."""
+    names = {
+        "good.nii.gz": "",
+        f"{'d' * 120}/{'e' * 120}.nii.gz": "case id would be longer than 200 bytes",
+        "new\nline.nii.gz": "a name that cannot be printed",
+        os.fsdecode(b"caf\xe9.nii.gz"): "a name that cannot be printed, or is not in UTF-8",
+        "zarr.json.nii.gz": "a name that Zarr keeps to itself",
+    }
+    for name in names:
+        write_scan(tmp_path / "scans" / name)
+    done = featlift("extract", "scans", *options)
+    assert (done.returncode, "1 extracted, 4 failed" in done.stdout) == (1, True)
+    assert list(open_store(tmp_path / "features.zarr")) == ["good"]
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "features.zarr/runs").iterdir())
+    assert record["volumes"] == {"done": 1, "skipped": 0, "failed": 4}
+    for name, says in names.items():
+        shown = name if name.isprintable() else repr(name)[1:-1]
+        assert says in record["failures"].get(shown, "")
+        assert says in done.stderr
+    again = featlift("extract", "scans", *options)
+    assert (again.returncode, "0 extracted, 1 complete before, 4 failed" in again.stdout) == (1, True)
+    assert featlift("extract", "scans", *options, "--shard", "2/2").returncode == 0  # the first shard tells of them
+    assert featlift("report", "features.zarr").returncode == 0
+    assert "case id would be longer than 200 bytes" in (tmp_path / "report.html").read_text()
+    write_manifest(tmp_path / "list.csv", [{"id": "a/b", "path": "scans/good.nii.gz"}])
+    done = featlift("extract", "list.csv", *options)
+    assert (done.returncode, done.stderr) == (2, "featlift: scans/good.nii.gz: id 'a/b' cannot be the name of a folder\n")
 
 
 def test_masks_beside_scans_are_not_lifted_and_a_store_that_has_some_goes_on(featlift, tmp_path, options):

@@ -188,7 +188,7 @@ def test_the_byte_order_mark_of_excel(folder):
 
 @pytest.mark.parametrize("case_id", ["a/b", "/", ".", "..", ".hidden", "a\tb", "\x7f", "../../etc"])
 def test_ids_that_are_no_name(folder, case_id):
-    refused(folder, f"id,path\n{case_id},1.nii\n", r"^list\.csv, line 2: id .* cannot be the name of a folder$")
+    refused(folder, f"id,path\n{case_id},1.nii\n", r"^1\.nii: id .* cannot be the name of a folder$")
 
 
 def test_ids_that_are_too_long_or_taken(folder):

@@ -79,7 +79,7 @@ def check(
     from featlift.sample import evenly_spaced
     from featlift.store.index import check_label_names
     from featlift.volumes import Preparation, Reading, Selection, find_scans
-    from featlift.volumes.findings import Plan, findings, totals
+    from featlift.volumes.findings import Finding, Plan, findings, totals
     from featlift.volumes.intensity import Intensity
 
     preparation = Preparation(
@@ -104,6 +104,7 @@ def check(
     refused: list[Skipped] = []
     found = find_scans(inputs, selection, limit, refused, refused)
     check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
+    from featlift.diagnosis.weights import missing_weights
     from featlift.extraction import Keeping, Reduction, lifted_backbone  # torch takes seconds: not before what it needs
     from featlift.extraction.forecast import FeatureSizes, volume_bytes
     from featlift.extraction.measuring import measure_lifting
@@ -138,7 +139,11 @@ def check(
         except FeatliftError as error:
             report["time"] = {"failure": str(error)}
     plan = Plan(preparation, mode, lifted.stride, depth_window, bool(mask_pattern or masks))
-    judged = findings(found, refused, rows, plan)
+    missing = missing_weights(model)
+    besides = (
+        [Finding("WARN", f"no weights here for {missing.what}", f"{missing.fix}; or --weights FILE")] if missing else []
+    )
+    judged = findings(found, refused, rows, plan, besides)
     if csv_file:
         _write_csv(csv_file, rows)
     if as_json:

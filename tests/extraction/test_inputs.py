@@ -270,7 +270,10 @@ def test_ids_that_cannot_be_are_failures_of_their_scans(featlift, tmp_path, opti
     assert "case id would be longer than 200 bytes" in (tmp_path / "report.html").read_text()
     write_manifest(tmp_path / "list.csv", [{"id": "a/b", "path": "scans/good.nii.gz"}])
     done = featlift("extract", "list.csv", *options)
-    assert (done.returncode, done.stderr) == (2, "featlift: scans/good.nii.gz: id 'a/b' cannot be the name of a folder\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "featlift: scans/good.nii.gz: id 'a/b' cannot be the name of a folder\n",
+    )
 
 
 def test_masks_beside_scans_are_not_lifted_and_a_store_that_has_some_goes_on(featlift, tmp_path, options):

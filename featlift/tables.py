@@ -77,7 +77,8 @@ def read_table(path: Path, names: Iterable[str], wanted: str, called: object = N
     except FileNotFoundError as error:
         raise InputError(f"{called}: no such file; {wanted}") from error
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{called}: not a readable CSV in UTF-8 ({error}); {wanted}") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{called}: not a readable CSV in UTF-8 ({why}); {wanted}") from error
     if not found:
         raise InputError(f"{called}: not a readable CSV in UTF-8 (it is empty); {wanted}")
     asked = {name.casefold(): name for name in names}
@@ -98,13 +99,15 @@ def _decoded(content: bytes) -> str:
 
 
 def _separator(text: str, names: Iterable[str]) -> str:
-    """What separates columns: with it, the header has a name that is looked for."""
+    """What separates columns: with it, the header has a name that is looked for; or else the most columns."""
     asked = {name.casefold() for name in names}
+    counts = {}
     for separator in _SEPARATORS:
         header = next(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=separator), [])
         if asked & {name.strip().casefold() for name in header}:
             return separator
-    return _SEPARATORS[0]
+        counts[separator] = len(header)
+    return max(_SEPARATORS, key=counts.__getitem__)
 
 
 def _row(row: list[str], columns: int, where: str) -> list[str]:

@@ -97,7 +97,7 @@ def test_what_separates_columns_is_told_by_the_names_looked_for(tmp_path):
     (tmp_path / "l.csv").write_text("id,a;b;c,d;e\n1,2,3\n")
     assert read_table(tmp_path / "l.csv", ["id"], "").names == ["id", "a;b;c", "d;e"]
     (tmp_path / "l.csv").write_text("name;x\n1;2\n")
-    assert read_table(tmp_path / "l.csv", ["id"], "").names == ["name;x"]
+    assert read_table(tmp_path / "l.csv", ["id"], "").names == ["name", "x"]
 
 
 def test_commas_are_points_only_where_all_are_numbers(tmp_path):

@@ -16,7 +16,7 @@ from featlift.volumes.roi import regions_of_interest
 from featlift.volumes.scan import Found, Scan, Selection, known_id, matches
 from featlift.volumes.seeming import masks_by_name, sounds_like_a_mask
 from featlift.volumes.source import Skipped, Source
-from featlift.volumes.walking import is_searched, scans_in
+from featlift.volumes.walking import is_searched, kinds_in, scans_in
 
 _LONGEST_ID = 200  # bytes; a staged folder adds host, process and a random part, and file systems stop at 255
 _PART = re.compile(r"(__(roi|frame)\d+)+$")
@@ -50,7 +50,8 @@ def find_scans(
     given_as_such: set[str] = set()
     scans = _unique(_all_in(inputs, selection, skipped, given_as_such), refused, clashing)
     if not scans:
-        raise InputError(refused[0].reason if refused else _nothing(inputs, selection, skipped))
+        what = "scans that match --glob and --exclude" if selection.glob or selection.exclude else "scans"
+        raise InputError(refused[0].reason if refused else _nothing(inputs, what, skipped))
     scans, masks = _masks_apart(scans, selection)
     notices: list[str] = []
     if not selection.glob:
@@ -219,8 +220,11 @@ def _is_file(place: Path | Remote) -> bool:
 def _masks_of(place: Path | Remote, pattern: str | None, ids: Container[str]) -> dict[str, Source]:
     """Masks by id: of a folder or a file by their names; or of a CSV of masks, or the manifest of the scans."""
     if place.suffix.lower() != ".csv":
-        pattern = pattern or "*"
-        return _by_shared_part(find_scans([place], Selection(glob=[pattern])).scans, pattern)
+        skipped: list[Skipped] = []
+        found = _unique(scans_in(place, Selection(glob=[pattern or "*"]), skipped), None, None)
+        if not found:
+            raise InputError(_nothing([place], f"masks like {pattern}" if pattern else "masks", skipped))
+        return _by_shared_part(found, pattern or "*")
     scans = find_scans([place], Selection(glob=["*"])).scans
     masks = {known_id(scan.id, ids): scan.mask for scan in scans if scan.mask}
     return masks or {known_id(scan.id, ids): scan.sources[0] for scan in scans}
@@ -269,9 +273,9 @@ def _with_channels(scan: Scan, channels: Sequence[str]) -> Scan:
     return replace(scan, sources=tuple(replace(scan.sources[0], frame=int(channel)) for channel in channels))
 
 
-def _nothing(inputs: Sequence[str | Path | Remote], selection: Selection, skipped: list[Skipped]) -> str:
-    filters = " that match --glob and --exclude" if selection.glob or selection.exclude else ""
+def _nothing(inputs: Sequence[str | Path | Remote], what: str, skipped: list[Skipped]) -> str:
     why = f"; skipped {skipped[0].name}: {skipped[0].reason}" if skipped else ""
     more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-    places = ", ".join(str(located(given)) for given in inputs)
-    return f"no scans{filters} in {places} ({', '.join(FORMATS)}, DICOM){why}{more}"
+    places = [located(given) for given in inputs]
+    held = "" if skipped else "".join(f"; it holds {kinds}" for place in places[:1] if (kinds := kinds_in(place)))
+    return f"no {what} in {', '.join(map(str, places))} ({', '.join(FORMATS)}, DICOM){why}{more}{held}"

@@ -104,7 +104,8 @@ def _failures(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
             alike[re.sub(r"[\d.,]+", "#", row.failure)].append(row)
     for same in sorted(alike.values(), key=len, reverse=True):
         says_how = ":" in same[0].failure
-        fix = "" if says_how else "copy it again, or leave it out with --exclude"
+        mend = "make it readable for you" if "Permission denied" in same[0].failure else "copy it again"
+        fix = "" if says_how else f"{mend}, or leave it out with --exclude"
         yield Finding("FAIL", same[0].failure, fix, [row.id for row in same])
 
 

@@ -318,6 +318,11 @@ def _report(run: Run) -> None:
     typer.echo(f"{run.output}: {', '.join(parts)} in {run.seconds:.1f} s")
     if run.bottleneck:
         typer.echo(run.bottleneck)
+    if run.elsewhere:
+        more = "" if len(run.elsewhere) <= _LISTED else f" and {len(run.elsewhere) - _LISTED} more"
+        typer.echo(
+            f"left to other jobs: {', '.join(run.elsewhere[:_LISTED])}{more}; the same command tells if they came"
+        )
     failed = [outcome for outcome in run.outcomes if outcome.status == "failed"]
     if failed:
         width = min(max(len(outcome.id) for outcome in failed), _WIDEST)

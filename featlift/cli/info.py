@@ -17,9 +17,7 @@ def info(
 ) -> None:
     """Say what a store holds: recipe, volumes, shapes, size, the last run."""
     from featlift.store import open_store
-    from featlift.store.layout import RUNS
-    from featlift.store.place import place_of
-    from featlift.store.reading import damaged_cases
+    from featlift.store.reading import damaged_cases, run_records
 
     opened = open_store(store)
     damaged = damaged_cases(store)
@@ -27,10 +25,9 @@ def info(
     for case_id in opened:
         try:
             cases.append(_case(opened[case_id]))
-        except (StoreError, LookupError, TypeError, ValueError) as error:
+        except StoreError as error:
             damaged.setdefault(case_id, [str(error)])
-    place = place_of(store)
-    runs = sorted(name for name in place.sizes(RUNS) if name.endswith(".json"))
+    runs = [record for record in run_records(store).values() if record is not None]
     summary: dict[str, Any] = {
         "store": opened.name,
         "format": opened.attributes["format"],
@@ -39,7 +36,7 @@ def info(
         "recipe": opened.recipe,
         "bytes": sum(case["bytes"] for case in cases),
         "damaged": damaged,
-        "last_run": json.loads(place.read(f"{RUNS}/{runs[-1]}")) if runs else None,
+        "last_run": runs[-1] if runs else None,
         "cases": cases,
     }
     if as_json:

@@ -12,8 +12,7 @@ def verify(store: Annotated[str, typer.Argument(help="The store, or its URL.")])
     from tqdm import tqdm
 
     from featlift import store as stores
-    from featlift.store.layout import BASIS
-    from featlift.store.verification import damage_of_basis
+    from featlift.store.verification import damage_of_store
     from featlift.store.writing import write_damaged
 
     damaged: dict[str, list[str]] = {}
@@ -21,10 +20,13 @@ def verify(store: Annotated[str, typer.Argument(help="The store, or its URL.")])
     for case_id, damage in tqdm(stores.verify(store), total=len(opened), unit="volume", disable=None):
         count += 1
         if damage:
-            damaged[case_id] = [f"{item.key}: {item.what}" for item in damage]
+            damaged[case_id] = [str(item) for item in damage]
+    of_store = list(damage_of_store(store))
     for case_id, found in damaged.items():
         for what in found:
             typer.echo(f"damaged  {case_id}  {what}")
+    for item in of_store:
+        typer.echo(f"damaged  {item.case}  {item}" if item.case else f"damaged  {item}")
     try:
         write_damaged(store, damaged)
     except OSError as error:
@@ -32,12 +34,10 @@ def verify(store: Annotated[str, typer.Argument(help="The store, or its URL.")])
             f"featlift: cannot note this in the store ({error.strerror or error}), so extract will not repair it",
             err=True,
         )
-    if what_of_basis := damage_of_basis(store):
-        typer.echo(f"damaged  {BASIS}: {what_of_basis}; put it back from a copy: no run makes it again")
     if damaged:
         typer.echo(
             f"{opened.path}: {len(damaged)} of {count} volumes damaged; run the same extract again to repair them"
         )
-    if damaged or what_of_basis:
+    if damaged or of_store:
         raise typer.Exit(1)
     typer.echo(f"{opened.path}: all {count} volumes are as written")

@@ -21,8 +21,9 @@ from featlift.extraction.record import name_of, run_record
 from featlift.extraction.shards import Shard
 from featlift.remote import Remote, located
 from featlift.store import CaseData, Claims, StoreWriter, index_is_current, rebuild_index
+from featlift.store.case import read_volume
 from featlift.store.index import check_label_names
-from featlift.store.place import Where, place_of
+from featlift.store.place import Where
 from featlift.store.reading import complete_cases, damaged_cases, is_vacant
 from featlift.store.verification import damage_of
 from featlift.volumes import Found, Scan
@@ -213,8 +214,7 @@ class Run:
         """Write a volume, unless another process has written it since its scan was looked for; its bytes."""
         if self._is_done(self._scans[case.id]) or not self._writer.publish(case):
             return None
-        keys = place_of(self.output).attributes(case.id)["keys"]
-        return sum(int(key["bytes"]) for key in keys.values())
+        return sum(file.bytes for file in read_volume(self.output, case.id).files.values())
 
     def __enter__(self) -> Run:
         return self
@@ -254,7 +254,7 @@ def is_current(store: Where, scan: Scan) -> bool:
     """Whether the store holds this scan: complete, every key in its size, made from the files as they are now."""
     if any(damage_of(store, scan.id, thoroughly=False)):
         return False
-    attributes = place_of(store).attributes(scan.id)
+    attributes = read_volume(store, scan.id).attributes
     if attributes.get("selection") != selection_of(scan):
         return False
     source = attributes["source"]

@@ -4,86 +4,87 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import ArrayLike, NDArray
 
-from featlift.errors import OptionError, StoreError
-from featlift.store.layout import NAMESPACE, SAVED, VOLUMES, not_kept
-from featlift.store.place import Where, place_of
+from featlift.errors import OptionError, RemoteError, StoreError
+from featlift.store.layout import METADATA, SAVED, VOLUMES, not_kept
+from featlift.store.metadata import DamageError, Grid, MetadataError, RecordedVolume
+from featlift.store.place import Place, Where, place_of
 from featlift.store.quantised import Dequantised
+from featlift.store.recorded import RecordedFiles, StoredArray
 from featlift.volumes.grid import Shape
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Affine, Volume
+
+#: Axes of each array.
+_DIMENSIONS = {"scan": (3, 4), "dense": (4,), "tokens": (3,), "slice_mean": (2,), "embedding": (1,)}
 
 
 class CaseLayer:
     """Features of one layer of one volume. Nothing is read before an array is indexed.
 
-    Asking for an array that the store does not keep is a `StoreError`.
+    Asking for an array that the store does not keep, or that is damaged, is a `StoreError`.
 
     Args:
-        group: of the volume.
+        files: of the volume.
+        volume: what is recorded of it.
         prefix: of the layer's arrays in it.
     """
 
-    def __init__(self, group: zarr.Group, prefix: str = "") -> None:
-        self._group = group
+    def __init__(self, files: RecordedFiles, volume: RecordedVolume, prefix: str = "") -> None:
+        self._files = files
+        self._volume = volume
         self._prefix = prefix
 
     @property
     def saved(self) -> tuple[str, ...]:
         """What the store keeps of each volume: of ``scan``, ``dense``, ``tokens``, ``slice_mean``, ``embedding``."""
-        return tuple(_attributes(self._group).get("saved", SAVED))
+        return self._volume.saved
 
     @property
-    def dense(self) -> zarr.Array[Any] | Dequantised:
+    def dense(self) -> StoredArray | Dequantised:
         """Dense features ``(C, d, h, w)``, always floats; index it to read: ``case.dense[:, 10]``."""
         return self._floats("dense", axis=0)
 
     @property
-    def tokens(self) -> zarr.Array[Any] | Dequantised | None:
+    def tokens(self) -> StoredArray | Dequantised | None:
         """Global tokens ``(d, g, C)``, or None for a backbone without any."""
-        if "tokens" in self.saved and f"{self._prefix}tokens" not in self._group:
+        if "tokens" in self.saved and f"{self._prefix}tokens/{METADATA}" not in self._files.files:
             return None
         return self._floats("tokens", axis=2)
 
     @property
-    def slice_mean(self) -> zarr.Array[Any]:
+    def slice_mean(self) -> StoredArray:
         """Mean of the patch tokens of each slice, ``(d, C)``, padding excluded."""
         return self._array("slice_mean")
 
-    @cached_property
+    @property
     def grid(self) -> dict[str, Any]:
         """What is recorded of the grid of `dense`, kept or not: layer, stride, offset, valid cells, affine, ..."""
-        grids = _attributes(self._group).get("grids")
-        recorded: dict[str, Any] = grids[f"{self._prefix}dense"] if grids else _attributes(self._array("dense"))
-        return recorded
+        return self._grid.attributes
 
     @property
     def stride(self) -> tuple[int, int, int]:
         """Voxels of the scan from one cell to the next along d, h and w."""
-        d, h, w = self.grid["stride"]
-        return d, h, w
+        return self._grid.stride
 
     @property
     def offset(self) -> tuple[float, float, float]:
         """(d, h, w) in the scan of the centre of the first cell."""
-        d, h, w = self.grid["offset"]
-        return d, h, w
+        return self._grid.offset
 
     @property
     def valid_cells(self) -> tuple[int, int, int]:
         """(d, h, w) of the dense cells that are scan; those beyond are padding."""
-        depth, height, width = self.grid["valid"]
-        return depth, height, width
+        return self._grid.valid
 
-    @cached_property
+    @property
     def affine(self) -> Affine | None:
         """Maps indices ``(d, h, w, 1)`` of `dense` to LPS millimetres; None where the scan's geometry is unknown."""
-        return _affine(self.grid)
+        return self._grid.affine
 
     def sample(self, points: ArrayLike, order: int = 1) -> NDArray[np.float32]:
         """Features at points in the patient.
@@ -145,51 +146,61 @@ class CaseLayer:
             )
         return features
 
-    def _floats(self, name: str, axis: int) -> zarr.Array[Any] | Dequantised:
+    @cached_property
+    def _grid(self) -> Grid:
+        if self._volume.grids is not None:
+            return self._volume.grids[f"{self._prefix}dense"]
+        dense = self._array("dense")
+        try:
+            grid = Grid.of(dense.ours)
+            if any(valid > size for valid, size in zip(grid.valid, dense.shape[1:], strict=True)):
+                raise MetadataError("its valid cells are more than there are")
+        except MetadataError as error:
+            raise DamageError(self._files.where, f"{self._prefix}dense: {error}") from error
+        return grid
+
+    def _floats(self, name: str, axis: int) -> StoredArray | Dequantised:
         """An array as floats; `axis` is that of its channels."""
         array = self._array(name)
         if array.dtype != np.int8:
             return array
-        return Dequantised(array, self._array(f"{name}_scale"), self._array(f"{name}_offset"), axis)
+        scale, offset = (self._array(f"{name}_{part}", (1,)) for part in ("scale", "offset"))
+        if not scale.shape == offset.shape == (array.shape[axis],):
+            raise DamageError(self._files.where, f"{self._prefix}{name}: its scale or offset is of other channels")
+        return Dequantised(array, scale, offset, axis)
 
-    def _array(self, name: str) -> zarr.Array[Any]:
+    def _array(self, name: str, dimensions: tuple[int, ...] | None = None) -> StoredArray:
         if name in SAVED and name not in self.saved:
             raise not_kept("its store", name, self.saved)
-        if f"{self._prefix}{name}" not in self._group:
-            where = self._group.store_path
-            raise StoreError(f"{where}: no array '{self._prefix}{name}' in this case; `featlift verify` finds damage")
-        array = self._group[f"{self._prefix}{name}"]
-        assert isinstance(array, zarr.Array)
-        return array
+        return StoredArray.at(self._files, f"{self._prefix}{name}", dimensions or _DIMENSIONS[name])
 
 
 class Case(CaseLayer):
     """One volume: features of its deepest layer, further layers, scan, embedding, geometry."""
 
-    def __init__(self, group: zarr.Group, case_id: str) -> None:
-        super().__init__(group)
-        self.id = case_id
-
-    @cached_property
-    def attributes(self) -> dict[str, Any]:
-        """What is recorded of the volume: source, orientation, padding, keys with size and sha256."""
-        return _attributes(self._group)
+    def __init__(self, files: RecordedFiles, volume: RecordedVolume) -> None:
+        super().__init__(files, volume)
+        self.id = volume.id
 
     @property
-    def scan(self) -> zarr.Array[Any]:
+    def attributes(self) -> dict[str, Any]:
+        """What is recorded of the volume: source, orientation, padding, keys with size and sha256."""
+        return self._volume.attributes
+
+    @property
+    def scan(self) -> StoredArray:
         """What the backbone saw, ``(D, H, W)`` or ``(3, D, H, W)`` float16 in [0, 1], padding excluded."""
         return self._array("scan")
 
     @property
     def scan_shape(self) -> Shape:
         """(D, H, W) of the scan, which is known even if that is not kept."""
-        depth, height, width = self.attributes["shape"]
-        return depth, height, width
+        return self._volume.shape
 
-    @cached_property
+    @property
     def scan_affine(self) -> Affine | None:
         """Maps indices ``(d, h, w, 1)`` of the scan to LPS millimetres, or None."""
-        return _affine(self.attributes)
+        return self._volume.affine
 
     @cached_property
     def embedding(self) -> NDArray[np.float32]:
@@ -199,35 +210,70 @@ class Case(CaseLayer):
     @property
     def embedding_parts(self) -> dict[str, tuple[int, int]]:
         """Name and range of each part of `embedding`."""
-        parts = _attributes(self._array("embedding"))["parts"]
-        return {name: (low, high) for name, (low, high) in parts.items()}
+        array = self._array("embedding")
+        try:
+            found = {str(name): (int(low), int(high)) for name, (low, high) in array.ours["parts"].items()}
+            if any(not 0 <= low < high <= array.shape[0] for low, high in found.values()):
+                raise ValueError
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DamageError(self._files.where, "the parts of its embedding cannot be read") from error
+        return found
 
     @cached_property
     def layers(self) -> dict[int, CaseLayer]:
         """Every stored layer by its absolute index, the deepest (the case itself) included."""
-        if "grids" in self.attributes:
-            prefixes = [path.removesuffix("dense") for path in self.attributes["grids"]]
-        elif "layers" in self._group:
-            prefixes = [f"layers/{name}/" for name, _ in self._group["layers"].groups()]  # type: ignore[union-attr]
+        if self._volume.grids is not None:
+            paths = list(self._volume.grids)
         else:
-            prefixes = []
-        further = [CaseLayer(self._group, prefix) for prefix in prefixes if prefix]
+            paths = [key.removesuffix(f"/{METADATA}") for key in self._files.files if key.endswith(f"dense/{METADATA}")]
+        prefixes = [path.removesuffix("dense") for path in paths]
+        further = [CaseLayer(self._files, self._volume, prefix) for prefix in prefixes if prefix]
         layers = {int(layer.grid["layer"]): layer for layer in further}
         return dict(sorted(layers.items())) | {int(self.grid["layer"]): self}
+
+    def check(self) -> None:
+        """Look at what every array of it says of itself, without reading any.
+
+        Raises:
+            StoreError: one is missing, or cannot be what was written.
+        """
+        for layer in self.layers.values():
+            for name in ("dense", "tokens", "slice_mean"):
+                if name in self.saved:
+                    getattr(layer, name)
+        if "scan" in self.saved:
+            self.scan  # noqa: B018 - to fail here
+        if "embedding" in self.saved:
+            self.embedding_parts  # noqa: B018
 
     def __repr__(self) -> str:
         return f"<case {self.id}: {f'dense {self.dense.shape}' if 'dense' in self.saved else ', '.join(self.saved)}>"
 
 
 def open_case(path: Where, case_id: str) -> Case:
-    """A case of the store at `path`."""
-    return Case(zarr.open_group(place_of(path).group(f"{VOLUMES}/{case_id}"), mode="r", zarr_format=3), case_id)
+    """A case of the store at `path`.
+
+    Raises:
+        StoreError: it is not there, or what it says of itself cannot be believed.
+    """
+    volume = read_volume(path, case_id)
+    place = place_of(path)
+    return Case(RecordedFiles(place.files(f"{VOLUMES}/{case_id}"), volume.files, _name(place, case_id)), volume)
 
 
-def _attributes(node: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:
-    return cast(dict[str, Any], node.attrs[NAMESPACE])
+def read_volume(path: Where, case_id: str) -> RecordedVolume:
+    """What is recorded of a case; raises as `open_case`."""
+    place = place_of(path)
+    try:
+        return place.volume(case_id)
+    except RemoteError:
+        raise
+    except OSError as error:
+        reason = f"{METADATA} cannot be read ({error.strerror or error})"
+        raise DamageError(_name(place, case_id), reason) from error
+    except MetadataError as error:
+        raise DamageError(_name(place, case_id), f"{METADATA}: {error}") from error
 
 
-def _affine(recorded: dict[str, Any]) -> Affine | None:
-    affine = recorded.get("affine")
-    return None if affine is None else np.array(affine)
+def _name(place: Place, case_id: str) -> str:
+    return f"{place}: case {case_id}"

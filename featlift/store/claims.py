@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from featlift.remote import Remote, located
-from featlift.staging import is_gone, staging_name
+from featlift.staging import Process, staging_name, this_process
 from featlift.store.layout import STAGING
 from featlift.store.place import Where
 
@@ -34,7 +34,7 @@ _CLAIM, _GUARD = "claim~", "~guard"
 class Claims:
     """The volumes of a store that this job works on: a small file for each, in the store's staging folder.
 
-    A claim names host, process and time. It is stale when its process ran on this machine and is gone, or when the
+    A claim names a `Process` and a time. It is stale when that process ran on this machine and is gone, or when the
     file was not touched for `SILENCE` seconds; a thread touches those held here. Used as a context, all are released.
     In an object store nothing is claimed: whoever asks may work on a volume.
 
@@ -133,7 +133,7 @@ class Claims:
             descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
-        owner = {"case": case_id, "host": socket.gethostname(), "pid": os.getpid(), "job": self._job}
+        owner = {"case": case_id, **asdict(this_process()), "job": self._job}
         try:
             with os.fdopen(descriptor, "w") as file:
                 json.dump({**owner, "since": datetime.now(UTC).isoformat(timespec="seconds")}, file)
@@ -163,8 +163,7 @@ class Claims:
         return stale
 
     def _is_stale(self, claim: Path) -> bool:
-        owner = _owner(claim)
-        if is_gone(owner.get("host"), owner.get("pid")):
+        if _is_alive(_owner(claim)) is False:
             return True
         try:
             touched = claim.stat().st_mtime
@@ -174,10 +173,8 @@ class Claims:
 
     def _lives(self, case_id: str, since: float) -> bool:
         """Whether the owner is known to live: a process of this machine, or one that touched its claim `since`."""
-        owner = _owner(self._place(case_id))
-        if owner.get("host") == socket.gethostname():
-            return not is_gone(owner["host"], owner.get("pid"))
-        return 0.0 < since < self._touched(case_id)
+        alive = _is_alive(_owner(self._place(case_id)))
+        return 0.0 < since < self._touched(case_id) if alive is None else alive
 
     def _touched(self, case_id: str) -> float:
         """When a claim was last touched; 0 if it is there no more."""
@@ -203,10 +200,18 @@ def _now(staging: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
+def _is_alive(owner: dict[str, Any]) -> bool | None:
+    """Whether the process of a claim runs; None where that cannot be known, as while the claim is being written."""
+    host, pid, *others = (owner.get(name) for name in ("host", "pid", "namespace", "started"))
+    if not isinstance(host, str) or not isinstance(pid, int):
+        return None
+    return Process(host, pid, *(value if isinstance(value, str) else "" for value in others)).is_alive()
+
+
 def _owner(claim: Path) -> dict[str, Any]:
     """What a claim says of its owner; nothing while it is being written."""
     try:
-        owner = json.loads(claim.read_bytes())
-    except (OSError, ValueError):
+        owner = json.loads(claim.read_bytes()) if claim.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}

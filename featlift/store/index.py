@@ -13,6 +13,7 @@ from featlift.store.durable import as_output_error
 from featlift.store.layout import INDEX
 from featlift.store.place import Where, place_of
 from featlift.store.reading import open_store
+from featlift.store.sealing import is_as_written, sealed
 from featlift.tables import read_table
 from featlift.volumes.scan import known_id
 
@@ -35,11 +36,25 @@ def read_index(path: Where) -> pa.Table:
 
     place = place_of(path)
     try:
-        return pq.read_table(pa.BufferReader(place.read(INDEX)))
+        content = place.read(INDEX)
+        table, is_sealed = pq.read_table(pa.BufferReader(content)), is_as_written(content)
     except RemoteError:
         raise
     except Exception as error:  # Arrow raises many kinds
         raise StoreError(f"{place}: no readable {INDEX}; run `featlift index {place}`") from error
+    if not is_sealed or not _is_index(table):
+        raise StoreError(f"{place}: {INDEX} is not what was written; run `featlift index {place}`")
+    return table
+
+
+def _is_index(table: pa.Table) -> bool:
+    """Whether it has the index's own columns, and one row for each id."""
+    import pyarrow as pa
+
+    named = set(table.column_names)
+    if len(named) < table.num_columns or not {*_OWN, EMBEDDING} <= named or table["id"].type != pa.string():
+        return False
+    return table["id"].null_count == 0 and len(table["id"].unique()) == len(table)
 
 
 def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, Any]] | None = None) -> int:
@@ -55,13 +70,12 @@ def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, An
     Raises:
         InputError: the CSV is missing or has no usable ``id`` column.
     """
-    import pyarrow.parquet as pq
-
     place = place_of(path)
     with Claims(path) as claims, claims.turn("/index"):  # else a job that began before another could end after it
         table = _of_volumes(path, labels)
+        content = sealed(table)
         with as_output_error(place):
-            place.write(INDEX, lambda draft: pq.write_table(table, draft))
+            place.write(INDEX, lambda draft: draft.write_bytes(content))
     return len(table)
 
 
@@ -188,7 +202,7 @@ def _row(store: Where, case_id: str) -> dict[str, Any] | None:
         }
     except RemoteError:
         raise
-    except (StoreError, OSError, ValueError, LookupError, TypeError):
+    except StoreError:
         return None
 
 

@@ -19,6 +19,7 @@ RUNS = "runs"
 INDEX = "index.parquet"
 DAMAGED = "damaged.json"
 METADATA = "zarr.json"
+VOLUMES_METADATA = f"{VOLUMES}/{METADATA}"
 BASIS = "basis.safetensors"
 
 #: What can be kept of a volume; see docs/store-format.md.
@@ -35,21 +36,6 @@ def canonical(value: Any) -> str:
 def sha256_of(value: Any) -> str:
     """SHA-256 of a JSON value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def metadata_in(content: bytes) -> dict[str, Any]:
-    """A Zarr group's metadata document, from its ``zarr.json``; raises ValueError if it is not a JSON object."""
-    document = json.loads(content)
-    if not isinstance(document, dict):
-        raise ValueError(f"{METADATA} holds no object")
-    return document
-
-
-def attributes_in(document: dict[str, Any]) -> dict[str, Any]:
-    """Our attributes of a Zarr group, empty if it has none."""
-    attributes = document.get("attributes")
-    ours = attributes.get(NAMESPACE) if isinstance(attributes, dict) else None
-    return ours if isinstance(ours, dict) else {}
 
 
 def differing_fields(ours: Recipe, theirs: Recipe, we: str = "store", they: str = "asked") -> list[str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 
-from featlift.checksums import sha256_of_file
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
+
 from featlift.staging import remove_abandoned, staging_name
 from featlift.store.durable import check_writable, keys_below, sync, sync_tree, write_atomically
 from featlift.store.layout import METADATA, RUNS, STAGING, VOLUMES
@@ -37,7 +43,7 @@ class LocalPlace(Place):
         return self.path.exists()
 
     def read(self, key: str) -> bytes:
-        return (self.path / key).read_bytes()
+        return _regular(self.path / key).read_bytes()
 
     def sizes(self, folder: str) -> dict[str, int]:
         below, sizes = self.path / folder, {}
@@ -47,7 +53,8 @@ class LocalPlace(Place):
         return sizes
 
     def sha256(self, key: str) -> str:
-        return sha256_of_file(self.path / key)
+        with _regular(self.path / key).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def changed(self, key: str) -> int:
         return (self.path / key).stat().st_mtime_ns
@@ -64,8 +71,8 @@ class LocalPlace(Place):
         folder = self.path / VOLUMES
         return sorted(case.name for case in folder.iterdir() if case.is_dir()) if folder.is_dir() else []
 
-    def group(self, key: str) -> Path:
-        return self.path / key
+    def files(self, folder: str) -> LocalStore:
+        return _RegularFiles(self.path / folder, read_only=True)
 
     def check_writable(self) -> None:
         check_writable(self.path)
@@ -128,6 +135,23 @@ class LocalPlace(Place):
             raise
         shutil.rmtree(aside, ignore_errors=True)
         return is_first
+
+
+class _RegularFiles(LocalStore):
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """See Zarr's own."""
+        with suppress(FileNotFoundError):
+            _regular(self.root / key)
+        return await super().get(key, prototype, byte_range)
+
+
+def _regular(path: Path) -> Path:
+    """A path that can be read to its end; raises OSError of a pipe or device, at which reading hangs or never ends."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
 
 
 def _rename_unless_there(folder: Path, place: Path) -> bool:

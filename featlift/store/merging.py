@@ -8,18 +8,16 @@ from typing import Any
 
 from featlift.errors import OptionError, StoreError
 from featlift.remote import Remote, located
+from featlift.store.case import read_volume
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.index import labels_of, rebuild_index
 from featlift.store.layout import (
     BASIS,
     FEATURES_VERSION,
-    METADATA,
-    NAMESPACE,
     RUNS,
     STAGING,
     VOLUMES,
     differing_fields,
-    metadata_in,
     sha256_of,
 )
 from featlift.store.place import Where
@@ -72,7 +70,8 @@ class Merge:
             yield case_id, self._take(writer, case_id)
         for store in self._stores:
             for record in sorted((_folder(store.path) / RUNS).glob("*.json")):
-                self._take_record(record)
+                if record.is_file():
+                    self._take_record(record)
         rebuild_index(self.output, self._labels or None)
 
     def _take(self, writer: StoreWriter, case_id: str) -> list[Damage]:
@@ -116,7 +115,7 @@ class Merge:
         for store in stores:
             folder = _folder(store.path)
             for case_id in store:
-                digest = _digest_of(folder / VOLUMES / case_id)
+                digest = _digest_of(folder, case_id)
                 if digest is None:
                     continue  # damaged, which taking it over tells of
                 other, where = seen.setdefault(case_id, (digest, folder))
@@ -135,17 +134,14 @@ def _folder(store: Where) -> Path:
     return place
 
 
-def _digest_of(folder: Path) -> str | None:
+def _digest_of(store: Path, case_id: str) -> str | None:
     """One hash of what a volume holds; when its source was last touched does not count. None if it is damaged."""
     try:
-        document = metadata_in((folder / METADATA).read_bytes())
-        attributes = document["attributes"][NAMESPACE]
-        if attributes.pop("metadata_sha256") != sha256_of(document):
-            return None
-        attributes.get("source", {}).pop("mtime_ns", None)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        attributes = read_volume(store, case_id).attributes
+    except StoreError:
         return None
-    return sha256_of(attributes)
+    source = {name: value for name, value in attributes["source"].items() if name != "mtime_ns"}
+    return sha256_of({**attributes, "source": source})
 
 
 def _joined_labels(stores: Sequence[Store]) -> dict[str, dict[str, Any]]:

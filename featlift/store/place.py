@@ -6,10 +6,11 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featlift.remote import Remote, located
-from featlift.store.layout import METADATA, VOLUMES, attributes_in, metadata_in
+from featlift.store.layout import METADATA, VOLUMES
+from featlift.store.metadata import RecordedVolume
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -61,7 +62,7 @@ class Place(ABC):
 
     @abstractmethod
     def read(self, key: str) -> bytes:
-        """The content of a file."""
+        """The content of a file; an OSError of what is none, such as a pipe, which would never end."""
 
     @abstractmethod
     def sizes(self, folder: str) -> dict[str, int]:
@@ -84,8 +85,8 @@ class Place(ABC):
         """Ids of all that `featlift verify` looks at: complete volumes, and such as cannot have become incomplete."""
 
     @abstractmethod
-    def group(self, key: str) -> Path | Store:
-        """A group for Zarr to open."""
+    def files(self, folder: str) -> Store:
+        """The files below a folder, for Zarr to read."""
 
     @abstractmethod
     def check_writable(self) -> None:
@@ -133,10 +134,6 @@ class Place(ABC):
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         self.write(key, lambda draft: draft.write_text(text))
 
-    def metadata(self, case_id: str) -> dict[str, Any]:
-        """The metadata document of a volume's group; raises ValueError if it is none."""
-        return metadata_in(self.read(f"{VOLUMES}/{case_id}/{METADATA}"))
-
-    def attributes(self, case_id: str) -> dict[str, Any]:
-        """Our attributes of a volume, empty if it has none; raises as `metadata`."""
-        return attributes_in(self.metadata(case_id))
+    def volume(self, case_id: str) -> RecordedVolume:
+        """What is recorded of a volume; raises MetadataError if it cannot be believed."""
+        return RecordedVolume.read(self.read(f"{VOLUMES}/{case_id}/{METADATA}"), case_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,13 +12,14 @@ from featlift.store.layout import (
     DAMAGED,
     FORMAT,
     METADATA,
+    RUNS,
+    SAVED,
     Recipe,
-    attributes_in,
-    metadata_in,
     not_kept,
     saved_in,
     sha256_of,
 )
+from featlift.store.metadata import MetadataError, attributes_in, json_object
 from featlift.store.place import Where, place_of
 
 
@@ -40,18 +40,31 @@ def check_store(path: Where) -> dict[str, Any]:
     if not place.exists():
         raise InputError(f"{path}: no such store; `featlift extract` makes one")
     try:
-        attributes = attributes_in(metadata_in(place.read(METADATA)))
+        attributes = attributes_in(json_object(place.read(METADATA)))
     except RemoteError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, MetadataError) as error:
         raise StoreError(f"{path} is not a featlift store: it has no readable {METADATA} of its own") from error
     if "format" not in attributes or not isinstance(attributes.get("recipe"), dict):
         raise StoreError(f"{path} is a Zarr store, but not one of featlift's")
     if not isinstance(attributes["format"], int) or attributes["format"] > FORMAT:
         raise StoreError(f"{path} has format {attributes['format']}, this featlift reads up to {FORMAT}: update it")
-    if sha256_of(attributes["recipe"]) != attributes.get("recipe_sha256"):
+    recipe = attributes["recipe"]
+    if sha256_of(recipe) != attributes.get("recipe_sha256") or not _is_recipe(recipe):
         raise StoreError(f"{path}: the recipe in its {METADATA} is not the one that was written: the file is damaged")
     return attributes
+
+
+def _is_recipe(recipe: Recipe) -> bool:
+    """Whether the fields that readers of a store use are of the right kind."""
+    saved, layers = recipe.get("save") or list(SAVED), recipe.get("layers")
+    return (
+        all(isinstance(recipe.get(name), str) for name in ("model", "mode"))
+        and isinstance(layers, list)
+        and all(isinstance(index, int) for index in layers)
+        and isinstance(saved, list)
+        and all(name in SAVED for name in saved)
+    )
 
 
 def is_vacant(path: Where) -> bool:
@@ -67,12 +80,26 @@ def complete_cases(path: Where) -> list[str]:
 def damaged_cases(path: Where) -> dict[str, list[str]]:
     """Cases that the last `featlift verify` found damaged, and what it found."""
     try:
-        found = json.loads(place_of(path).read(DAMAGED))
+        found = json_object(place_of(path).read(DAMAGED))
     except RemoteError:
         raise
-    except (OSError, ValueError):
+    except (OSError, MetadataError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return {case_id: list(map(str, what)) for case_id, what in found.items() if isinstance(what, list)}
+
+
+def run_records(path: Where) -> dict[str, dict[str, Any] | None]:
+    """The run records of a store by their keys, the oldest first; None for one that cannot be read."""
+    place = place_of(path)
+    records: dict[str, dict[str, Any] | None] = {}
+    for name in sorted(place.sizes(RUNS)):
+        try:
+            records[f"{RUNS}/{name}"] = json_object(place.read(f"{RUNS}/{name}"))
+        except RemoteError:
+            raise
+        except (OSError, MetadataError):
+            records[f"{RUNS}/{name}"] = None
+    return records
 
 
 class Store(Mapping[str, Case]):
@@ -115,12 +142,7 @@ class Store(Mapping[str, Case]):
             raise KeyError(
                 f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them"
             )
-        try:
-            return open_case(self.path, case_id)
-        except RemoteError:
-            raise
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise StoreError(f"{self.path}: case {case_id} is damaged; `featlift verify` says where") from error
+        return open_case(self.path, case_id)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)

@@ -15,7 +15,7 @@ from featlift.errors import InputError, OutputError, StoreError
 from featlift.remote import Remote
 from featlift.staging import temporary_folder
 from featlift.store.durable import keys_below
-from featlift.store.layout import BASIS, METADATA, VOLUMES
+from featlift.store.layout import BASIS, METADATA, VOLUMES, VOLUMES_METADATA
 from featlift.store.place import Fill, IsThere, Place
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _BLOCK = 8 << 20  # bytes asked for at once when all are read
 _PROBE = ".featlift-writable"
-_GROUP = f"{VOLUMES}/{METADATA}"  # of all volumes: it is put with the store
 
 
 class RemotePlace(Place):
@@ -52,7 +51,7 @@ class RemotePlace(Place):
         """Also with what a process left that was killed while it made the store: that comes before its commit."""
         if (self.remote / METADATA).exists():
             return False
-        return all(key in (_GROUP, BASIS) or key.startswith(".") for key in self.remote.files())
+        return all(key in (VOLUMES_METADATA, BASIS) or key.startswith(".") for key in self.remote.files())
 
     def exists(self) -> bool:
         try:
@@ -84,10 +83,10 @@ class RemotePlace(Place):
         """Complete volumes only: another may be on its way, or was left there by a process that was killed."""
         return list(self.complete())
 
-    def group(self, key: str) -> Store:
+    def files(self, folder: str) -> Store:
         from featlift.store.remote_reading import reading_store
 
-        return reading_store(self.remote / key)
+        return reading_store(self.remote / folder)
 
     def check_writable(self) -> None:
         try:

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from featlift.errors import RemoteError
-from featlift.store.layout import BASIS, METADATA, NAMESPACE, VOLUMES, sha256_of
-from featlift.store.place import Where, place_of
-from featlift.store.reading import check_store
+from featlift.errors import RemoteError, StoreError
+from featlift.store.case import open_case
+from featlift.store.index import read_index
+from featlift.store.layout import BASIS, INDEX, METADATA, VOLUMES, VOLUMES_METADATA
+from featlift.store.metadata import DamageError, MetadataError, RecordedVolume, json_object
+from featlift.store.place import Place, Where, place_of
+from featlift.store.reading import check_store, run_records
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is wrong: in which case, which key, and what."""
+    """One thing that is wrong: in which case, which key, and what. Case or key are empty where it is of none."""
 
     case: str
     key: str
     what: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.what}" if self.key else self.what
 
 
 def verify(path: Where) -> Iterator[tuple[str, list[Damage]]]:
@@ -38,36 +44,86 @@ def damage_of(path: Where, case_id: str, thoroughly: bool) -> Iterator[Damage]:
     Args:
         path: the store.
         case_id: the case.
-        thoroughly: compare every byte; otherwise only that every key is there in its recorded size.
+        thoroughly: compare every byte, and look at what every array says of itself; otherwise only that every key is
+            there in its recorded size, and no other.
     """
     place = place_of(path)
-    group = f"{VOLUMES}/{case_id}"
     try:
-        document = place.metadata(case_id)
-        attributes = document["attributes"][NAMESPACE]
-        recorded = attributes.pop("metadata_sha256")
-        keys = attributes["keys"].items()
+        recorded = place.volume(case_id)
     except RemoteError:
         raise
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
-        yield Damage(case_id, METADATA, "unreadable")
+    except OSError as error:
+        yield Damage(case_id, METADATA, f"cannot be read ({error.strerror or error})")
         return
-    if sha256_of(document) != recorded:
-        yield Damage(case_id, METADATA, "not what was written")
+    except MetadataError as error:
+        yield Damage(case_id, METADATA, str(error))
+        return
+    found = [Damage(case_id, key, what) for key, what in _damage_of_files(place, recorded, thoroughly)]
+    yield from found
+    if thoroughly and not found:
+        try:
+            open_case(path, case_id).check()
+        except DamageError as error:
+            yield Damage(case_id, METADATA, error.reason)
+
+
+def _damage_of_files(place: Place, recorded: RecordedVolume, thoroughly: bool) -> Iterator[tuple[str, str]]:
+    group = f"{VOLUMES}/{recorded.id}"
     sizes = place.sizes(group)
-    for key, expected in keys:
+    for key in sorted(sizes.keys() - recorded.files.keys() - {METADATA}):
+        if not key.rpartition("/")[2].startswith("."):  # what file managers and network disks leave
+            yield key, "no part of what was written"
+    for key, expected in recorded.files.items():
         if key not in sizes:
-            yield Damage(case_id, key, "missing")
-        elif sizes[key] != expected["bytes"]:
-            yield Damage(case_id, key, f"{sizes[key]} bytes instead of {expected['bytes']}")
+            yield key, "missing"
+        elif sizes[key] != expected.bytes:
+            yield key, f"{sizes[key]} bytes instead of {expected.bytes}"
         elif thoroughly:
             try:
-                if place.sha256(f"{group}/{key}") != expected["sha256"]:
-                    yield Damage(case_id, key, "not what was written")
+                if place.sha256(f"{group}/{key}") != expected.sha256:
+                    yield key, "not what was written"
             except RemoteError:
                 raise
             except OSError as error:  # of the disk itself
-                yield Damage(case_id, key, f"cannot be read ({error.strerror or error})")
+                yield key, f"cannot be read ({error.strerror or error})"
+
+
+def damage_of_store(path: Where) -> Iterator[Damage]:
+    """What is wrong beside the volumes: the group that holds them, the basis, the index and the run records."""
+    place = place_of(path)
+    if what := damage_of_basis(path):
+        yield Damage("", BASIS, f"{what}; put it back from a copy: no run makes it again")
+    try:
+        json_object(place.read(VOLUMES_METADATA))
+    except RemoteError:
+        raise
+    except (OSError, MetadataError):
+        yield Damage("", VOLUMES_METADATA, "missing or unreadable; the next `featlift extract` writes it")
+    yield from _damage_of_index(path)
+    for key, record in run_records(path).items():
+        if record is None:
+            yield Damage("", key, "no record of a run; remove it")
+
+
+def _damage_of_index(path: Where) -> Iterator[Damage]:
+    place = place_of(path)
+    try:
+        place.changed(INDEX)
+    except FileNotFoundError:  # a run that was killed has written none
+        return
+    try:
+        listed = read_index(path)["id"].to_pylist()
+    except RemoteError:
+        raise
+    except StoreError:
+        yield Damage("", INDEX, f"not what was written; `featlift index {place}` writes it anew, labels from a CSV")
+        return
+    there = set(place.listed())
+    for case_id in listed:
+        if case_id not in there:
+            yield Damage(
+                case_id, "", f"gone, though {INDEX} lists it; if it was removed on purpose: `featlift index {place}`"
+            )
 
 
 def damage_of_basis(path: Where) -> str | None:
@@ -79,3 +135,7 @@ def damage_of_basis(path: Where) -> str | None:
         return None if place_of(path).sha256(BASIS) == expected else "not what was written"
     except FileNotFoundError:
         return "missing"
+    except RemoteError:
+        raise
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
+from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, MemoryStore
 
 from featlift.errors import StoreError
@@ -29,16 +31,17 @@ from featlift.store.layout import (
     RUNS,
     SAVED,
     VOLUMES,
+    VOLUMES_METADATA,
     Recipe,
-    attributes_in,
     differing_fields,
-    metadata_in,
     sha256_of,
 )
+from featlift.store.metadata import MetadataError, RecordedFile, RecordedVolume, json_object
 from featlift.store.ome import ome_attributes
 from featlift.store.place import Where, place_of
 from featlift.store.quantised import quantise
 from featlift.store.reading import check_store, complete_cases, damaged_cases
+from featlift.store.recorded import RecordedFiles
 from featlift.store.verification import damage_of
 
 _REMEDY = "store normed features (the default), or try --precision fp32"
@@ -124,6 +127,7 @@ class StoreWriter:
             self._check_recipe(attributes)
             self.recipe_sha256: str = attributes["recipe_sha256"]
             self._place.prepare()
+            self._restore_group()
 
     def publish(self, case: CaseData) -> bool:
         """Write one volume beside the store's volumes and move it in, in one step, in the place of an older one.
@@ -181,6 +185,13 @@ class StoreWriter:
         if basis is not None:
             (folder / BASIS).write_bytes(basis)
 
+    def _restore_group(self) -> None:
+        """The group of all volumes holds nothing of its own, but without its metadata Zarr sees none of them."""
+        try:
+            json_object(self._place.read(VOLUMES_METADATA))
+        except (FileNotFoundError, MetadataError):
+            self._place.write(VOLUMES_METADATA, lambda draft: draft.write_bytes(_group_metadata()))
+
     def _check_recipe(self, attributes: dict[str, Any]) -> None:
         if attributes.get("features_version") != FEATURES_VERSION:
             raise StoreError(
@@ -197,8 +208,8 @@ class StoreWriter:
         """Whether the store holds a sound volume of the same scan already."""
         if case_id in damaged_cases(self.path) or any(damage_of(self.path, case_id, thoroughly=False)):
             return False
-        scan = _scan_of(attributes_in(_metadata(staged)))
-        return scan is not None and scan == _scan_of(self._place.attributes(case_id))
+        written = RecordedVolume.read((staged / METADATA).read_bytes(), case_id)
+        return _scan_of(written) == _scan_of(self._place.volume(case_id))
 
     def _forget_damage(self, case_id: str) -> None:
         damaged = damaged_cases(self.path)
@@ -207,10 +218,9 @@ class StoreWriter:
             write_damaged(self.path, damaged)
 
 
-def _scan_of(attributes: dict[str, Any]) -> tuple[Any, Any] | None:
-    """What a volume was made from; None if it does not say."""
-    source = attributes.get("source")
-    return (source.get("sha256"), attributes.get("selection")) if isinstance(source, dict) else None
+def _scan_of(volume: RecordedVolume) -> tuple[str, dict[str, Any]]:
+    """What a volume was made from."""
+    return volume.attributes["source"]["sha256"], volume.attributes["selection"]
 
 
 def write_damaged(path: Where, damaged: dict[str, list[str]]) -> None:
@@ -223,11 +233,16 @@ def write_damaged(path: Where, damaged: dict[str, list[str]]) -> None:
 
 def case_in_memory(case: CaseData) -> Case:
     """The case that a store would hold, without a store."""
-    store = MemoryStore()
+    contents: dict[str, Buffer] = {}
+    store = MemoryStore(contents)
     _write_case(store, case)
-    group = zarr.open_group(store)
-    group.attrs[NAMESPACE] = _attributes_of(case)
-    return Case(group, case.id)
+    files = {key: RecordedFile(len(value), _sha256_of(key, value)) for key, value in contents.items()}
+    return Case(RecordedFiles(store, files, f"case {case.id}"), RecordedVolume.of(_attributes_of(case), files))
+
+
+def _sha256_of(key: str, value: Buffer) -> str:
+    """Of metadata; that of chunks, which may be gigabytes, is for disks that lose bytes."""
+    return hashlib.sha256(value.to_bytes()).hexdigest() if key.endswith(METADATA) else ""
 
 
 def _write_case(store: Store, case: CaseData) -> None:
@@ -279,13 +294,16 @@ def _commit_metadata(folder: Path, case: CaseData) -> None:
     ours = {**_attributes_of(case), "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
     grids = case.grids if "dense" in case.saved else {}
     group = zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours, **ome_attributes(grids)})
-    group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(_metadata(folder))}
+    group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(json_object((folder / METADATA).read_bytes()))}
     sync(folder / METADATA)
     sync(folder)
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
-    return metadata_in((folder / METADATA).read_bytes())
+def _group_metadata() -> bytes:
+    """The ``zarr.json`` of a group that holds nothing of its own."""
+    contents: dict[str, Buffer] = {}
+    zarr.create_group(MemoryStore(contents), zarr_format=3)
+    return contents[METADATA].to_bytes()
 
 
 def _prefix(case: CaseData, layer: LayerData) -> str:

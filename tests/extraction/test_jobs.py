@@ -92,6 +92,7 @@ def test_what_another_job_works_on_is_left_to_it(featlift, tmp_path, cohort):
         done = featlift(*cohort, "-o", "store.zarr", "--limit", "8")
         assert done.returncode == 0
         assert "6 extracted, 1 complete before, 1 in the hands of another job, 0 failed" in done.stdout
+        assert done.stdout.splitlines()[-1].startswith("left to other jobs: ")
         assert "05" not in open_store(tmp_path / "store.zarr")
     assert "1 extracted, 7 complete before" in featlift(*cohort, "-o", "store.zarr", "--limit", "8").stdout
 

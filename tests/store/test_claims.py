@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from featlift.staging import this_process
 from featlift.store import claims as module
 from featlift.store.claims import Claims
 
@@ -73,6 +76,61 @@ def test_the_claim_of_a_killed_job_is_free_at_once(store):
     claim_from_elsewhere(store, silent_for=1000)
     Claims(store)
     assert files(store) == []  # the next job clears away what nobody will
+
+
+def test_a_process_that_got_the_number_of_a_dead_one_does_not_hold_its_claims(store):
+    """As the first process of a container that is started again: number 1, on a host of the same name."""
+    place = claim_from_elsewhere(store)
+    own = {**json.loads(place.read_text()), **asdict(this_process()), "job": "before"}
+    with Claims(store) as claims:
+        place.write_text(json.dumps(own))
+        assert not claims.take("a")  # so far it is the claim of this very process
+        place.write_text(json.dumps({**own, "started": "12-of-another-start"}))
+        assert claims.take("a")
+
+
+def test_a_claim_from_another_container_is_judged_by_its_age(store):
+    """The number of its process says nothing here, whether or not there is a process of that number."""
+    for pid in (os.getpid(), 2**22 - 1):
+        place = claim_from_elsewhere(store)
+        content = {**json.loads(place.read_text()), **asdict(this_process()), "pid": pid, "namespace": "1"}
+        with Claims(store) as claims:
+            place.write_text(json.dumps({**content, "job": "another"}))
+            assert not claims.take("a")
+            os.utime(place, (0, 0))
+            assert claims.take("a")
+
+
+def test_a_claim_of_before_is_judged_by_its_process_alone(store):
+    place = claim_from_elsewhere(store)
+    content = {**json.loads(place.read_text()), "host": this_process().host}
+    del content["started"], content["namespace"]
+    with Claims(store) as claims:
+        place.write_text(json.dumps({**content, "pid": os.getpid()}))
+        assert not claims.take("a")
+        place.write_text(json.dumps({**content, "pid": 2**22 - 1}))
+        assert claims.take("a")
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, check=False).returncode != 0
+    if shutil.which("unshare")
+    else True,
+    reason="no PID namespaces can be made here",
+)
+def test_a_restarted_container_takes_its_own_volumes_up_again(store):
+    """Two real processes, each number 1 of a namespace of its own: the first is killed, the second waits it out."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c"]
+    first = subprocess.Popen([*command, HOLDER, store], stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "True\n"
+    assert json.loads(files(store)[0].read_text())["pid"] == 1
+    first.kill()
+    first.wait()
+    again = "import sys\nfrom featlift.store import claims\nclaims.SILENCE = 3.0\n" + (
+        "print(list(claims.Claims(sys.argv[1]).take_left(['a'])), flush=True)"
+    )
+    done = subprocess.run([*command, again, store], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "['a']\n", done.stderr
 
 
 def test_one_job_gets_the_claim_of_a_killed_one(store):

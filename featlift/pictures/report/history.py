@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from featlift.errors import RemoteError
-from featlift.store.layout import RUNS
-from featlift.store.place import place_of
-from featlift.store.reading import Store, damaged_cases
+from featlift.store.reading import Store, damaged_cases, run_records
 
 
 def runs_of(store: Store) -> list[dict[str, Any]]:
     """The run records of a store, the oldest first; one that cannot be read is left out."""
-    place = place_of(store.path)
-    records = []
-    for name in sorted(place.sizes(RUNS)):
-        try:
-            record = json.loads(place.read(name if name.startswith(RUNS) else f"{RUNS}/{name}"))
-        except RemoteError:
-            raise
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
+    return [record for record in run_records(store.path).values() if record is not None]
 
 
 def failures_of(store: Store, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Why cases are not in the store, by the last run that tried, and what `featlift verify` found damaged."""
-    failures = {case_id: reason for record in runs for case_id, reason in (record.get("failures") or {}).items()}
+    failures: dict[str, object] = {}
+    for record in runs:
+        found = record.get("failures")
+        failures |= found if isinstance(found, dict) else {}
     missing = {case_id: str(reason) for case_id, reason in failures.items() if case_id not in store}
     return missing | {case_id: f"damaged: {'; '.join(found)}" for case_id, found in damaged_cases(store.path).items()}

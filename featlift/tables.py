@@ -81,8 +81,9 @@ def read_table(path: Path, names: Iterable[str], wanted: str, called: object = N
         raise InputError(f"{called}: not a readable CSV in UTF-8 ({why}); {wanted}") from error
     if not found:
         raise InputError(f"{called}: not a readable CSV in UTF-8 (it is empty); {wanted}")
-    asked = {name.casefold(): name for name in names}
-    header = [asked.get(name.strip().casefold(), name.strip()) for name in found[0][1]]
+    header = [name.strip() for name in found[0][1]]
+    asked = {name.casefold(): name for name in names if name not in header}
+    header = [asked.get(name.casefold(), name) for name in header]
     rows = [_row(row, len(header), f"{called}, line {number}") for number, row in found[1:]]
     return Table(header, rows if separator == "," else _with_points(rows), [number for number, _ in found[1:]])
 

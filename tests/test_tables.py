@@ -96,6 +96,8 @@ def test_what_is_refused(tmp_path, content, says):
 def test_what_separates_columns_is_told_by_the_names_looked_for(tmp_path):
     (tmp_path / "l.csv").write_text("id,a;b;c,d;e\n1,2,3\n")
     assert read_table(tmp_path / "l.csv", ["id"], "").names == ["id", "a;b;c", "d;e"]
+    (tmp_path / "l.csv").write_text("ID,id\n1,2\n")  # of two, the one as it is asked for
+    assert read_table(tmp_path / "l.csv", ["id"], "").names == ["ID", "id"]
     (tmp_path / "l.csv").write_text("name;x\n1;2\n")
     assert read_table(tmp_path / "l.csv", ["id"], "").names == ["name", "x"]
 

@@ -64,7 +64,8 @@ def find_scans(
     if selection.roi:
         scans = _unique(regions_of_interest(scans, selection.points, skipped), refused, clashing)
         if not scans:
-            raise InputError(f"--roi {selection.roi}: no region for any scan ({skipped[-1].reason})")
+            why = (refused or skipped)[-1].reason
+            raise InputError(f"--roi {selection.roi}: no region for any scan ({why})")
     return Found(scans, skipped, notices, refused or [])
 
 

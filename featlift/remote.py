@@ -11,16 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from featlift.errors import AccessError, FeatliftError, RemoteError
+from featlift.names import stays_below
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 _WEB = ("http", "https")
+_BUCKETS = ("s3:", "s3a:", "gs:", "gcs:")
+_WITHOUT_QUERY = (*_BUCKETS, "memory:")  # where "?" and "#" belong to a name
+_ONLY_A_HOST = re.compile(r"(\[[^]]*\]|[^:@]*)(:\d*)?|arn:.*")
 _EXTRAS = {"s3": "s3", "s3a": "s3", **dict.fromkeys(_WEB, "https")}  # of featlift, by scheme
 _BLOCK = 1 << 16  # bytes asked for at once where a file is not fetched whole
 _PATIENCE = 60  # seconds without a byte from a web server
@@ -74,9 +78,10 @@ class Remote:
     stamp: Stamp | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        scheme, _, rest = self._without_query.partition("://")
-        host, slash, path = rest.partition("/")
-        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+        scheme, _, rest = self.url.partition("://")
+        if self._has_user:  # up to the last "@", because a password may hold "/", "?" and "@"
+            rest = self._shown(rest.partition("@")[2]).rpartition("@")[2]
+        return f"{scheme}://{self._shown(rest)}".rstrip("/")
 
     __repr__ = __str__
 
@@ -91,9 +96,13 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
-        name = posixpath.basename(str(self))
-        return unquote(name) if self.is_web else name
+        """The last part of its path; of an encoded one what can be told and stays below a folder."""
+        path = self.url.partition("://")[2].partition("/")[2]
+        name = posixpath.basename(self._shown(path).rstrip("/")) or posixpath.basename(str(self))
+        if not self.is_web:
+            return name
+        parts = [part for part in re.split(r"[/\\]", unquote(name)) if part.strip(".")]
+        return "".join(letter if letter.isprintable() else "_" for letter in "/".join(parts))
 
     @property
     def suffix(self) -> str:
@@ -105,6 +114,16 @@ class Remote:
         """What it is below."""
         return Remote(posixpath.dirname(self._without_query))
 
+    def _shown(self, path: str) -> str:
+        """What of its path may be shown: no query, which can be a signature."""
+        return path if self.url.lower().startswith(_WITHOUT_QUERY) else re.split("[?#]", path)[0]
+
+    @property
+    def _has_user(self) -> bool:
+        """Whether a user, and perhaps a password, stand before the host."""
+        rest = self.url.partition("://")[2]
+        return "@" in rest and not _ONLY_A_HOST.fullmatch(rest.partition("/")[0])
+
     @property
     def _without_query(self) -> str:
         return (re.split("[?#]", self.url)[0] if self.is_web else self.url).rstrip("/")
@@ -115,17 +134,16 @@ class Remote:
 
         Raises:
             FileNotFoundError: in this context: no such bucket or key.
-            AccessError: access is denied, or there are no credentials.
-            RemoteError: it cannot be reached, or a package is missing.
+            AccessError: access is denied, there are no credentials, or they stand in the URL of a bucket.
+            RemoteError: it cannot be reached, is no URL, or a package is missing.
         """
+        self._check()
         try:
             import fsspec
 
             options: dict[str, Any] = {"use_listings_cache": False}
             if self.is_web:
-                from aiohttp import ClientTimeout
-
-                options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_read=_PATIENCE)}
+                options["client_kwargs"] = _client()
             yield fsspec.core.url_to_fs(self.url, **options)
         except (FeatliftError, MemoryError, FileExistsError):
             raise
@@ -135,6 +153,18 @@ class Remote:
             raise RemoteError(f"{self}: its kind of URL needs another package: {remedy}") from error
         except Exception as error:  # each back end has its own kinds
             raise self.in_one_line(error) from error
+
+    def _check(self) -> None:
+        """Refuse what libraries would take for something else, and then tell all of."""
+        if "::" in self.url:
+            raise RemoteError(f"{self}: two URLs in one (::), which is not followed: give that of the file")
+        if self._has_user and self.url.lower().startswith(_BUCKETS):
+            raise AccessError(
+                f"{self}: credentials in the URL of a bucket, which ends up in logs: take them out and set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        if self.is_web and self._has_user and "@" not in re.split("[/?#]", self.url.partition("://")[2])[0]:
+            raise RemoteError(f"{self}: no URL: write a password's / as %2F, its ? as %3F and its # as %23")
 
     def in_one_line(self, error: Exception) -> OSError:
         """What a back end raised as one of ours, see `filesystem`."""
@@ -194,7 +224,8 @@ class Remote:
         for copy in copies.values():
             copy.parent.mkdir(parents=True, exist_ok=True)
         with self.filesystem() as (fs, path):
-            remote = [f"{path.rstrip('/')}/{name}" if name else path for name in copies]
+            names = [quote(name) if self.is_web else name for name in copies]
+            remote = [f"{path.rstrip('/')}/{name}" if name else path for name in names]
             fs.get(remote, [str(copy) for copy in copies.values()])
 
 
@@ -231,9 +262,30 @@ class _Parts(io.RawIOBase):
         return len(content)
 
 
+@cache  # fsspec keeps one client for equal arguments
+def _client() -> dict[str, Any]:
+    """How web servers are asked."""
+    from aiohttp import ClientTimeout, TraceConfig
+    from yarl import URL
+
+    async def refuse(session: Any, context: Any, redirect: Any) -> None:
+        target = redirect.response.headers.get("Location") or redirect.response.headers.get("URI") or ""
+        if redirect.url.scheme == "https" and URL(target).scheme == "http":
+            redirect.response.close()
+            raise _InTheClearError("it sends on from https to http, where anybody could read and change it")
+
+    trace = TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return {"timeout": ClientTimeout(total=None, sock_read=_PATIENCE), "trace_configs": [trace]}
+
+
+class _InTheClearError(Exception):
+    """A redirect to a connection that is not encrypted."""
+
+
 def _is_file(name: str) -> bool:
     """Not the mark that some tools leave for an empty folder, and nothing that would be outside of a copy."""
-    return not name.endswith("/") and ".." not in name.split("/")
+    return not name.endswith("/") and (not name or stays_below(name))
 
 
 def _stamp(info: dict[str, Any]) -> Stamp:

@@ -84,12 +84,15 @@ def _result(
     from tqdm import tqdm
 
     from featlift.evaluation import featdice, featdice_result
+    from featlift.remote import located
     from featlift.volumes import find_masks
 
     pairs = find_masks(store, masks, pattern)
     without = [case_id for case_id in store if case_id not in pairs]
     if not pairs:
-        raise OptionError(f"--masks {masks}: none for any of the {len(store)} cases of {store.path}, {some(without)}")
+        raise OptionError(
+            f"--masks {located(masks)}: none for any of the {len(store)} cases of {store.path}, {some(without)}"
+        )
     if without:
         typer.echo(
             f"featlift: {store.path}: {len(without)} of {len(store)} cases have no mask: {some(without)}", err=True

@@ -15,6 +15,13 @@ def index(
     """Write the store's index anew from its volumes; label columns are kept."""
     from featlift.remote import located
     from featlift.store import rebuild_index
+    from featlift.store.index import is_damaged
+    from featlift.store.layout import DAMAGED_INDEX
 
+    if is_damaged(store):
+        typer.echo(
+            f"featlift: the index was damaged and is kept as {DAMAGED_INDEX}: give its labels again with --labels",
+            err=True,
+        )
     count = rebuild_index(store, labels)
     typer.echo(f"{located(store)}/index.parquet: {count} cases")

@@ -47,6 +47,7 @@ def pca(
     """
     from tqdm import tqdm
 
+    from featlift.names import file_names
     from featlift.pictures.figure import CaseFigure, check_formats
     from featlift.store.durable import check_writable
 
@@ -62,13 +63,14 @@ def pca(
     if save_colours is not None:
         basis.write(save_colours)
     failed = []
+    names = file_names(found[0])
     for case_id in tqdm(chosen, unit="case", disable=None):
         try:
             figure = CaseFigure.of(found, case_id, basis, layer, outlined.get(case_id), foreground, dark)  # type: ignore[arg-type]
             for kind in kinds:
-                figure.write(output / f"{case_id}.{kind}", voxel or figure.middle, dpi)
+                figure.write(output / f"{names[case_id]}.{kind}", voxel or figure.middle, dpi)
             if sweep:
-                figure.sweep(output / f"{case_id}.{sweep}")
+                figure.sweep(output / f"{names[case_id]}.{sweep}")
         except (FeatliftError, FileNotFoundError) as error:
             if isinstance(error, OptionError):
                 raise

@@ -17,6 +17,7 @@ from featlift.evaluation.maps import write_maps
 from featlift.evaluation.scores import dice
 from featlift.evaluation.segmentation import Segmentation, segment_by_maps
 from featlift.evaluation.surface import surface_distances
+from featlift.names import file_names
 from featlift.store.reading import Store, open_store
 from featlift.volumes.volume import spacing_of
 
@@ -80,7 +81,11 @@ def dense_probe(
     cohort = survey(store, masks, splits, protocol.layer, protocol.cells, seeds, progress)
     classifiers = [_train(cohort, number, seed, protocol, progress) for number, seed in enumerate(seeds)]
     folder = None if save_maps is None else Path(save_maps)
-    return [_score_case(cohort, case_id, classifiers, folder) for case_id in counted(cohort.test, "scoring", progress)]
+    names = file_names(store)
+    return [
+        _score_case(cohort, case_id, classifiers, folder, names[case_id])
+        for case_id in counted(cohort.test, "scoring", progress)
+    ]
 
 
 def _train(
@@ -101,7 +106,7 @@ def _train(
 
 
 def _score_case(
-    cohort: Cohort, case_id: str, classifiers: Sequence[LinearClassifier], folder: Path | None
+    cohort: Cohort, case_id: str, classifiers: Sequence[LinearClassifier], folder: Path | None, name: str
 ) -> DenseScores:
     case = cohort.store[case_id]
     labels, mask = cohort.labels(case)
@@ -114,7 +119,7 @@ def _score_case(
         for label, found in scores.items():
             found.append(_score(segmentation, label, labels == label, spacing))
         if folder is not None and number == 0:
-            write_maps(folder, case, segmentation)
+            write_maps(folder, name, case, segmentation)
     return DenseScores(case_id, scores, None if mask.source is None else mask.source["sha256"])
 
 

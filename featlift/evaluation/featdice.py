@@ -17,6 +17,7 @@ from featlift.evaluation.maps import write_maps
 from featlift.evaluation.protocol import Protocol
 from featlift.evaluation.scores import Score, auroc, best_dice, dice
 from featlift.evaluation.segmentation import Segmentation, segment_by_centre, segment_by_prototypes
+from featlift.names import file_names
 from featlift.store.case import Case
 from featlift.store.reading import Store, open_store
 from featlift.volumes.reading import read
@@ -83,14 +84,17 @@ def _scores(
     store: Store, masks: Mapping[str, str | Path], protocol: Protocol, folder: Path | None
 ) -> Iterator[CaseScores]:
     read_mask = lru_cache(maxsize=1)(read)  # regions of one scan follow each other and share a mask
+    names = file_names(store)
     for case_id in sorted(masks):
         try:
-            yield score_case(store[case_id], read_mask(masks[case_id]), protocol, folder)
+            yield score_case(store[case_id], read_mask(masks[case_id]), protocol, folder, names[case_id])
         except (VolumeError, StoreError, FileNotFoundError) as error:
             yield CaseScores(case_id, failure=str(error))
 
 
-def score_case(case: Case, mask: Volume, protocol: Protocol, save_maps: Path | None = None) -> CaseScores:
+def score_case(
+    case: Case, mask: Volume, protocol: Protocol, save_maps: Path | None = None, name: str | None = None
+) -> CaseScores:
     """FeatDice of one case.
 
     Args:
@@ -98,6 +102,7 @@ def score_case(case: Case, mask: Volume, protocol: Protocol, save_maps: Path | N
         mask: of the patient, on any grid.
         protocol: how.
         save_maps: a folder for its maps and its prediction.
+        name: how the names of these start; None is the case's id.
 
     Raises:
         VolumeError: the mask is empty, holds no labels, or does not overlap the case.
@@ -114,7 +119,7 @@ def score_case(case: Case, mask: Volume, protocol: Protocol, save_maps: Path | N
         segmentation = segment_by_prototypes(features, labels, grid, nearest=protocol.nearest)
     scores = {label: _score(segmentation, label, labels == label) for label in np.unique(labels[labels != 0]).tolist()}
     if save_maps is not None:
-        write_maps(save_maps, case, segmentation)
+        write_maps(save_maps, name or case.id, case, segmentation)
     return CaseScores(case.id, scores, None if mask.source is None else mask.source["sha256"])
 
 

@@ -14,6 +14,7 @@ from featlift.errors import OptionError, OutputError, StoreError, VolumeError
 from featlift.exporting.npy import write_about, write_npy
 from featlift.exporting.picture import channels_of, coloured
 from featlift.exporting.wanted import PICTURES, Wanted
+from featlift.names import file_names
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
 from featlift.staging import remove_abandoned_temporary, temporary_folder
@@ -132,8 +133,9 @@ def _files(
     store: Store, folder: Path, wanted: Wanted, colours: Colours | None, cases: Sequence[str]
 ) -> Iterator[Exported]:
     published = place_of(store.path).complete()  # when
+    names = file_names(store)
     for case_id in cases:
-        path = folder / f"{case_id}{wanted.ending}"
+        path = folder / f"{names[case_id]}{wanted.ending}"
         if path.exists() and path.stat().st_mtime_ns > published.get(case_id, 0):
             yield Exported(case_id, was_there=True)
             continue

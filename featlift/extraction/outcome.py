@@ -7,6 +7,7 @@ from typing import Literal
 
 from featlift.errors import FeatliftError
 from featlift.lifting.budget import is_out_of_memory
+from featlift.names import without_folders
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Outcome:
 
 
 def failure(case_id: str, error: Exception, seconds: dict[str, float] | None = None) -> Outcome:
-    """A scan that failed, with what its error says in one line."""
+    """A scan that failed, with what its error says in one line; of paths it keeps the names, see `run_record`."""
     if isinstance(error, FeatliftError):
         reason = str(error)
     elif is_out_of_memory(error):
         reason = f"out of memory ({' '.join(str(error).split()) or 'host'}): try --size, --spacing or --workers 1"
     else:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return Outcome(case_id, "failed", reason, seconds or {})
+    return Outcome(case_id, "failed", without_folders(reason), seconds or {})

@@ -21,6 +21,7 @@ from featlift.heads.head import Head
 from featlift.heads.plan import Precision
 from featlift.heads.training import use_bf16
 from featlift.heads.windows import logits_of
+from featlift.names import file_names, stays_below
 from featlift.store.case import Case
 from featlift.store.durable import check_writable, write_output
 from featlift.store.reading import Store
@@ -91,6 +92,8 @@ def predict(
 ) -> list[Path]:
     """Write ``<id>.nii.gz`` for each case, and what was predicted by what as ``predictions.json``.
 
+    Where ids differ only in case or Unicode form, the files have other names, see `featlift.names.file_names`.
+
     Probabilities are upsampled trilinearly to the voxels of the stored scan, or of the image itself with `like`, and
     the highest wins. Both grids lie in the patient: oblique and flipped ones stay so. Of a cross-validation, a case is
     segmented by the heads that did not see it: one for the cases of the folds, for others the mean of all.
@@ -121,6 +124,7 @@ def predict(
     grids = {case_id: image_of(store[case_id], Path(like), alone=len(ids) == 1) for case_id in ids} if like else {}
     check_writable(output)
     there = _cases_there(output, notes_of(trained, (), "image" if like else "scan"))
+    names = file_names([*store, *there])
     bf16 = use_bf16(precision, device)
     written = []
     for case_id in counted(ids, "segmenting", progress):
@@ -131,7 +135,7 @@ def predict(
             labels, affine = _on_image(chances, trained.config, store, case, image), image.affine
         else:
             labels, affine = _on_scan(chances, trained.config, store, case), case.scan_affine
-        written.append(_write(output, case_id, labels, affine))
+        written.append(_write(output / f"{names[case_id]}.nii.gz", labels, affine))
     notes = notes_of(trained, sorted({*there, *ids}), "image" if like else "scan")
     write_file(output / NOTES, lambda draft: draft.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8"))
     return written
@@ -217,8 +221,9 @@ def image_of(case: Case, like: Path, alone: bool = False) -> Path:
     """
     if like.is_file() and alone:
         return like
-    path: Path = like / case.attributes["source"]["name"]
-    if not path.exists():
+    name = case.attributes["source"]["name"]
+    path: Path = like / name
+    if not stays_below(name) or not path.exists():
         raise InputError(f"{path}: no such scan; --like takes the folder that {case.id} was extracted from")
     return path
 
@@ -230,9 +235,8 @@ def _read_image(path: Path, case: Case) -> Volume:
     return image
 
 
-def _write(folder: Path, case_id: str, labels: NDArray[np.int32], affine: Affine | None) -> Path:
+def _write(path: Path, labels: NDArray[np.int32], affine: Affine | None) -> Path:
     """A file of the smallest type that holds the labels, whole or not at all."""
     kind = np.uint8 if labels.max() < 256 else np.int16 if labels.max() < 1 << 15 else np.int32
-    path: Path = folder / f"{case_id}.nii.gz"
     write_output(path, lambda draft: write_nifti(draft, labels.astype(kind), affine))
     return path

@@ -17,6 +17,7 @@ from featlift.evaluation.labelled import labels_of
 from featlift.evaluation.scores import dice
 from featlift.evaluation.surface import surface_distances
 from featlift.heads.prediction import NOTES
+from featlift.names import file_names
 from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.volumes.grid import on_grid
@@ -126,17 +127,25 @@ def score(
         VolumeError: a file is damaged, a mask empty, of another place, or with a label that the head does not know.
         InputError: a prediction is missing.
     """
-    known = [int(label) for label in read_notes(predictions)["labels"]]
+    notes = read_notes(predictions)
+    names = file_names([*store, *notes["cases"]])
+    known = [int(label) for label in notes["labels"]]
     found = []
     for case_id in counted(ids, "scoring", progress):
         try:
-            prediction = read(Path(predictions, f"{case_id}.nii.gz"))
+            prediction = read(_prediction_of(case_id, Path(predictions), names))
             mask = read(masks[case_id])
             labels_of(store[case_id], mask)  # is it a mask of this case at all?
             found.append(_score_case(store[case_id], prediction, mask, known))
         except (VolumeError, FileNotFoundError) as error:
             raise type(error)(f"{case_id}: {error}") from error
     return found
+
+
+def _prediction_of(case_id: str, folder: Path, names: Mapping[str, str]) -> Path:
+    """Its file, which has its id if the store held no id that looks alike when it was made."""
+    path = folder / f"{names[case_id]}.nii.gz"
+    return path if path.exists() else folder / f"{case_id}.nii.gz"
 
 
 def _score_case(case: Case, prediction: Volume, mask: Volume, known: Sequence[int]) -> CaseScore:

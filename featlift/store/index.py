@@ -10,8 +10,8 @@ from featlift.errors import InputError, RemoteError, StoreError
 from featlift.store.case import open_case
 from featlift.store.claims import Claims
 from featlift.store.durable import as_output_error
-from featlift.store.layout import INDEX
-from featlift.store.place import Where, place_of
+from featlift.store.layout import DAMAGED_INDEX, INDEX
+from featlift.store.place import Place, Where, place_of
 from featlift.store.reading import open_store
 from featlift.store.sealing import is_as_written, sealed
 from featlift.tables import read_table
@@ -57,8 +57,23 @@ def _is_index(table: pa.Table) -> bool:
     return table["id"].null_count == 0 and len(table["id"].unique()) == len(table)
 
 
+def is_damaged(path: Where) -> bool:
+    """Whether there is an index that is not what was written; without one, as before the first run ended, False."""
+    try:
+        place_of(path).changed(INDEX)
+        read_index(path)
+    except FileNotFoundError:
+        return False
+    except StoreError:
+        return True
+    return False
+
+
 def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, Any]] | None = None) -> int:
     """Write the index anew from the volumes, keeping label columns it has and adding others.
+
+    An index that is damaged is kept aside, as ``index.damaged.parquet``: its labels are not to be trusted, nor are they
+    anywhere else.
 
     Args:
         path: the store.
@@ -75,8 +90,18 @@ def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, An
         table = _of_volumes(path, labels)
         content = sealed(table)
         with as_output_error(place):
+            if is_damaged(path):
+                _keep_aside(place)
             place.write(INDEX, lambda draft: draft.write_bytes(content))
     return len(table)
+
+
+def _keep_aside(place: Place) -> None:
+    try:
+        damaged = place.read(INDEX)
+    except OSError:  # not even a file
+        return
+    place.write(DAMAGED_INDEX, lambda draft: draft.write_bytes(damaged))
 
 
 def current_index(path: Where) -> pa.Table:

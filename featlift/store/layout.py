@@ -17,6 +17,7 @@ VOLUMES = "volumes"
 STAGING = ".staging"  # outside volumes/: a stray folder inside a Zarr group warns in every listing
 RUNS = "runs"
 INDEX = "index.parquet"
+DAMAGED_INDEX = "index.damaged.parquet"
 DAMAGED = "damaged.json"
 METADATA = "zarr.json"
 VOLUMES_METADATA = f"{VOLUMES}/{METADATA}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from featlift.errors import RemoteError, StoreError
 from featlift.store.case import open_case
-from featlift.store.index import read_index
+from featlift.store.index import is_damaged, read_index
 from featlift.store.layout import BASIS, INDEX, METADATA, VOLUMES, VOLUMES_METADATA
 from featlift.store.metadata import DamageError, MetadataError, RecordedVolume, json_object
 from featlift.store.place import Place, Where, place_of
@@ -107,20 +107,18 @@ def damage_of_store(path: Where) -> Iterator[Damage]:
 
 def _damage_of_index(path: Where) -> Iterator[Damage]:
     place = place_of(path)
-    try:
-        place.changed(INDEX)
-    except FileNotFoundError:  # a run that was killed has written none
+    if is_damaged(path):
+        yield Damage("", INDEX, f"not what was written; `featlift index {place}` writes it anew, labels from a CSV")
         return
     try:
         listed = read_index(path)["id"].to_pylist()
-    except RemoteError:
-        raise
-    except StoreError:
-        yield Damage("", INDEX, f"not what was written; `featlift index {place}` writes it anew, labels from a CSV")
+    except StoreError:  # none yet
         return
     there = set(place.listed())
     for case_id in listed:
-        if case_id not in there:
+        if case_id not in there and not place.sizes(
+            f"{VOLUMES}/{case_id}"
+        ):  # of an upload on its way there is something
             yield Damage(
                 case_id, "", f"gone, though {INDEX} lists it; if it was removed on purpose: `featlift index {place}`"
             )

@@ -17,6 +17,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, MemoryStore
 
 from featlift.errors import StoreError
+from featlift.names import look_alikes
 from featlift.remote import located
 from featlift.store.arrays import as_float16, as_floats, write_dense, write_scan, write_small
 from featlift.store.case import Case
@@ -36,7 +37,7 @@ from featlift.store.layout import (
     differing_fields,
     sha256_of,
 )
-from featlift.store.metadata import MetadataError, RecordedFile, RecordedVolume, json_object
+from featlift.store.metadata import MetadataError, RecordedFile, RecordedVolume, attributes_in, json_object
 from featlift.store.ome import ome_attributes
 from featlift.store.place import Where, place_of
 from featlift.store.quantised import quantise
@@ -205,11 +206,27 @@ class StoreWriter:
             )
 
     def _is_published(self, staged: Path, case_id: str) -> bool:
-        """Whether the store holds a sound volume of the same scan already."""
+        """Whether the store holds a sound volume of the same scan already.
+
+        Raises:
+            StoreError: the place is that of another case: the disk does not tell their ids apart.
+        """
+        self._check_place(case_id)
         if case_id in damaged_cases(self.path) or any(damage_of(self.path, case_id, thoroughly=False)):
             return False
         written = RecordedVolume.read((staged / METADATA).read_bytes(), case_id)
         return _scan_of(written) == _scan_of(self._place.volume(case_id))
+
+    def _check_place(self, case_id: str) -> None:
+        try:
+            content = self._place.read(f"{VOLUMES}/{case_id}/{METADATA}")
+            holder = str(attributes_in(json_object(content)).get("id"))
+        except (OSError, MetadataError):  # nobody's, or damaged: it may be replaced
+            return
+        if holder != case_id and look_alikes([holder, case_id]):
+            raise StoreError(
+                f"{case_id}: this disk takes its id for {holder}, which is in the store: rename one of the scans"
+            )
 
     def _forget_damage(self, case_id: str) -> None:
         damaged = damaged_cases(self.path)

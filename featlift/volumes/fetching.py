@@ -10,14 +10,18 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from featlift.errors import VolumeError
+from featlift.errors import FeatliftError, VolumeError
+from featlift.names import stays_below
 from featlift.remote import Remote, Stamp
 from featlift.staging import new_temporary_folder, temporary_folder
 from featlift.volumes.formats import FORMATS, suffix_of
+from featlift.volumes.formats.nifti import image_of
 from featlift.volumes.formats.voxels import MissingFileError
 from featlift.volumes.source import Source
 
 _HEADERS = (".hdr", ".nhdr", ".mhd")  # whose voxels are in another file
+_ENDINGS = (".zip", ".csv")  # of what is fetched besides scans
+_COPY = "featlift~copy"  # what no message says by chance
 
 
 @contextmanager
@@ -28,7 +32,12 @@ def fetched(sources: Sequence[Source]) -> Iterator[list[Source]]:
     fetched: the next volume is most often in the same.
     """
     with ExitStack() as stack:
-        yield [_at_hand(source, stack) for source in sources]
+        copies = [_at_hand(source, stack) for source in sources]
+        try:
+            yield copies
+        except FeatliftError as error:
+            error.args = (_without_copies(str(error), sources, copies),)
+            raise
 
 
 def stamp_of(source: Source) -> Stamp:
@@ -55,6 +64,14 @@ def _at_hand(source: Source, stack: ExitStack) -> Source:
     return replace(source, path=path)
 
 
+def _without_copies(text: str, sources: Sequence[Source], copies: Sequence[Source]) -> str:
+    """A message that names files as they are called behind their URLs."""
+    for source, copy in zip(sources, copies, strict=True):
+        if source.path != copy.path:
+            text = text.replace(str(copy.path), source.path.name).replace(copy.path.name, source.path.name)
+    return text
+
+
 class _Copy:
     """A copy that is removed when it is no longer referred to."""
 
@@ -70,28 +87,38 @@ def _kept(path: Remote, members: tuple[str, ...], stamp: Stamp) -> _Copy:
 
 
 def _fetch(source: Source, folder: Path) -> Path:
-    """Copy all files of a source into a folder; where the copy is."""
+    """Copy all files of a source into a folder; where the copy is.
+
+    The copy has a name of its own, and of the URL's only an ending that is known. Names below it, of the files of an
+    array or a series and of voxels beside their header, must stay below.
+    """
     remote = source.path
     assert isinstance(remote, Remote)
-    copy = folder / remote.name
-    if suffix_of(remote) == ".zarr":
+    suffix = suffix_of(remote)
+    copy = folder / f"{_COPY}{suffix or (remote.suffix.lower() if remote.suffix.lower() in _ENDINGS else '')}"
+    names = list(source.members) if _is_folder(source) else [""]
+    if suffix == ".zarr":
         names = list(remote.files())
-    else:
-        names = list(source.members) if _is_folder(source) else [""]
+    if not all(stays_below(name) for name in names if name):
+        raise VolumeError("holds a file whose name leads out of it: rename that one")
     remote.fetch({name: copy / name for name in names})
-    while suffix := suffix_of(remote):
-        try:
-            FORMATS[suffix].files(copy)
-        except MissingFileError as missing:
-            try:
-                remote.parent.fetch({missing.name: copy.parent / missing.name})
-            except FileNotFoundError:
-                raise missing from None
-        except VolumeError:
-            break  # reading it will say what is wrong
-        else:
-            break
+    if suffix in _HEADERS:
+        _fetch_voxels(remote, copy, suffix)
     return copy
+
+
+def _fetch_voxels(remote: Remote, copy: Path, suffix: str) -> None:
+    """Copy the file of the voxels to beside a header, unless the header is damaged: reading it will say how."""
+    try:
+        FORMATS[suffix].files(copy)
+    except MissingFileError as missing:
+        name = image_of(Path(remote.name)).name if suffix == ".hdr" else missing.name
+        try:
+            remote.parent.fetch({name: copy.parent / missing.name})
+        except FileNotFoundError:
+            raise MissingFileError(name) from None
+    except VolumeError:
+        pass
 
 
 def _is_folder(source: Source) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featlift.errors import InputError, OptionError
+from featlift.names import look_alikes
 from featlift.remote import Remote, located
 from featlift.volumes.formats import FORMATS, suffix_of
 from featlift.volumes.masks import pair_scans, shared_part
@@ -65,8 +66,8 @@ def find_scans(
         scans = _unique(regions_of_interest(scans, selection.points, skipped), refused, clashing)
         if not scans:
             why = (refused or skipped)[-1].reason
-            raise InputError(f"--roi {selection.roi}: no region for any scan ({why})")
-    return Found(scans, skipped, notices, refused or [])
+            raise InputError(f"--roi {located(selection.roi)}: no region for any scan ({why})")
+    return Found(scans, skipped, [*notices, *_alike(scans)], refused or [])
 
 
 def _all_in(
@@ -96,6 +97,17 @@ def _unique(scans: Iterable[Scan], refused: list[Skipped] | None, clashing: list
             raise InputError(complaint)
         told.append(Skipped(scan.name, complaint))
     return [by_id[case_id] for case_id in sorted(by_id)]
+
+
+def _alike(scans: list[Scan]) -> list[str]:
+    """What to say of ids that some disks do not tell apart."""
+    groups = look_alikes(scan.id for scan in scans)
+    if not groups:
+        return []
+    return [
+        f"{sum(map(len, groups))} case ids differ from another only in case or Unicode form (such as "
+        f"{' and '.join(groups[0])}): a store on a disk that ignores this holds only one of them; rename the others"
+    ]
 
 
 def _unfit(scan: Scan) -> str:

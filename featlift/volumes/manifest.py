@@ -76,5 +76,6 @@ def _mask(manifest: Path | Remote, text: str, number: int) -> Source:
     with told_of(path):
         exists = bool(path.files()) if isinstance(path, Remote) else os.path.exists(path)  # not Path's, which may raise
     if not exists:
-        raise InputError(f"{manifest.name}, line {number}: no such file: {text}")
+        shown = path if isinstance(path, Remote) else text
+        raise InputError(f"{manifest.name}, line {number}: no such file: {shown}")
     return source

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import InputError, VolumeError
+from featlift.names import file_names
 from featlift.volumes.formats import suffix_of
 from featlift.volumes.grid import Shape, on_grid
 from featlift.volumes.scan import Scan
@@ -27,7 +28,7 @@ def pair(ids: Iterable[str], masks: Mapping[str, Mask]) -> dict[str, Mask]:
     """Give each case the mask of its id, or of the longest id that its own begins with and no case has.
 
     So ``lung1_image`` and ``ct__1a2b3c4d`` find the masks ``lung1`` and ``ct``; of the cases ``p1`` and ``p1_later``
-    only the first finds the mask ``p1``.
+    only the first finds the mask ``p1``. Files that featlift wrote for cases of other names than their ids are found.
 
     Args:
         ids: case ids.
@@ -36,9 +37,10 @@ def pair(ids: Iterable[str], masks: Mapping[str, Mask]) -> dict[str, Mask]:
     Returns:
         The mask of every case that has one.
     """
-    cases = dict.fromkeys(ids)
-    pairs = {case_id: masks[case_id] for case_id in cases if case_id in masks}
-    others = [name for name in masks if name not in cases]
+    cases = file_names(ids)
+    pairs = {case_id: masks[each] for case_id, name in cases.items() for each in (name, case_id) if each in masks}
+    taken = {*cases, *cases.values()}
+    others = [name for name in masks if name not in taken]
     for case_id in cases:
         names = [name for name in others if _begins_with(case_id, name)]
         if names and case_id not in pairs:

@@ -17,6 +17,7 @@ import numpy as np
 
 from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, RemoteError, VolumeError
+from featlift.names import without_folders
 from featlift.remote import Remote, Stamp, located
 from featlift.volumes.fetching import fetched, stamp_of
 from featlift.volumes.formats import FORMATS, Format, suffix_of
@@ -239,20 +240,30 @@ def _frame_of(image: Image, source: Source) -> int:
 
 @contextmanager
 def told_of(path: Path | Remote) -> Iterator[None]:
-    """Errors in one family, each with the name of the file."""
+    """Errors in one family, each with the name of the file, and no folder of this machine."""
     try:
         yield
-    except (InputError, RemoteError):  # they are OSErrors too
+    except (InputError, RemoteError) as error:  # they are OSErrors too
+        error.args = (_without_folder(error, path),)
         raise
     except VolumeError as error:
-        raise VolumeError(f"{path.name}: {error}") from error
+        raise VolumeError(f"{path.name}: {_without_folder(error, path)}") from error
     except FileNotFoundError as error:
-        what = error.strerror if isinstance(path, Remote) else "no such file"
-        raise InputError(f"{path}: {what}") from error
+        what = f"{path}: {error.strerror}" if isinstance(path, Remote) else f"{path.name}: no such file"
+        raise InputError(what) from error
     except OSError as error:
-        raise VolumeError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+        raise VolumeError(f"{path.name}: cannot be read ({without_folders(error.strerror or str(error))})") from error
     except MemoryError as error:
         raise VolumeError(f"{path.name}: too large for the memory of this machine") from error
+    except ValueError as error:
+        if "\0" not in str(path):
+            raise
+        raise InputError(f"{path.name!r}: no file can have this name") from error
+
+
+def _without_folder(error: Exception, path: Path | Remote) -> str:
+    is_absolute = isinstance(path, Path) and path.is_absolute()
+    return str(error).replace(f"{path.parent}{os.sep}", "") if is_absolute else str(error)
 
 
 def _check(affine: Affine | None) -> None:

@@ -186,7 +186,8 @@ def one_series(root: Path | Remote) -> Source:
     if len(found) != 1:
         several = f"{len(found)} DICOM series, give the folder of one: {', '.join(scan.name for scan in found[:3])}"
         why = f" ({skipped[0].name}: {skipped[0].reason})" if skipped else ""
-        raise InputError(f"{root}: {several if found else f'no DICOM series that is a volume{why}'}")
+        where = root if isinstance(root, Remote) else _name_of(root)
+        raise InputError(f"{where}: {several if found else f'no DICOM series that is a volume{why}'}")
     return found[0].sources[0]
 
 

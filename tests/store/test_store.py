@@ -9,7 +9,7 @@ import zarr
 
 from featlift import lift, open_store, prepare, read
 from featlift.errors import InputError, StoreError
-from featlift.store import read_index
+from featlift.store import read_index, rebuild_index
 from featlift.store.arrays import as_float16
 from featlift.volumes.grid import pad, padding_to
 from tests.conftest import GOLDEN, GOLDEN_MODEL
@@ -197,3 +197,29 @@ def test_float16_refuses_what_it_cannot_hold():
     for value in (7e4, np.inf, np.nan):
         with pytest.raises(ValueError, match="float16 cannot"):
             as_float16(np.array([value], np.float32), "features", "do this")
+
+
+def test_a_bit_of_the_index_cannot_change_unseen(store):
+    """Whatever of its bits is flipped, the index is refused or says what it said before."""
+    rebuild_index(store, {"a": {"diagnosis": "mass"}, "b": {"diagnosis": "normal"}})
+    path, before = store / "index.parquet", read_index(store)
+    content = path.read_bytes()
+    refused = 0
+    for at in range(0, len(content), 29):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        try:
+            assert read_index(store).equals(before)
+        except StoreError:
+            refused += 1
+    assert refused > 0.99 * len(range(0, len(content), 29))
+
+
+def test_a_damaged_index_is_kept_for_its_labels(store, featlift):
+    rebuild_index(store, {"a": {"diagnosis": "mass"}})
+    content = (store / "index.parquet").read_bytes()
+    (store / "index.parquet").write_bytes(content[:-1])
+    done = featlift("index", store)
+    assert done.returncode == 0
+    assert "kept as index.damaged.parquet" in done.stderr
+    assert (store / "index.damaged.parquet").read_bytes() == content[:-1]
+    assert "diagnosis" not in read_index(store).column_names

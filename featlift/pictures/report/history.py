@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from featlift.names import without_folders
 from featlift.store.reading import Store, damaged_cases, run_records
 
 
@@ -19,5 +20,5 @@ def failures_of(store: Store, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     for record in runs:
         found = record.get("failures")
         failures |= found if isinstance(found, dict) else {}
-    missing = {case_id: str(reason) for case_id, reason in failures.items() if case_id not in store}
+    missing = {case_id: without_folders(str(reason)) for case_id, reason in failures.items() if case_id not in store}
     return missing | {case_id: f"damaged: {'; '.join(found)}" for case_id, found in damaged_cases(store.path).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import Iterator
@@ -46,12 +47,17 @@ def _only_series(path: Path) -> Iterator[Any]:
     import tifffile
 
     try:
-        with _errors_logged() as errors, tifffile.TiffFile(path) as file:
-            if len(file.series) > 1:
-                raise VolumeError(f"{len(file.series)} images one by one: save its slices as one stack")
-            series = file.series[0]
-            if series.is_multifile:
-                raise VolumeError("its slices are in several files: save them as one stack")
+        with (
+            _errors_logged() as errors,
+            io.BufferedReader(_Alone(path)) as opened,
+            tifffile.TiffFile(opened, name=path.name) as file,
+        ):
+            found = file.series
+            if _is_elsewhere(file, path.parent, errors):
+                raise VolumeError("its slices are in other files, or in several: save them as one stack")
+            if len(found) > 1:
+                raise VolumeError(f"{len(found)} images one by one: save its slices as one stack")
+            series = found[0]
             if any(page is None or 0 in (*page.dataoffsets, *page.databytecounts) for page in series):
                 raise VolumeError("damaged TIFF (voxels without a place in the file): copy it again")  # read as zeros
             _refuse(errors)
@@ -61,6 +67,21 @@ def _only_series(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # tifffile and its codecs raise many kinds on damaged files
         raise VolumeError(f"not a readable TIFF ({one_line(error)}): copy it again") from error
+
+
+class _Alone(io.FileIO):
+    """A file that tifffile takes for a stream: of those it opens no other that their header names."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+def _is_elsewhere(file: Any, folder: Path, errors: list[str]) -> bool:
+    """Whether voxels are in files that OME-XML or Micro-Manager's metadata name, or its index beside the file."""
+    if any("OME series failed to read" in error or "multi-file" in error for error in errors):
+        return True
+    about = file.micromanager_metadata or {}
+    return about.get("MajorVersion", 0) >= 2 and (folder / "NDTiff.index").exists()
 
 
 def _refuse(errors: list[str]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
+from featlift.names import stays_below, without_folders
 from featlift.volumes.formats.decoding import INFLATES_AT_MOST, Codec, Stream, decoded
 from featlift.volumes.grid import Shape
 from featlift.volumes.image import Image, once
@@ -123,13 +124,15 @@ def _skip(stream: Stream, count: int) -> None:
 
 
 def beside(path: Path, name: str) -> Path:
-    """The file of the voxels that a header names: in the folder of the header or below, nowhere else.
+    """The file that a header names: in the folder of the header or below, nowhere else.
+
+    Every format whose headers name files asks here. A link that lies there is followed.
 
     Raises:
         VolumeError: it is elsewhere, missing, or several files.
     """
     data = path.parent / name
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+    if not stays_below(name) or "://" in name:
         raise VolumeError(f"its voxels are in {name!r}, which is not beside it: save header and voxels as one file")
     if not data.is_file():
         raise MissingFileError(name)
@@ -149,8 +152,8 @@ class MissingFileError(VolumeError):
 
 
 def one_line(error: object) -> str:
-    """What a library says, in one line that is not too long."""
-    return " ".join(str(error).split())[:120]
+    """What a library says, in one line that is not too long and tells of no folder."""
+    return without_folders(" ".join(str(error).split()))[:120]
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from featlift.cli import choices
+
 MODEL = "Backbone"
 LIFTING = "Lifting"
 INPUTS = "Which scans"
@@ -12,7 +14,12 @@ KEEPING = "What to keep"
 
 Model = Annotated[str, typer.Option(help="A name of `featlift models`, or a timm name.", rich_help_panel=MODEL)]
 ModelArg = Annotated[list[str] | None, typer.Option(help="KEY=VALUE for timm, repeatable.", rich_help_panel=MODEL)]
-Mode = Annotated[str, typer.Option(help="pcg, pcm, 2d or 3d.", rich_help_panel=LIFTING)]
+Mode = Annotated[
+    str,
+    choices.one_of(
+        choices.MODES, "PlaneCycle (pooling adaptively or not), slices, or one sequence.", rich_help_panel=LIFTING
+    ),
+]
 Layers = Annotated[str, typer.Option("--layers", help="Layers, as in 3,6,-1 or stride16.", rich_help_panel=LIFTING)]
 DepthWindow = Annotated[
     int | None, typer.Option(help="Run the depth in windows of N slices, blended.", rich_help_panel=LIFTING)
@@ -32,7 +39,10 @@ MaskPattern = Annotated[
     ),
 ]
 Masks = Annotated[
-    str | None, typer.Option(help="A folder of masks, named as the scans; or one file.", rich_help_panel=INPUTS)
+    str | None,
+    typer.Option(
+        help="A folder of masks, named as the scans; a CSV with id,path; or one file.", rich_help_panel=INPUTS
+    ),
 ]
 Key = Annotated[str | None, typer.Option(help="The array to read in HDF5, .npz and Zarr.", rich_help_panel=INPUTS)]
 Frame = Annotated[
@@ -63,10 +73,12 @@ Size = Annotated[
 ]
 Crop = Annotated[str | None, typer.Option(help="body, or body:MM with the margin to leave.", rich_help_panel=VOLUMES)]
 DepthStride = Annotated[int, typer.Option(min=1, help="Only every N-th slice.", rich_help_panel=VOLUMES)]
-Orient = Annotated[str, typer.Option(help="LPS or native.", rich_help_panel=VOLUMES)]
+Orient = Annotated[
+    str, choices.one_of(choices.ORIENTATIONS, "Bring axes to LPS, or leave them.", rich_help_panel=VOLUMES)
+]
 NanTo = Annotated[float | None, typer.Option(help="Replace NaN and infinities by this value.", rich_help_panel=VOLUMES)]
-Save = Annotated[str, typer.Option(help="Any of scan, dense, tokens, slice_mean, embedding.", rich_help_panel=KEEPING)]
-SaveDtype = Annotated[str, typer.Option(help="Of dense and tokens: float16, float32 or int8.", rich_help_panel=KEEPING)]
+Save = Annotated[str, choices.some_of(choices.SAVED, "Arrays of a volume.", rich_help_panel=KEEPING)]
+SaveDtype = Annotated[str, choices.one_of(choices.DTYPES, "Of dense and tokens.", rich_help_panel=KEEPING)]
 Reduce = Annotated[
     str | None, typer.Option(help="Dense features to K channels: pca:K or random:K.", rich_help_panel=KEEPING)
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featlift.cli import arguments
+from featlift.cli import arguments, choices
 from featlift.cli.arguments import MODEL
 from featlift.cli.options import decimal_bytes, frame_of, human_seconds, layers, model_args, numbers, times, words
 from featlift.counting import number_of
@@ -70,20 +70,17 @@ def check(
     save_dtype: arguments.SaveDtype = "float16",
     reduce: arguments.Reduce = None,
     device: Annotated[str, typer.Option(help="For --measure: auto, cpu, cuda, ...", rich_help_panel=MODEL)] = "auto",
-    precision: Annotated[str, typer.Option(help="For --measure: as for extract.", rich_help_panel=MODEL)] = "auto",
+    precision: Annotated[str, choices.one_of(choices.PRECISIONS, "For --measure.", rich_help_panel=MODEL)] = "auto",
 ) -> None:
     """Look for what extract would trip over, before it costs hours: unreadable scans, odd geometry, intensities, masks.
 
     Headers only, unless --sample or --voxels asks for more. Exit code 1 if some scans would fail.
     """
-    from featlift.extraction import Keeping, Reduction, lifted_backbone
-    from featlift.extraction.forecast import FeatureSizes, volume_bytes
-    from featlift.extraction.measuring import measure_lifting
     from featlift.remote import Remote
     from featlift.sample import evenly_spaced
     from featlift.store.index import check_label_names
     from featlift.volumes import Preparation, Reading, Selection, find_scans
-    from featlift.volumes.findings import Plan, findings, totals
+    from featlift.volumes.findings import Finding, Plan, findings, totals
     from featlift.volumes.intensity import Intensity
 
     preparation = Preparation(
@@ -106,8 +103,13 @@ def check(
     )
     reading = Reading(**({"max_voxels": max_voxels} if max_voxels else {}), allow_irregular=allow_irregular)
     refused: list[Skipped] = []
-    found = find_scans(inputs, selection, limit, refused)
+    found = find_scans(inputs, selection, limit, refused, refused)
     check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
+    from featlift.diagnosis.weights import missing_weights
+    from featlift.extraction import Keeping, Reduction, lifted_backbone  # torch takes seconds: not before what it needs
+    from featlift.extraction.forecast import FeatureSizes, volume_bytes
+    from featlift.extraction.measuring import measure_lifting
+
     lifted = lifted_backbone(
         model,
         "random:0",  # of any weights the sizes are the same, and so is the time
@@ -138,7 +140,11 @@ def check(
         except FeatliftError as error:
             report["time"] = {"failure": str(error)}
     plan = Plan(preparation, mode, lifted.stride, depth_window, bool(mask_pattern or masks))
-    judged = findings(found, refused, rows, plan)
+    missing = missing_weights(model)
+    besides = (
+        [Finding("WARN", f"no weights here for {missing.what}", f"{missing.fix}; or --weights FILE")] if missing else []
+    )
+    judged = findings(found, refused, rows, plan, besides)
     if csv_file:
         _write_csv(csv_file, rows)
     if as_json:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from featlift.cli import choices
+
 
 def compare(
     results: Annotated[list[Path], typer.Argument(help="Result files (JSON), or folders of them.")],
@@ -14,9 +16,9 @@ def compare(
         list[str] | None, typer.Option(help="As named in the files; several times for several. Default: the main ones.")
     ] = None,
     over: Annotated[
-        str | None, typer.Option(help="What t-tests pair: seeds or cases. Default: cases; seeds for an AUC.")
+        str | None, choices.one_of(choices.PAIRED, "What t-tests pair. Default: cases; seeds for an AUC.")
     ] = None,
-    to: Annotated[str, typer.Option(help="markdown, csv, latex or json.")] = "markdown",
+    to: Annotated[str, choices.one_of(choices.TABLES, "What the table is written as.")] = "markdown",
     figure: Annotated[Path | None, typer.Option(help="File for a figure: .svg, .png or .pdf.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 10_000,

@@ -24,7 +24,7 @@ def confirm_size(forecast: Forecast, above: int) -> None:
         OptionError: it needs one, and nobody is at a terminal.
         typer.Exit: the answer is no.
     """
-    if not forecast.volumes:
+    if not forecast.bytes:  # all are there, or none can be read, which the run will tell
         return
     typer.echo(f"featlift: {_sentence(forecast)}", err=True)
     if forecast.bytes <= above:

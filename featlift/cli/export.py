@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli import choices
 from featlift.cli.options import numbers
 from featlift.cli.results import tell_of_failures
 from featlift.errors import OptionError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def export(
     store: Annotated[str, typer.Argument(help="The store, or its URL.")],
-    to: Annotated[str, typer.Option(help="nifti, nrrd, ome-zarr, npy or parquet.")],
+    to: Annotated[str, choices.one_of(choices.EXPORTS, "The format; parquet takes embeddings and labels.")],
     case: Annotated[list[str] | None, typer.Option(help="Only this case; repeatable.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder of its own. Default: <store>-<format>.")
@@ -30,7 +31,7 @@ def export(
     ] = None,
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
     on: Annotated[
-        str, typer.Option(help="Grid of nifti, nrrd and ome-zarr: scan (as the store keeps it) or cells.")
+        str, choices.one_of(choices.GRIDS, "Grid of nifti, nrrd and ome-zarr; the scan's is as the store keeps it.")
     ] = "scan",
 ) -> None:
     """Write features for other programs: colours for 3D Slicer, ITK-SNAP and napari, arrays for NumPy, embeddings.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featlift.cli import arguments
+from featlift.cli import arguments, choices
 from featlift.cli.arguments import KEEPING, LIFTING, MODEL, VOLUMES
 from featlift.cli.confirming import confirm_size
 from featlift.cli.interrupts import remembered_interrupts
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _RUNNING = "The run"
 _LISTED = 10
+_WIDEST = 60  # letters of an id in a table
 
 
 def extract(
@@ -40,19 +41,25 @@ def extract(
     weights_prefix: Annotated[
         str | None, typer.Option(help="Prefix of the network's keys in the file.", rich_help_panel=MODEL)
     ] = None,
-    rope_periods: Annotated[str, typer.Option(help="auto, file, fp32 or bf16.", rich_help_panel=MODEL)] = "auto",
+    rope_periods: Annotated[
+        str, choices.one_of(choices.ROPE_PERIODS, "Of rotary embeddings.", rich_help_panel=MODEL)
+    ] = "auto",
     model_arg: arguments.ModelArg = None,
     precision: Annotated[
         str,
-        typer.Option(help="auto, fp32, bf16 or fp16. auto takes an existing store's.", rich_help_panel=MODEL),
+        choices.one_of(choices.PRECISIONS, "auto takes an existing store's.", rich_help_panel=MODEL),
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)] = "auto",
     mode: arguments.Mode = "pcg",
     cycle: Annotated[
-        str | None, typer.Option(help="Planes in turn. Default: HW,DW,DH,HW.", rich_help_panel=LIFTING)
+        str | None,
+        choices.some_of(choices.PLANES, "Planes in turn. Default: HW,DW,DH,HW.", rich_help_panel=LIFTING),
     ] = None,
     token_pooling: Annotated[
-        str, typer.Option(help="depth (the released code) or direct (Algorithm 1).", rich_help_panel=LIFTING)
+        str,
+        choices.one_of(
+            choices.TOKEN_POOLINGS, "As the released code (depth) or Algorithm 1 (direct).", rich_help_panel=LIFTING
+        ),
     ] = "depth",
     layer: arguments.Layers = "-1",
     norm: Annotated[bool, typer.Option(help="Apply the backbone's final norm.", rich_help_panel=LIFTING)] = True,
@@ -108,10 +115,7 @@ def extract(
     ] = None,
     embedding: Annotated[
         str | None,
-        typer.Option(
-            help="cls-mean, patch-mean or cls-mean+patch-mean. Default: what the backbone has.",
-            rich_help_panel=KEEPING,
-        ),
+        choices.one_of(choices.EMBEDDINGS, "Default: what the backbone has.", rich_help_panel=KEEPING),
     ] = None,
     confirm_above: Annotated[
         str, typer.Option(help="Ask before writing a store larger than this.", rich_help_panel=KEEPING)
@@ -140,7 +144,7 @@ def extract(
         typer.Option(help="Several at once, as cuda:0,cuda:1: a process for each.", rich_help_panel=_RUNNING),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="local, or ray: on the cluster of RAY_ADDRESS.", rich_help_panel=_RUNNING)
+        str, choices.one_of(choices.ENGINES, "Here, or on the cluster of RAY_ADDRESS.", rich_help_panel=_RUNNING)
     ] = "local",
     actors: Annotated[
         int | None, typer.Option(min=1, help="Of ray. Default: one for each GPU.", rich_help_panel=_RUNNING)
@@ -180,7 +184,7 @@ def extract(
         masks=masks,
         roi=roi,
     )
-    found = find_scans(inputs, selection, limit)
+    found = find_scans(inputs, selection, limit, refused=[])
     _tell_of(found)
     reading = Reading(**({"max_voxels": max_voxels} if max_voxels else {}), allow_irregular=allow_irregular)
     network = {
@@ -281,7 +285,7 @@ def _extract(
                 f"damaged: {', '.join(run.replaced[:5])}{' ...' if len(run.replaced) > 5 else ''}",
                 err=True,
             )
-        with tqdm(total=len(run.todo), unit="volume", disable=None) as bar:
+        with tqdm(total=len(run.todo) + len(run.refused), unit="volume", disable=None) as bar:
             for outcome in run.extract(lifters):
                 bar.update()
                 check_interrupt()
@@ -307,7 +311,7 @@ def _confirm(output: Path | Remote, extraction: Extraction, found: Found, overwr
 
 
 def _report(run: Run) -> None:
-    if not run.todo:
+    if not run.todo and not run.refused:
         typer.echo(f"{run.output}: {number_of(run.count('skipped'), 'volume')} complete, nothing to do")
         return
     skipped = [f"{run.count('skipped')} complete before"] if run.count("skipped") else []
@@ -323,7 +327,7 @@ def _report(run: Run) -> None:
         )
     failed = [outcome for outcome in run.outcomes if outcome.status == "failed"]
     if failed:
-        width = max(len(outcome.id) for outcome in failed)
+        width = min(max(len(outcome.id) for outcome in failed), _WIDEST)
         typer.echo(f"\n{'case':<{width}}  reason", err=True)
         for outcome in failed:
             typer.echo(f"{outcome.id:<{width}}  {outcome.reason}", err=True)

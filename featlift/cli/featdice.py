@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli import choices
 from featlift.cli.results import some, tell_of_failures
 from featlift.errors import OptionError
 
@@ -25,12 +26,18 @@ def featdice(
         str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="centre or prototype. Default: centre for a store of regions (extract --roi).")
+        str | None,
+        choices.one_of(choices.FEATDICE_PROTOCOLS, "Default: centre for a store of regions (extract --roi)."),
     ] = None,
-    centre: Annotated[str, typer.Option(help="Of centre: the middle of the grid, or of the lesion.")] = "grid",
+    centre: Annotated[
+        str, choices.one_of(choices.CENTRES, "Of centre: the middle of the grid, or of the lesion.")
+    ] = "grid",
     threshold: Annotated[float, typer.Option(help="Of centre: above it is lesion.")] = 0.9,
     nearest: Annotated[
-        str, typer.Option(help="Of prototype: where a cell's label is read: its centre, or corner as released.")
+        str,
+        choices.one_of(
+            choices.NEAREST, "Of prototype: where a cell's label is read: its centre, or corner as released."
+        ),
     ] = "centre",
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
     uncentred: Annotated[

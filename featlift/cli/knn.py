@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from featlift.cli import choices
 from featlift.cli.options import numbers, words
 from featlift.counting import number_of
 
@@ -20,7 +21,7 @@ def knn(
         str | None, typer.Option(help="Columns to predict, as in nodule,effusion. Default: label, or all of them.")
     ] = None,
     given: Annotated[
-        str | None, typer.Option("--input", help="cls, patch-mean or cls+patch-mean. Default: cls if there is one.")
+        str | None, choices.one_of(choices.INPUTS, "Part of the embedding. Default: cls if there is one.", "--input")
     ] = None,
     k: Annotated[str, typer.Option("-k", "--k", help="How many neighbours vote.")] = "10,20,100,200",
     temperature: Annotated[float, typer.Option(help="Of the votes.")] = 0.07,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,20 +72,26 @@ def _options(
 _show_traceback = False
 
 
+#: What typer raises for a call that cannot be parsed. It carries click in some versions and needs it in others.
+_CallError: Any = typer.BadParameter.__base__
+
+
 def main() -> None:
     """Run the command line: errors in one line, exit 2 for a wrong call, 1 when some cases failed."""
     try:
-        app()
+        sys.exit(app(prog_name="featlift", standalone_mode=False) or 0)
     except (FeatliftError, PermissionError) as error:
         if _show_traceback:
             raise
-        typer.echo(f"featlift: {' '.join(str(error).split())}", err=True)
-        sys.exit(EXIT_WRONG_CALL)
+        _stop(str(error))
+    except _CallError as error:
+        _stop(_wrong_call(error))
+    except typer.Abort:
+        sys.exit(1)
     except (MemoryError, RuntimeError) as error:
         if _show_traceback or (what := _memory_lacking(error)) is None:
             raise
-        typer.echo(f"featlift: {what}", err=True)
-        sys.exit(EXIT_FAILED)
+        _stop(what, EXIT_FAILED)
 
 
 def _memory_lacking(error: Exception) -> str | None:
@@ -100,6 +106,21 @@ def _memory_lacking(error: Exception) -> str | None:
         f"out of memory{more}: do less at once with a smaller --size, --patch, --width, --batch or --cells or fewer "
         "--workers, or use a machine or device that has more"
     )
+
+
+def _wrong_call(error: Any) -> str:
+    """What typer says in a box of five lines; nothing for a call without a command, which shows the help."""
+    parameter: Any = getattr(error, "param", None)
+    named = parameter is not None and error.message  # else it is missing
+    what = f"{max(parameter.opts, key=len)}: {error.message}" if named else error.format_message()
+    more = f"; `{error.ctx.command_path} --help` says what there is" if error.ctx and what else ""
+    return f"{what.rstrip('.?')}{more}"
+
+
+def _stop(message: str, code: int = EXIT_WRONG_CALL) -> None:
+    if message:
+        typer.echo(f"featlift: {' '.join(message.split())}", err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

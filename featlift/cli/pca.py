@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli import choices
 from featlift.cli.options import numbers, words
 from featlift.cli.results import chosen_cases, masks_of, opened, tell_of_failures
 from featlift.errors import FeatliftError, OptionError
@@ -22,9 +23,9 @@ def pca(
     case: Annotated[list[str] | None, typer.Option(help="Id of a case to draw; give it again for more.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Without --case: draw so many, evenly spaced; 0 all.")] = 12,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("pictures"),
-    formats: Annotated[str, typer.Option(help="Of the pictures: png, svg, pdf, separated by commas.")] = "png",
+    formats: Annotated[str, choices.some_of(choices.PICTURES, "Of the pictures.")] = "png",
     dpi: Annotated[int, typer.Option(min=30, max=1200, help="Pixels an inch; a figure is 7.2 inches wide.")] = 300,
-    sweep: Annotated[str | None, typer.Option(help="gif or webp: an animation through all slices besides.")] = None,
+    sweep: Annotated[str | None, choices.one_of(choices.ANIMATIONS, "An animation through all slices besides.")] = None,
     at: Annotated[
         str | None, typer.Option(help="d,h,w of the voxel that the planes go through. Default: the middle.")
     ] = None,
@@ -32,7 +33,9 @@ def pca(
     mask_pattern: Annotated[
         str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
     ] = None,
-    foreground: Annotated[str, typer.Option(help="What gets colours: auto, mask (what masks label) or none.")] = "auto",
+    foreground: Annotated[
+        str, choices.one_of(choices.FOREGROUNDS, "What gets colours; mask: what masks label.")
+    ] = "auto",
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
     colours: Annotated[Path | None, typer.Option(help="Colours saved before, instead of fitting them.")] = None,
     save_colours: Annotated[Path | None, typer.Option(help="File to keep the colours in (safetensors).")] = None,

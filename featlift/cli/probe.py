@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from featlift.cli import choices
 from featlift.cli.options import numbers, words
 from featlift.errors import OptionError
 
@@ -19,9 +20,9 @@ def probe(
     label: Annotated[
         str | None, typer.Option(help="Columns to predict, as in nodule,effusion. Default: label, or all of them.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="planecycle, logistic or ct-rate.")] = "planecycle",
+    protocol: Annotated[str, choices.one_of(choices.PROBES, "How it is trained.")] = "planecycle",
     given: Annotated[
-        str | None, typer.Option("--input", help="cls, patch-mean or cls+patch-mean. Default: cls if there is one.")
+        str | None, choices.one_of(choices.INPUTS, "Part of the embedding. Default: cls if there is one.", "--input")
     ] = None,
     seeds: Annotated[str, typer.Option(help="Of the trainings, all at once.")] = "0,1,2,3,4",
     iterations: Annotated[int | None, typer.Option(min=1, help="Instead of the published number.")] = None,
@@ -31,7 +32,7 @@ def probe(
     ] = None,
     mask_pattern: Annotated[str | None, typer.Option(help="Of --dense: files of the folder that are masks.")] = None,
     weighting: Annotated[
-        str, typer.Option(help="Of --dense: cells or labels, every one of which counts alike in training.")
+        str, choices.one_of(choices.WEIGHTINGS, "Of --dense: every one of which counts alike in training.")
     ] = "cells",
     cells: Annotated[int, typer.Option(min=1, help="Of --dense: to train on, of all cases together.")] = 100_000,
     layer: Annotated[int | None, typer.Option(help="Of --dense: absolute index. Default: the deepest.")] = None,

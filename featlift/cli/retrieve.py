@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli import choices
 from featlift.cli.options import numbers
 from featlift.errors import OptionError
 
@@ -26,9 +27,7 @@ def retrieve(
     point: Annotated[str | None, typer.Option(help="A place: x,y,z in LPS millimetres.")] = None,
     given: Annotated[
         str | None,
-        typer.Option(
-            "--input", help="Of whole cases: cls, patch-mean or cls+patch-mean. Default: cls if there is one."
-        ),
+        choices.one_of(choices.INPUTS, "Of whole cases: part of the embedding. Default: cls if any.", "--input"),
     ] = None,
     layer: Annotated[int | None, typer.Option(help="Of a place: absolute index. Default: the deepest.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many.")] = 10,

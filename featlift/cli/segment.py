@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featlift.cli import choices
 from featlift.cli.options import numbers, words
 from featlift.counting import number_of
 from featlift.errors import OptionError
@@ -28,14 +29,14 @@ Labels = Annotated[
     Path | None, typer.Option(help="A CSV with id,split and perhaps patient. Default: those columns of the index.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
+Precision = Annotated[str, choices.one_of(choices.HEAD_PRECISIONS, "auto is bf16 where the hardware has it.")]
 
 
 @segment.command()
 def train(
     store: Annotated[str, typer.Argument(help="The store, or its URL.")],
     masks: Masks,
-    head: Annotated[str, typer.Option(help="linear, decoder, subcube or dino3dra.")],
+    head: Annotated[str, choices.one_of(choices.HEADS, "What is trained.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the head.")],
     mask_pattern: Pattern = None,
     labels: Labels = None,
@@ -45,7 +46,10 @@ def train(
         typer.Option(help="Absolute indices, as in 2,3, to be put together. Default: the deepest."),
     ] = None,
     features: Annotated[
-        str, typer.Option(help="store; random: Gaussian ones on the same grid; none (dino3dra): a plain U-Net.")
+        str,
+        choices.one_of(
+            choices.HEAD_FEATURES, "random: Gaussian ones on the same grid; none (dino3dra): a plain U-Net."
+        ),
     ] = "store",
     step: Annotated[
         int | None, typer.Option(min=1, help="Voxels of the stored scan to a predicted one. Default: as the masks are.")
@@ -53,7 +57,7 @@ def train(
     width: Annotated[int | None, typer.Option(min=1, help="Of decoder and subcube: channels. Default: 64.")] = None,
     skip: Annotated[bool, typer.Option("--skip", help="Of decoder: put the scan beside the features.")] = False,
     window: Annotated[str | None, typer.Option(help="Of subcube: cells along d,h,w. Default: 8,8,8.")] = None,
-    without: Annotated[str | None, typer.Option(help="Of dino3dra: room-lite, calibration or both.")] = None,
+    without: Annotated[str | None, choices.some_of(choices.ABLATIONS, "Of dino3dra: what it lacks.")] = None,
     patch: Annotated[int, typer.Option(min=1, help="Predicted voxels a side of a patch, at most.")] = 64,
     epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 50,
     batch: Annotated[int, typer.Option(min=1, help="Patches in a step.")] = 1,
@@ -120,7 +124,7 @@ def predict(
     head: Annotated[Path, typer.Option(help="Folder of a trained head, or of the folds of a cross-validation.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the segmentations.")],
     case: Annotated[list[str] | None, typer.Option(help="Only this case; repeatable.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only cases of this split: train, val or test.")] = None,
+    split: Annotated[str | None, choices.one_of(choices.SPLITS, "Only cases of this split.")] = None,
     labels: Labels = None,
     like: Annotated[
         Path | None,

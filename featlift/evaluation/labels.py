@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from featlift.counting import number_of
 from featlift.errors import InputError, OptionError
 from featlift.store.index import check_label_names, label_columns, read_index
 from featlift.store.reading import Store
+from featlift.tables import read_table
+from featlift.volumes.scan import known_id
 
 SPLITS = ("train", "val", "test")
 _LABEL, _SPLIT, _PATIENT, _ID = "label", "split", "patient", "id"
@@ -89,6 +90,7 @@ def read_labels(store: Store, path: str | Path | None = None, columns: Sequence[
     """
     where, rows = _rows_of(store, path)
     given = [name for name in next(iter(rows.values()), {}) if name not in (_SPLIT, _PATIENT)]
+    columns = [name if name in given else name.casefold() for name in columns]  # Label is label
     if unknown := [name for name in columns if name not in given]:
         raise OptionError(f"{where}: no column {unknown[0]}; its labels are {_some(given) or 'none'}")
     if not given:
@@ -156,7 +158,7 @@ def _splits(rows: dict[str, dict[str, str]], where: str) -> dict[str, str]:
 
 def _rows_of(store: Store, path: str | Path | None) -> tuple[str, dict[str, dict[str, str]]]:
     """Where the columns of each case come from, and the columns."""
-    where, rows = _from_index(store) if path is None else _from_csv(Path(path))
+    where, rows = _from_index(store) if path is None else _from_csv(Path(path), store)
     if path is not None and (unknown := [case_id for case_id in rows if case_id not in store]):
         raise InputError(
             f"{where}: {len(unknown)} of {len(rows)} ids are no case of {store.path}, as {unknown[0]}: "
@@ -165,23 +167,15 @@ def _rows_of(store: Store, path: str | Path | None) -> tuple[str, dict[str, dict
     return where, rows
 
 
-def _from_csv(path: Path) -> tuple[str, dict[str, dict[str, str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file)
-            names = [name.strip() for name in lines.fieldnames or []]
-            table = [(lines.line_num, [line.get(name) for name in lines.fieldnames or []]) for line in lines]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; labels are a CSV with id,label,split") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV in UTF-8 ({error})") from error
-    if _ID not in names or len(set(names)) < len(names):
-        raise InputError(f"{path}: give a header such as id,label,split, no name twice; it has {_some(names)}")
-    check_label_names((name for name in names if name != _ID), str(path))
+def _from_csv(path: Path, store: Store) -> tuple[str, dict[str, dict[str, str]]]:
+    table = read_table(path, (_ID, _LABEL, _SPLIT, _PATIENT), "labels are a CSV with id,label,split")
+    if _ID not in table.names or len(set(table.names)) < len(table.names):
+        raise InputError(f"{path}: give a header such as id,label,split, no name twice; it has {_some(table.names)}")
+    check_label_names((name for name in table.names if name != _ID), str(path))
     rows: dict[str, dict[str, str]] = {}
-    for number, values in table:
-        row = {name: (value or "").strip() for name, value in zip(names, values, strict=True)}
-        case_id = row.pop(_ID)
+    for number, texts in zip(table.lines, table.dicts(), strict=True):
+        row = {name: value.strip() for name, value in texts.items()}
+        case_id = known_id(row.pop(_ID), store)
         if not case_id or case_id in rows:
             raise InputError(f"{path}, line {number}: {f'id {case_id} stands twice' if case_id else 'no id'}")
         rows[case_id] = row
@@ -190,8 +184,10 @@ def _from_csv(path: Path) -> tuple[str, dict[str, dict[str, str]]]:
 
 def _from_index(store: Store) -> tuple[str, dict[str, dict[str, str]]]:
     table = read_index(store.path)
-    names = label_columns(table)
-    values = table.select([_ID, *names]).to_pylist()
+    columns = label_columns(table)
+    asked = {_LABEL, _SPLIT, _PATIENT} - {*columns}
+    names = [name.casefold() if name.casefold() in asked else name for name in columns]
+    values = table.select([_ID, *columns]).rename_columns([_ID, *names]).to_pylist()
     rows = {
         row[_ID]: {name: "" if row[name] is None else str(row[name]).strip() for name in names}
         for row in values

@@ -52,6 +52,7 @@ class Run:
     Attributes:
         scans: those of the shard.
         todo: scans that the store does not hold, complete and from an unchanged source.
+        refused: scans whose ids cannot be any; of several shards the first one tells of them.
         replaced: ids of `todo` under which it holds a volume: of another source, or damaged.
         elsewhere: ids of `todo` that were in the hands of another job to the end.
 
@@ -81,6 +82,7 @@ class Run:
         self._damaged = set(damaged_cases(output))
         held = set(complete_cases(output))
         self.scans = shard.take(found.scans) if shard else found.scans
+        self.refused = [] if is_part or (shard and shard.number > 1) else found.refused
         self.todo = self._left()
         self.replaced = [scan.id for scan in self.todo if scan.id in held]
         self.elsewhere: list[str] = []
@@ -121,7 +123,7 @@ class Run:
         return complete + sum(outcome.status == status for outcome in self.outcomes)
 
     def extract(self, lifters: Lifters | None = None) -> Generator[Outcome, None, None]:
-        """Extract the scans. One that fails is reported, and the others go on.
+        """Extract the scans. One that fails is reported, as those that are refused, and the others go on.
 
         One that another process has finished meanwhile is left as it is.
 
@@ -131,8 +133,16 @@ class Run:
         Raises:
             OutputError: the store cannot be written; going on would only repeat it.
         """
-        self._working = self._extract() if lifters is None else self._gather(lifters)
+        self._working = self._after_refused(self._extract() if lifters is None else self._gather(lifters))
         return self._working
+
+    def _after_refused(self, outcomes: Generator[Outcome, None, None]) -> Generator[Outcome, None, None]:
+        with closing(outcomes):
+            for each in self.refused:
+                name = each.name if each.name.isprintable() else repr(each.name)[1:-1]
+                self.outcomes.append(Outcome(name, "failed", each.reason))
+                yield self.outcomes[-1]
+            yield from outcomes
 
     def _gather(self, lifters: Lifters) -> Generator[Outcome, None, None]:
         told: set[str] = set()

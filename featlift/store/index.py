@@ -14,6 +14,8 @@ from featlift.store.layout import DAMAGED_INDEX, INDEX
 from featlift.store.place import Place, Where, place_of
 from featlift.store.reading import open_store
 from featlift.store.sealing import is_as_written, sealed
+from featlift.tables import read_table
+from featlift.volumes.scan import known_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,30 +161,29 @@ def check_label_names(names: Iterable[str], where: str) -> None:
 def read_labels(path: Path, ids: list[str]) -> pa.Table:
     """A CSV with a column ``id`` and further columns, which may name other cases too.
 
+    Args:
+        path: the file.
+        ids: the cases of the store. An id may have the extension of its scan.
+
     Raises:
         InputError: it is missing, has no usable ``id`` column, or names none of the cases `ids`.
     """
     import pyarrow as pa
-    import pyarrow.csv
 
-    types = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})
-    try:
-        table = pyarrow.csv.read_csv(path, convert_options=types)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; labels are a CSV with id and further columns") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable CSV in UTF-8 ({ascii(str(error))[:120]})") from error
-    if len(set(table.column_names)) < len(table.column_names):
-        raise InputError(f"{path}: a column stands in it twice ({', '.join(table.column_names)})")
-    check_label_names(table.column_names, str(path))
-    if "id" not in table.column_names:
-        raise InputError(f"{path}: no column named id; it has {', '.join(table.column_names)}")
-    given = table["id"].to_pylist()
+    read = read_table(path, ["id"], "labels are a CSV with id and further columns")
+    if len(set(read.names)) < len(read.names):
+        raise InputError(f"{path}: a column stands in it twice ({', '.join(read.names)})")
+    check_label_names(read.names, str(path))
+    if "id" not in read.names:
+        raise InputError(f"{path}: no column named id; it has {', '.join(read.names)}")
+    table = read.typed(["id"])
+    known = set(ids)
+    given = [known_id(name, known) for name in table["id"].to_pylist()]
     if len(set(given)) < len(given):
         raise InputError(f"{path}: an id stands in it twice")
     if not set(given) & set(ids):
         raise InputError(f"{path}: none of its {len(given)} ids is a case of the store, such as {', '.join(ids[:2])}")
-    return table
+    return table.set_column(read.names.index("id"), "id", pa.array(given, pa.string()))
 
 
 def index_is_current(path: Where) -> bool:

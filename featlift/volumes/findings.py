@@ -62,7 +62,13 @@ class Plan:
     wants_masks: bool = False
 
 
-def findings(found: Found, refused: Sequence[Skipped], rows: Sequence[Surveyed], plan: Plan) -> list[Finding]:
+def findings(
+    found: Found,
+    refused: Sequence[Skipped],
+    rows: Sequence[Surveyed],
+    plan: Plan,
+    besides: Sequence[Finding] = (),
+) -> list[Finding]:
     """Judge a cohort.
 
     Args:
@@ -70,6 +76,7 @@ def findings(found: Found, refused: Sequence[Skipped], rows: Sequence[Surveyed],
         refused: what `find_scans` could give no id.
         rows: of the survey.
         plan: what the scans are looked at for.
+        besides: what else there is to say.
 
     Returns:
         Failures first, then what is rather a mistake, then what is only worth knowing.
@@ -85,7 +92,7 @@ def findings(found: Found, refused: Sequence[Skipped], rows: Sequence[Surveyed],
     )
     twice = [Finding("FAIL", each.reason) for each in refused]
     notices = [Finding("WARN", notice) for notice in found.notices if not notice.endswith("have no mask")]  # said below
-    everything = [*twice, *(finding for judge in judges for finding in judge(rows, plan)), *notices]
+    everything = [*twice, *besides, *(finding for judge in judges for finding in judge(rows, plan)), *notices]
     return sorted(everything, key=lambda finding: ("FAIL", "WARN", "NOTE").index(finding.level))
 
 
@@ -97,7 +104,8 @@ def _failures(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
             alike[re.sub(r"[\d.,]+", "#", row.failure)].append(row)
     for same in sorted(alike.values(), key=len, reverse=True):
         says_how = ":" in same[0].failure
-        fix = "" if says_how else "copy it again, or leave it out with --exclude"
+        mend = "make it readable for you" if "Permission denied" in same[0].failure else "copy it again"
+        fix = "" if says_how else f"{mend}, or leave it out with --exclude"
         yield Finding("FAIL", same[0].failure, fix, [row.id for row in same])
 
 

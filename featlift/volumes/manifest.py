@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from featlift.errors import FeatliftError, InputError
 from featlift.remote import Remote, located
+from featlift.tables import read_table
 from featlift.volumes.fetching import fetched
-from featlift.volumes.formats.voxels import one_line
 from featlift.volumes.reading import source_of, told_of
 from featlift.volumes.scan import Scan, Selection, case_id_of, id_of_array
 from featlift.volumes.source import Source
@@ -30,15 +28,19 @@ def read_manifest(path: Path | Remote, selection: Selection) -> Iterator[Scan]:
     A scan that is missing or no volume is a scan all the same, which cannot be read: one row does not stop the others.
 
     Raises:
-        InputError: it cannot be read, or lacks a column, an id, a path or a mask that it names.
+        InputError: it cannot be read, or lacks a column, a path or a mask that it names.
     """
     images = [name for name in selection.channels if not name.isdecimal()] or [_PATH]
+    columns = dict.fromkeys([_ID, _MASK, *images])
     with told_of(path), fetched([Source(path)]) as (copy,):
-        rows = _rows(copy.path, {_ID, _MASK, *images})
+        assert isinstance(copy.path, Path)
+        table = read_table(copy.path, columns, "a manifest is a CSV with id,path", path)
+    if not table.rows or len(set(table.names)) < len(table.names):
+        raise InputError(f"{path}: give a header such as id,path, no name twice, and a line for each scan")
     for name in images:
-        if name not in rows[0][1]:
-            raise InputError(f"{path.name}: no column {name!r}; it has {', '.join(rows[0][1])}")
-    for number, row in rows:
+        if name not in table.names:
+            raise InputError(f"{path.name}: no column {name!r}; it has {', '.join(table.names)}")
+    for number, row in zip(table.lines, table.typed(columns).to_pylist(), strict=True):
         if not all(row[name] and row[name].isprintable() for name in images):
             raise InputError(f"{path.name}, line {number}: no {' or '.join(images)}")
         name, _, key = row[images[0]].partition("::")
@@ -50,35 +52,10 @@ def read_manifest(path: Path | Remote, selection: Selection) -> Iterator[Scan]:
         labels = {key: value for key, value in row.items() if key not in (_ID, _MASK, _PATH, *images)}
         mask = _mask(path, row[_MASK], number) if row.get(_MASK) else None
         sources = tuple(with_key(_source(path, row[image]), selection.key) for image in images)
-        scan = Scan(_id(path, row, name, key, number), name, sources, labels, mask)
+        file = Path(name).name
+        case_id = row.get(_ID) or (id_of_array(file, key) if key else case_id_of(file))
+        scan = Scan(case_id, name, sources, labels, mask)
         yield from with_frames(scan, selection.frame) if len(sources) == 1 else [scan]
-
-
-def _rows(path: Path | Remote, names: Iterable[str]) -> list[tuple[int, dict[str, Any]]]:
-    """The number of its line and the columns of each row: these are texts, others what they look like."""
-    assert isinstance(path, Path)
-    from pyarrow import csv as arrow
-    from pyarrow import string
-
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file)
-            numbers = [lines.line_num for line in lines if line]
-        types = arrow.ConvertOptions(column_types=dict.fromkeys(names, string()))
-        rows = arrow.read_csv(path, parse_options=arrow.ParseOptions(newlines_in_values=True), convert_options=types)
-    except (OSError, ValueError, csv.Error) as error:  # Arrow's own are among them
-        raise InputError(f"{path}: not a readable CSV in UTF-8 ({one_line(error)})") from error
-    if not rows.num_rows or rows.num_rows != len(numbers) - 1 or len(set(rows.column_names)) < rows.num_columns:
-        raise InputError(f"{path}: give a header such as id,path, no name twice, and a line for each scan")
-    return list(zip(numbers[1:], rows.to_pylist(), strict=True))
-
-
-def _id(manifest: Path | Remote, row: dict[str, Any], name: str, key: str, number: int) -> str:
-    file = Path(name).name
-    case_id: str = row.get(_ID) or (id_of_array(file, key) if key else case_id_of(file))
-    if "/" in case_id or case_id.startswith(".") or not case_id.isprintable():
-        raise InputError(f"{manifest.name}, line {number}: id {case_id!r} cannot be the name of a folder")
-    return case_id
 
 
 def _source(manifest: Path | Remote, text: str) -> Source:

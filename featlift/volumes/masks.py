@@ -20,6 +20,7 @@ from featlift.volumes.volume import Affine, Volume
 
 Mask = TypeVar("Mask")
 
+_BY_ID = "say whose it is in a CSV with id,path, as --masks"
 _LARGEST_LABEL = 1 << 24  # up to which float32 holds every whole number
 
 
@@ -71,11 +72,11 @@ def pair_scans(scans: Sequence[Scan], masks: Mapping[str, Source]) -> dict[str, 
     for scan in scans:
         found = [] if scan.id in pairs else list(dict.fromkeys(pair(_without_a_folder(scan.id), others).values()))
         if len(found) > 1:
-            raise InputError(f"{scan.name} could have the mask {found[0].path} or {found[1].path}: name it as the scan")
+            raise InputError(f"{scan.name} could have the mask {found[0].path} or {found[1].path}: {_BY_ID}")
         for mask in found:
             owner = owners.setdefault(mask, scan)
             if owner.name.rpartition("/")[0] != scan.name.rpartition("/")[0]:
-                raise InputError(f"{mask.path} could be the mask of {owner.name} or {scan.name}: name it as the scan")
+                raise InputError(f"{mask.path} could be the mask of {owner.name} or {scan.name}: {_BY_ID}")
             pairs[scan.id] = mask
     return pairs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from featlift.errors import InputError, VolumeError
+from featlift.tables import read_table
 from featlift.volumes.masks import pair
 from featlift.volumes.reading import read_source
 from featlift.volumes.regions import centres_of_lesions
-from featlift.volumes.scan import Scan
+from featlift.volumes.scan import Scan, known_id
 from featlift.volumes.source import Skipped
 
 Point = tuple[float, float, float]
@@ -56,19 +56,12 @@ def _lesions(scan: Scan) -> list[Point]:
 
 def _points(path: Path, scans: list[Scan]) -> dict[str, list[Point]]:
     given = defaultdict(list)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
-            for row in rows:
-                given[str(row["id"]).strip()].append(_point(row, f"{path}, line {rows.line_num}"))
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"--roi {path}: no such file; give masks, or a CSV with id, x, y, z (LPS mm)") from error
-    except KeyError as error:
-        raise InputError(f"{path}: no column {error}; give id, x, y, z (LPS mm)") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV in UTF-8 ({error}); give id, x, y, z (LPS mm)") from error
+    table = read_table(path, ("id", *"xyz"), "give masks, or a CSV with id, x, y, z (LPS mm)", f"--roi {path}")
+    if missing := next((name for name in ("id", *"xyz") if name not in table.names), None):
+        raise InputError(f"{path}: no column {missing!r}; give id, x, y, z (LPS mm)")
+    ids = {scan.id for scan in scans}
+    for line, row in zip(table.lines, table.dicts(), strict=True):
+        given[known_id(row["id"].strip(), ids)].append(_point(row, f"{path}, line {line}"))
     pairs = pair([scan.id for scan in scans], given)
     if unknown := [name for name in given if not any(points is given[name] for points in pairs.values())]:
         raise InputError(f"{path}: no scan of the id {unknown[0]}, such as {scans[0].id}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -44,11 +44,13 @@ class Found:
         scans: ordered by case id.
         skipped: what is no scan and does not claim to be one: scouts, reports, single images.
         notices: what one wants to know before a long run, a sentence each.
+        refused: scans whose ids cannot be any, and why.
     """
 
     scans: list[Scan]
     skipped: list[Skipped] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    refused: list[Skipped] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,12 @@ def matches(name: str, pattern: str) -> bool:
 def id_of_array(name: str, key: str) -> str:
     """The case id of one array of a file that holds several, if the input names it."""
     return f"{case_id_of(name)}__{key.strip('/').replace('/', '__')}"
+
+
+def known_id(given: str, ids: Container[str]) -> str:
+    """The one of these case ids that a table means, which may have the extension of the scan; else as it is given."""
+    without = case_id_of(given) if suffix_of(Path(given)) else given
+    return without if given not in ids and without in ids else given
 
 
 def case_id_of(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from featlift.volumes.scan import Frame, Scan, Selection, case_id_of, id_of_arra
 from featlift.volumes.source import Skipped, Source
 
 _DICOM_START = 132  # bytes that tell a DICOM file
+_KINDS = 3  # of files, named
 
 
 def scans_in(given: str | Path | Remote, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
@@ -50,6 +52,14 @@ def scans_in(given: str | Path | Remote, selection: Selection, skipped: list[Ski
         yield from _one_array(path, key, selection)
     else:
         yield from in_file(path, path.name, selection, skipped)
+
+
+def is_searched(given: str | Path | Remote) -> bool:
+    """Whether an input is a folder that is searched for scans, or what is below a URL; no file, no manifest."""
+    path, _ = place_and_key(given)
+    if suffix_of(path) is not None:
+        return False
+    return path.suffix.lower() not in (".csv", ".zip") if isinstance(path, Remote) else os.path.isdir(path)
 
 
 def _in_remote(remote: Remote, key: str, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
@@ -189,6 +199,14 @@ def _walk(root: Path) -> Iterator[str]:
         for name in sorted([*files, *arrays]):
             if not name.startswith("."):
                 yield Path(folder, name).relative_to(root).as_posix()
+
+
+def kinds_in(folder: Path | Remote) -> str:
+    """The kinds of files in a folder of this machine, by their suffixes, such as ``12 .png and 1 .txt``."""
+    if isinstance(folder, Remote) or not os.path.isdir(folder):
+        return ""
+    kinds = (suffix_of(Path(name)) or Path(name).suffix.lower() or "without a suffix" for name in _walk(folder))
+    return " and ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common(_KINDS)) or "no file"
 
 
 def _refuse(error: OSError) -> NoReturn:

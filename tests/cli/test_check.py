@@ -142,3 +142,14 @@ def test_real_scans(featlift, shared):
     (not_hu,) = (each for each in json.loads(hu.stdout)["findings"] if "HU of air" in each["what"])
     assert "lung1_image" not in not_hu["ids"]
     assert "brain1_image" in not_hu["ids"]
+
+
+def test_weights_that_are_not_here_are_told(featlift_process, tmp_path):
+    """They are needed for nothing here, so that nothing fails; `extract` would."""
+    write_scan(tmp_path / "a.nii.gz", shape=(130, 130, 30))
+    done = featlift_process("check", "a.nii.gz", HF_HOME=str(tmp_path / "empty"))
+    assert done.returncode == 0, done.stderr
+    assert "WARN  no weights here for vitb16: not on this machine" in done.stdout
+    assert "hf download timm/vit_base_patch16_dinov3_qkvb.lvd1689m model.safetensors" in done.stdout
+    assert "--weights FILE" in done.stdout
+    assert "no weights" not in featlift_process("check", "a.nii.gz", "--model", "efficientnet-lite0").stdout

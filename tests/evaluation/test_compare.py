@@ -260,8 +260,8 @@ def test_the_figure(featlift, folder, suffix):
 
 def test_wrong_calls(featlift, folder):
     for options, says in {
-        ("results", "--to", "excel"): "choose markdown, csv, latex, json",
-        ("results", "--over", "patients"): "choose seeds or cases",
+        ("results", "--to", "excel"): "choose one of markdown, csv, latex, json",
+        ("results", "--over", "patients"): "choose one of seeds, cases",
         ("results", "--figure", "f.bmp"): ".svg, .png, .pdf",
         ("results/b.json",): "the only result",
         ("nowhere.json",): "no such file",

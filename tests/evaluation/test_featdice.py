@@ -334,9 +334,9 @@ def test_parts_of_a_scan_have_its_mask(tmp_path):
 WRONG_CALLS = {
     "no masks at all": (["--masks", "elsewhere"], "none for any of the 2 cases"),
     "no such folder": (["--masks", "nowhere"], "no such file or folder"),
-    "other protocol": (["--masks", "labels", "--protocol", "knn"], "choose centre or prototype"),
-    "other centre": (["--masks", "labels", "--protocol", "centre", "--centre", "mean"], "choose grid or lesion"),
-    "other neighbour": (["--masks", "labels", "--nearest", "linear"], "choose corner or centre"),
+    "other protocol": (["--masks", "labels", "--protocol", "knn"], "choose one of centre, prototype"),
+    "other centre": (["--masks", "labels", "--protocol", "centre", "--centre", "mean"], "choose one of grid, lesion"),
+    "other neighbour": (["--masks", "labels", "--nearest", "linear"], "choose one of corner, centre"),
     "threshold": (["--masks", "labels", "--protocol", "centre", "--threshold", "90"], "from 0 to below 1"),
     "threshold of the other": (["--masks", "labels", "--threshold", "0.5"], "belong to the protocol centre"),
     "layer": (["--masks", "labels", "--layer", "3"], "features.zarr holds 0"),

@@ -146,7 +146,7 @@ WRONG_CALLS = {
     "k": (["-k", "0"], "both have to be above 0"),
     "k that is none": (["-k", "ten"], "give whole numbers"),
     "temperature": (["--temperature", "0"], "both have to be above 0"),
-    "input": (["--input", "mean"], "choose cls, patch-mean"),
+    "input": (["--input", "mean"], "choose one of cls, patch-mean"),
     "no labels": (["--labels", "none.csv"], "no such file"),
     "no such column": (["--label", "age"], "no column age"),
 }

@@ -247,7 +247,7 @@ def test_findings_are_trained_in_one(featlift, tmp_path):
 
 
 WRONG_CALLS = {
-    "other protocol": (["--protocol", "linear"], "choose logistic, planecycle, ct-rate"),
+    "other protocol": (["--protocol", "linear"], "choose one of planecycle, logistic, ct-rate"),
     "seeds twice": (["--seeds", "1,1"], "none twice"),
     "no seeds": (["--seeds", ""], "at least one"),
     "iterations of logistic": (["--protocol", "logistic", "--iterations", "9"], "logistic has none"),

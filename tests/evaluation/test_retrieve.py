@@ -105,7 +105,7 @@ WRONG_CALLS = {
     "no such layer": (["--case", "case000", "--voxel", "1,0,0", "--layer", "4"], "the store holds 0"),
     "a layer of cases": (["--case", "case000", "--layer", "0"], "--layer is of places"),
     "an input of places": (["--case", "case000", "--voxel", "1,0,0", "--input", "cls"], "--input is of whole cases"),
-    "input": (["--case", "case000", "--input", "mean"], "choose cls"),
+    "input": (["--case", "case000", "--input", "mean"], "choose one of cls"),
 }
 
 

@@ -240,8 +240,8 @@ from featlift.staging import new_temporary_folder
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--to", "dicom"], "choose nifti, nrrd, ome-zarr, npy or parquet"),
-        (["--to", "nifti", "--on", "moon"], "choose scan or cells"),
+        (["--to", "dicom"], "choose one of nifti, nrrd, ome-zarr, npy, parquet"),
+        (["--to", "nifti", "--on", "moon"], "choose one of scan, cells"),
         (["--to", "nifti", "--channels", "0,99"], "no channel 99; the features have"),
         (["--to", "nifti", "--channels", "0,0"], "twice"),
         (["--to", "nifti", "--case", "nobody"], "has no case nobody"),

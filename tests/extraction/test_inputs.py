@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import h5py
@@ -273,6 +274,61 @@ def test_a_case_for_each_lesion_where_the_lesion_is(featlift, tmp_path, options,
     assert done.returncode == 0, done.stderr
     for case_id, case in open_store(tmp_path / "points.zarr").items():
         np.testing.assert_array_equal(case.dense[:], store[case_id].dense[:])
+
+
+def test_ids_that_cannot_be_are_failures_of_their_scans(featlift, tmp_path, options):
+    """Too long, unprintable, kept by Zarr: the others are extracted; told in the end, the record and the report."""
+    names = {
+        "good.nii.gz": "",
+        f"{'d' * 120}/{'e' * 120}.nii.gz": "case id would be longer than 200 bytes",
+        "new\nline.nii.gz": "a name that cannot be printed",
+        os.fsdecode(b"caf\xe9.nii.gz"): "a name that cannot be printed, or is not in UTF-8",
+        "zarr.json.nii.gz": "a name that Zarr keeps to itself",
+    }
+    for name in names:
+        write_scan(tmp_path / "scans" / name)
+    done = featlift("extract", "scans", *options)
+    assert (done.returncode, "1 extracted, 4 failed" in done.stdout) == (1, True)
+    assert list(open_store(tmp_path / "features.zarr")) == ["good"]
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "features.zarr/runs").iterdir())
+    assert record["volumes"] == {"done": 1, "skipped": 0, "failed": 4}
+    for name, says in names.items():
+        shown = name if name.isprintable() else repr(name)[1:-1]
+        assert says in record["failures"].get(shown, "")
+        assert says in done.stderr
+    again = featlift("extract", "scans", *options)
+    assert (again.returncode, "0 extracted, 1 complete before, 4 failed" in again.stdout) == (1, True)
+    assert featlift("extract", "scans", *options, "--shard", "2/2").returncode == 0  # the first shard tells of them
+    assert featlift("report", "features.zarr").returncode == 0
+    assert "case id would be longer than 200 bytes" in (tmp_path / "report.html").read_text()
+    write_manifest(tmp_path / "list.csv", [{"id": "a/b", "path": "scans/good.nii.gz"}])
+    done = featlift("extract", "list.csv", *options)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "featlift: scans/good.nii.gz: id 'a/b' cannot be the name of a folder\n",
+    )
+
+
+def test_masks_beside_scans_are_not_lifted_and_a_store_that_has_some_goes_on(featlift, tmp_path, options):
+    """By name, in `check` as in `extract`; what was lifted before stays."""
+    for name in ("ct", "liver", "ct_seg", "segmentations/spleen"):
+        write_scan(tmp_path / f"scans/{name}.nii.gz")
+    assert featlift("extract", "scans", "--glob", "*", *options).returncode == 0  # as before there was a rule
+    before = set(open_store(tmp_path / "features.zarr"))
+    assert len(before) == 4
+    write_scan(tmp_path / "scans/late.nii.gz")
+    write_scan(tmp_path / "scans/late_seg.nii.gz")
+    done = featlift("extract", "scans", *options)
+    assert (done.returncode, "1 extracted, 1 complete before, 0 failed" in done.stdout) == (0, True)
+    notice = "4 of 6 files are left out as masks, by their names (such as ct_seg.nii.gz)"
+    assert f"featlift: {notice}" in done.stderr
+    store = open_store(tmp_path / "features.zarr")
+    assert set(store) == {*before, "late"}
+    assert set(read_index(store.path)["id"].to_pylist()) == {*before, "late"}
+    assert "late_seg.nii.gz" in json.loads(sorted((store.path / "runs").iterdir())[-1].read_text())["no_scans"]
+    checked = json.loads(featlift("check", "scans", "--model", "efficientnet-lite0", "--json").stdout)
+    assert any(each["what"].startswith(notice) for each in checked["findings"])
+    assert sorted(row["id"] for row in checked["cases"]) == ["ct", "late"]
 
 
 def test_python_gives_what_the_store_holds(featlift, tmp_path, options):

@@ -75,7 +75,7 @@ def test_a_lifter_that_the_system_ends_is_replaced(featlift, tmp_path, options):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (["--engine", "dask"], "choose local or ray"),
+        (["--engine", "dask"], "choose one of local, ray"),
         (["--devices", "cpu,cpu"], "name each device once"),
         (["--actors", "2"], "give --engine ray"),
         (["--engine", "ray", "--devices", "cpu,cpu:0"], "--actors says how many"),

@@ -188,14 +188,14 @@ def test_a_case_without_a_mask_is_named(featlift, store, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--formats", "jpeg"], "--formats jpeg: give png, svg, pdf"),
-        (["--sweep", "mp4"], "--sweep mp4: give gif or webp"),
+        (["--formats", "jpeg"], "--formats 'jpeg': choose one of png, svg, pdf"),
+        (["--sweep", "mp4"], "--sweep 'mp4': choose one of gif, webp"),
         (["--case", "nobody"], "has no case nobody"),
         (["-o", "file"], "cannot write file"),
         (["--at", "1,2"], "--at '1,2': give d,h,w"),
         (["--at", "90,2,2"], "no voxel (90, 2, 2)"),
         (["--foreground", "mask"], "needs masks"),
-        (["--foreground", "skull"], "foreground 'skull'"),
+        (["--foreground", "skull"], "--foreground 'skull': choose one of"),
         (["--layer", "5"], "layer 5"),
         (["--colours", "none.safetensors"], "no such file"),
     ],

@@ -39,12 +39,15 @@ def everything(folder):
 
 def test_every_format_is_found_and_read_as_from_a_disk(bucket, tmp_path):
     local = everything(tmp_path)
+    write_scan(local / "some_seg.nii.gz")  # a mask, by its name
     bucket.put_folder(local, "deep/cohort")
     want, found = find_scans([local]), find_scans([f"{bucket.url}/deep/cohort/"])
     assert [scan.id for scan in found.scans] == [scan.id for scan in want.scans]
     assert [scan.name for scan in found.scans] == [scan.name for scan in want.scans]
     assert sorted(found.skipped, key=str) == sorted(want.skipped, key=str)
     assert len(found.scans) == len(FILES) + 3
+    given = [f"{bucket.url}/deep/cohort/{name}" for name in ("some_seg.nii.gz", "lost.mhd")]
+    assert [scan.id for scan in find_scans(given).scans] == ["lost", "some_seg"]
     differ = []
     for here, there in zip(want.scans, found.scans, strict=True):
         assert here.labels == there.labels

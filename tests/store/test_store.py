@@ -141,7 +141,7 @@ def test_labels_are_added_and_what_is_amiss_is_said(store, featlift, tmp_path):
     assert featlift("index", store, "--labels", "one.csv").returncode == 0
     assert featlift("index", store, "--labels", "two.csv").returncode == 0
     assert read_index(store)["fold"].to_pylist() == ["1", "second"]  # the first CSV's labels stay
-    (tmp_path / "wrong.csv").write_text("id,fold\na.nii.gz,1\n")
+    (tmp_path / "wrong.csv").write_text("id,fold\na.tar.gz,1\n")
     (tmp_path / "taken.csv").write_text("id,depth\na,1\n")
     for name, says in (("wrong.csv", "none of its 1 ids"), ("taken.csv", "columns named depth of its own")):
         done = featlift("index", store, "--labels", name)

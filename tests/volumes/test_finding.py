@@ -11,10 +11,10 @@ from zipfile import ZipFile
 import pytest
 
 from featlift.errors import InputError, OptionError
-from featlift.volumes import Found, Scan, Selection, Source, find_scans
+from featlift.volumes import Found, Scan, Selection, Source, find_masks, find_scans
 from tests.volumes.files import noise, save
 
-TREE_IDS = ["a", "b", "c", "p1__deep__er__x.y", "p1__t1", "p1__t1_label", "p2__t1"]
+TREE_IDS = ["a", "b", "c", "p1__deep__er__x.y", "p1__t1", "p2__t1"]
 TREE = ["b.nii", "a.nii.gz", "c.NRRD", "p1/t1.mha", "p1/t1_label.mha", "p1/deep/er/x.y.nii.gz", "p2/t1.nii.gz"]
 BESIDE = [
     "notes.txt",
@@ -50,7 +50,6 @@ def test_folders_are_searched_and_what_is_no_scan_is_left(tree):
         "c": "c.NRRD",
         "p1__deep__er__x.y": "p1/deep/er/x.y.nii.gz",
         "p1__t1": "p1/t1.mha",
-        "p1__t1_label": "p1/t1_label.mha",
         "p2__t1": "p2/t1.nii.gz",
     }
     found = find_scans([tree])
@@ -58,6 +57,7 @@ def test_folders_are_searched_and_what_is_no_scan_is_left(tree):
     assert [(each.name, each.reason) for each in found.skipped] == [
         ("features.zarr", "a store of featlift"),
         ("p2/old.zarr", "a store of featlift"),
+        ("p1/t1_label.mha", "a mask, by its name"),
     ]
 
 
@@ -147,9 +147,15 @@ def test_the_first_of_them(tree):
 
 def test_nothing_found(tmp_path):
     (tmp_path / "sub").mkdir()
-    for inputs in ([], [tmp_path / "sub"]):
-        with pytest.raises(InputError, match=r"^no scans in .*\(\.nii, \.nii\.gz, .*, \.zarr, DICOM\)$"):
+    for inputs, holds in (([], ""), ([tmp_path / "sub"], "; it holds no file")):
+        with pytest.raises(InputError, match=rf"^no scans in .*\(\.nii, \.nii\.gz, .*, \.zarr, DICOM\){holds}$"):
             find_scans(inputs)
+    for name in ("1.PNG", "2.png", "notes"):
+        (tmp_path / "sub" / name).touch()
+    with pytest.raises(InputError, match=r"; it holds 2 \.png and 1 without a suffix$"):
+        find_scans([tmp_path / "sub"])
+    with pytest.raises(InputError, match=r"^no masks like \*_seg\.nii in .*; it holds 2 .png and 1 without a suffix$"):
+        find_masks(["a"], tmp_path / "sub", "*_seg.nii")
     (tmp_path / "sub/x.nii").touch()
     with pytest.raises(InputError, match=r"^no scans that match --glob and --exclude in "):
         find_scans([tmp_path / "sub"], Selection(glob=["*.nii"], exclude=["x*"]))

@@ -141,7 +141,7 @@ def test_frames_of_the_path_as_channels(folder):
         ("", r"list\.csv: not a readable CSV"),
         ("id,path\n", "give a header such as id,path, no name twice, and a line for each scan"),
         ("id,label\na,1\n", r"list\.csv: no column 'path'; it has id, label"),
-        ("id;path\na;1.nii\n", r"no column 'path'; it has id;path"),
+        ("id;label\na;1\n", r"no column 'path'; it has id, label"),
         ("id,path,path\na,1.nii,1.nii\n", "no name twice"),
         ("id,path,label,label\na,1.nii,1,2\n", "no name twice"),
         ("id,path\na,1.nii\nb,\n", r"^list\.csv, line 3: no path$"),
@@ -149,8 +149,8 @@ def test_frames_of_the_path_as_channels(folder):
         ("id,path,mask\n\n\na,1.nii,\n\nb,2.nii,nowhere.nii\n", r"^list\.csv, line 6: no such file"),
         ('id,path,note,mask\na,1.nii,"two\nlines",\nb,2.nii,x,no.nii\n', r"^list\.csv, line 4: no such file: no\.nii$"),
         ("id,path,mask\na,1.nii,nowhere.nii\n", r"^list\.csv, line 2: no such file: nowhere\.nii$"),
-        ("id,path\na,1.nii,3\n", "Expected 2 columns, got 3"),
-        ("id,path,label\na,1.nii\n", "Expected 3 columns, got 2"),
+        ("id,path\na,1.nii,3\n", r"list\.csv, line 2: 3 values, but the header names 2 columns"),
+        ("id,path,label\na,1.nii\n", r"list\.csv, line 2: 2 values, but the header names 3 columns"),
         (f"id,path,mask\na,1.nii,{'x' * 300}\n", r"^list\.csv, line 2: no such file: xxx"),
     ],
 )
@@ -188,7 +188,7 @@ def test_the_byte_order_mark_of_excel(folder):
 
 @pytest.mark.parametrize("case_id", ["a/b", "/", ".", "..", ".hidden", "a\tb", "\x7f", "../../etc"])
 def test_ids_that_are_no_name(folder, case_id):
-    refused(folder, f"id,path\n{case_id},1.nii\n", r"^list\.csv, line 2: id .* cannot be the name of a folder$")
+    refused(folder, f"id,path\n{case_id},1.nii\n", r"^1\.nii: id .* cannot be the name of a folder$")
 
 
 def test_ids_that_are_too_long_or_taken(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_a_mask_that_could_be_of_two_patients(tmp_path):
     assert masks([tmp_path], tmp_path, mask_pattern="labels/*") == {"images__p1__t1": None, "images__p2__t1": None}
     tree(tmp_path / "b", "p1/t1.nii", "p2/t1.nii", "labels/t1.nii")
     with pytest.raises(
-        InputError, match=r"labels/t1\.nii could be the mask of p1/t1\.nii or p2/t1\.nii: name it as the scan"
+        InputError, match=r"labels/t1\.nii could be the mask of p1/t1\.nii or p2/t1\.nii: say whose it is in a CSV"
     ):
         find_scans([tmp_path / "b"], Selection(mask_pattern="labels/*"))
 
@@ -137,7 +138,7 @@ def test_the_mask_of_one_scan_is_not_that_of_another_by_chance(tmp_path):
 def test_a_scan_that_could_have_two_masks(tmp_path):
     tree(tmp_path, "a/b/x.nii", "labels/a/x.nii", "labels/b/x.nii")
     with pytest.raises(
-        InputError, match=r"a/b/x\.nii could have the mask .*labels/./x\.nii or .*: name it as the scan"
+        InputError, match=r"a/b/x\.nii could have the mask .*labels/./x\.nii or .*: say whose it is in a CSV"
     ):
         find_scans([tmp_path], Selection(mask_pattern="labels/*"))
 
@@ -179,22 +180,89 @@ def test_nothing_but_masks(tmp_path):
     assert set(masks([tmp_path], tmp_path, glob=["*"])) == {"a_label", "b_label"}  # so they are scans
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("x_label.nii", "x_seg.nii.gz", "labels/x.nii", "labelsTr/x.nii", "p/gt/x.nii", "x-mask.nrrd", "mask.nii"),
-        *("X_SEG.nii", "roi.nii", "x.seg.nrrd", "x_segmentation.nii", "segs/x.nii"),
-    ],
-)
+CALLED_SO = [
+    *("x_label.nii", "x_seg.nii.gz", "labels/x.nii", "labelsTr/x.nii", "gt/p/x.nii", "x-mask.nrrd", "mask.nii"),
+    *("X_SEG.nii", "roi.nii", "x.seg.nrrd", "x_segmentation.nii", "segs/x.nii", "x_seg_2.nii"),
+]
+
+
+@pytest.mark.parametrize("name", CALLED_SO)
 def test_files_that_are_called_as_masks_are(tmp_path, name):
-    tree(tmp_path, "scan.nii", name)
-    [notice] = find_scans([tmp_path]).notices
-    assert notice == (
-        f"1 of 2 scans are called as masks are (such as {name}): "
+    """They are scans where no other lies beside them, or below the folder that theirs is in; which is told."""
+    tree(tmp_path, "scan.nii", f"alone/{name}")
+    found = find_scans([tmp_path])
+    assert len(found.scans) == 2
+    assert found.notices == [
+        f"1 of 2 scans are called as masks are (such as alone/{name}): "
         "--exclude leaves them out, --mask-pattern pairs them with their scans"
-    )
+    ]
     for choice in ({"glob": ["*"]}, {"exclude": ["nothing"]}):  # whoever chooses by name knows
         assert find_scans([tmp_path], Selection(**choice)).notices == []
+
+
+@pytest.mark.parametrize("name", [*CALLED_SO, "liver.nii.gz", "rib_left_10.nii.gz", "segmentations/liver.nii.gz"])
+def test_masks_beside_a_scan_are_left_out(tmp_path, name):
+    """With a notice; not where the scans are chosen by a glob, given as files, or listed."""
+    tree(tmp_path, "p1/ct.nii", f"p1/{name}", "p2/ct.nii")
+    for exclude in ((), ("nothing",)):
+        found = find_scans([tmp_path], Selection(exclude=exclude))
+        assert [scan.name for scan in found.scans] == ["p1/ct.nii", "p2/ct.nii"]
+        assert found.notices == [
+            f"1 of 3 files are left out as masks, by their names (such as p1/{name}): "
+            "--glob '*' takes them as scans, --mask-pattern pairs them with theirs"
+        ]
+        assert [(each.name, each.reason) for each in found.skipped] == [(f"p1/{name}", "a mask, by its name")]
+    assert len(find_scans([tmp_path], Selection(glob=["*.n*"])).scans) == 3
+    assert len(find_scans([tmp_path / "p1", tmp_path / "p1" / name]).scans) == 2
+    (tmp_path / "list.csv").write_text(f"id,path\na,p1/ct.nii\nb,p1/{name}\n")
+    assert len(find_scans([tmp_path / "list.csv"]).scans) == 2
+
+
+def test_what_other_masks_lie_about_is_left_out_too(tmp_path):
+    """Where one of the organs is paired, the others are not lifted as scans."""
+    tree(tmp_path, "p1/ct.nii", *(f"p1/segmentations/{name}.nii" for name in ("liver", "spleen", "rib_left_1")))
+    found = find_scans([tmp_path], Selection(mask_pattern="*/segmentations/liver.nii"))
+    assert [scan.name for scan in found.scans] == ["p1/ct.nii"]
+    assert [each.name for each in found.skipped] == [
+        f"p1/segmentations/{name}.nii" for name in ("rib_left_1", "spleen")
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["liver.nii.gz"],
+        ["liver.nii.gz", "spleen.nii.gz"],  # nothing beside them is a scan
+        ["p1/liver.nii.gz", "ct.nii.gz"],
+        ["ct.nii", "no_mask/a.nii", "seg_study/b.nii"],  # a folder has to be called so, not just to have such a word
+        ["ct.nii", "liver_1.nii", "brainstem.nii", "my_liver.nii"],
+    ],
+)
+def test_scans_that_are_called_as_organs_are(tmp_path, names):
+    tree(tmp_path, *names)
+    found = find_scans([tmp_path])
+    assert (sorted(scan.name for scan in found.scans), found.skipped) == (sorted(names), [])
+
+
+def test_a_scan_called_as_an_organ_keeps_its_own_mask_out(tmp_path):
+    tree(tmp_path, "brain.nii.gz", "brain_seg.nii.gz")
+    assert [scan.id for scan in find_scans([tmp_path]).scans] == ["brain"]
+
+
+def test_organs_in_a_folder_of_any_name(tmp_path):
+    """As TotalSegmentator writes where it is told to."""
+    tree(tmp_path, "p1/ct.nii.gz", "p1/out/liver.nii.gz", "p1/out/aorta.nii.gz", "p1/late/liver.nii.gz")
+    assert [scan.name for scan in find_scans([tmp_path]).scans] == ["p1/ct.nii.gz", "p1/late/liver.nii.gz"]
+
+
+def test_a_real_folder_of_scans_and_masks(shared, tmp_path):
+    """DICOM says what it is, whatever its folder is called."""
+    ids = [scan.id for scan in find_scans([shared / "totalseg"]).scans]
+    assert [case_id.partition("__")[0] for case_id in ids] == ["example_ct_dicom", "example_ct_sm", "example_mr_sm"]
+    tree(tmp_path, "a.nii")
+    for name in ("liver", "segmentations"):
+        shutil.copytree(shared / "totalseg/example_ct_dicom", tmp_path / name / "series")
+    assert len(find_scans([tmp_path]).scans) == 3
 
 
 @pytest.mark.parametrize(

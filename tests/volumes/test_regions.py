@@ -325,16 +325,16 @@ def test_points_of_scans_that_begin_with_the_id(tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", r"no region for any scan \(no point is given for it\)"),
+        ("", r"points\.csv: not a readable CSV in UTF-8 \(it is empty\); give masks, or a CSV with id, x, y, z"),
         ("id,x,y,z\n", r"no region for any scan \(no point is given for it\)"),
         ("id,x,y\na,1,2\n", "no column 'z'; give id, x, y, z"),
         ("x,y,z\n1,2,3\n", "no column 'id'; give id, x, y, z"),
-        ("id;x;y;z\na;1;2;3\n", "no column 'id'"),
+        ("id|x|y|z\na|1|2|3\n", "no column 'id'"),
         ("id,x,y,z\na,1,2,3\nc,1,2,3\n", "no scan of the id c, such as a"),
         ("id,x,y,z\na,1,2,3\n,1,2,3\n", "no scan of the id , such as a"),
         ("id,x,y,z\na,1,2,3\na,1,2,left\n", r"points\.csv, line 3: 1, 2, left is no place; give x, y, z in LPS mm"),
         ("id,x,y,z\na,1,2,\n", r"points\.csv, line 2: 1, 2,  is no place"),
-        ("id,x,y,z\na,1,2\n", r"points\.csv, line 2: 1, 2, None is no place"),
+        ("id,x,y,z\na,1,2\n", r"points\.csv, line 2: 3 values, but the header names 4 columns"),
         ("id,x,y,z\na,1,2,nan\n", r"points\.csv, line 2: 1, 2, nan is no place"),
         ("id,x,y,z\na,1,inf,2\n", r"points\.csv, line 2: 1, inf, 2 is no place"),
         ("id,x,y,z\na,1,1e999,2\n", r"points\.csv, line 2: 1, 1e999, 2 is no place"),
@@ -351,7 +351,7 @@ def test_what_is_wrong_with_a_list_of_points(tmp_path, text, match):
 def test_a_list_of_points_that_cannot_be_read(tmp_path):
     two_lesions(tmp_path)
     for encoding in ("utf-16", "latin-1"):
-        with pytest.raises(InputError, match=r"points\.csv: not a readable CSV in UTF-8 .*; give id, x, y, z"):
+        with pytest.raises(InputError, match=r"points\.csv: not a readable CSV in UTF-8 .*; give .* id, x, y, z"):
             find_scans([tmp_path], Selection(roi=points(tmp_path, "id,x,y,z\né,1,2,3\n", encoding)))
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"folder\.csv: not a readable CSV in UTF-8"):

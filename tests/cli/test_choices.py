@@ -1,0 +1,149 @@
+"""Options that take one of a few words: what is wrong is told at once, and what is right is what the functions take."""
+
+import subprocess
+import sys
+from typing import get_args, get_type_hints
+
+import pytest
+
+from featlift import open_store
+from featlift.backbones.precision import PrecisionChoice
+from featlift.backbones.rope import RopePeriods
+from featlift.cli import choices
+from featlift.evaluation.cells import Nearest
+from featlift.evaluation.dense_protocol import Weighting
+from featlift.evaluation.differences import Over
+from featlift.evaluation.embeddings import Input
+from featlift.evaluation.labels import SPLITS
+from featlift.evaluation.probing import Name
+from featlift.evaluation.protocol import Protocol
+from featlift.evaluation.segmentation import Centre
+from featlift.exporting.picture import Grid
+from featlift.exporting.wanted import Format
+from featlift.extraction.keeping import Dtype, Embedding
+from featlift.heads import HEADS
+from featlift.heads.cases import Features
+from featlift.heads.dino3dra import ABLATIONS
+from featlift.heads.plan import Precision
+from featlift.lifting.lifted import Mode
+from featlift.lifting.planes import Plane
+from featlift.lifting.tokens import TokenPooling
+from featlift.pictures.figure import ANIMATIONS, FORMATS
+from featlift.pictures.fitting import Foreground
+from featlift.store.layout import SAVED
+from featlift.volumes.orientation import Orientation
+from tests.scans import patch_mean_options, write_scan
+
+OPTIONS = {
+    "extract": "rope-periods precision mode cycle token-pooling orient save save-dtype embedding engine",
+    "check": "mode orient save save-dtype precision",
+    "featdice": "protocol centre nearest",
+    "knn": "input",
+    "probe": "protocol input weighting",
+    "retrieve": "input",
+    "compare": "over to",
+    "pca": "formats sweep foreground",
+    "export": "to on",
+    "segment train": "head features without precision",
+    "segment predict": "split precision",
+}
+
+
+def test_a_wrong_word_is_told_before_torch_is_imported():
+    """In one line with the words there are, exit code 2."""
+    calls = [[*command.split(), f"--{name}", "wrong"] for command, names in OPTIONS.items() for name in names.split()]
+    code = f"""if True:
+        import contextlib, io, sys
+        from featlift.cli.main import main
+        for call in {calls}:
+            sys.argv = ["featlift", *call]
+            told = io.StringIO()
+            with contextlib.redirect_stderr(told):
+                try:
+                    main()
+                except SystemExit as stop:
+                    assert stop.code == 2, call
+            assert told.getvalue().startswith(f"featlift: {{call[-2]}} 'wrong': choose one of "), told.getvalue()
+            assert told.getvalue().count("\\n") == 1, told.getvalue()
+            assert "torch" not in sys.modules, call
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_shows_the_words(featlift, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    told = featlift("extract", "--help").stdout
+    for words in (choices.MODES, choices.PRECISIONS, choices.ORIENTATIONS, choices.EMBEDDINGS, choices.SAVED):
+        assert "|".join(words) in told
+
+
+def test_words_in_any_case_and_several_of_them(featlift, tmp_path):
+    """They arrive as the functions spell them; what is wrong among several is named, with the nearest word there is."""
+    write_scan(tmp_path / "a.nii.gz")
+    options = ("--orient", "NATIVE", "--save", "Dense, scan", "--cycle", "hw, dw", "--save-dtype", " float32")
+    done = featlift("extract", "a.nii.gz", *patch_mean_options(tmp_path, patch=4), *options)
+    assert done.returncode == 0, done.stderr
+    recipe = open_store(tmp_path / "features.zarr").recipe
+    assert (recipe["orient"], recipe["save"], recipe["dtype"]) == ("native", ["scan", "dense"], "float32")
+    assert recipe["cycle"] == "HW,DW"
+    told = featlift("extract", "a.nii.gz", "--save", "scan,dens").stderr
+    assert told == f"featlift: --save 'dens': choose one of {', '.join(choices.SAVED)}; did you mean dense?\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (["extract"], "Missing argument 'inputs'; `featlift extract --help` says what there is"),
+        (["extract", "a", "--limit", "0"], "--limit: "),
+        (["extract", "a", "--limit", "few"], "--limit: "),
+        (["extract", "a", "--colour"], "No such option: --colour"),
+        (["export", "a"], "Missing option '--to'; `featlift export --help` says what there is"),
+        (["segment", "trian"], "No such command 'trian'. Did you mean 'train'; `featlift segment --help`"),
+        (["check", "a", "--csv"], "Option '--csv' requires an argument"),
+    ],
+)
+def test_a_call_that_cannot_be_parsed_is_one_line(featlift, call, says):
+    done = featlift(*call)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"featlift: {says}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_command_the_help_is_shown(featlift):
+    for call, says in (([], "extract"), (["segment"], "predict")):
+        done = featlift(*call)
+        assert says in done.stdout
+        assert not done.stderr
+
+
+def test_the_words_are_those_of_the_functions():
+    assert set(choices.PLANES) == set(get_args(Plane)) - {"DHW"}  # which is no plane of a cycle
+    assert set(choices.EXPORTS) == {*get_args(Format), "parquet"}
+    for words, theirs in (
+        (choices.MODES, get_args(Mode)),
+        (choices.TOKEN_POOLINGS, get_args(TokenPooling)),
+        (choices.ROPE_PERIODS, get_args(RopePeriods)),
+        (choices.PRECISIONS, get_args(PrecisionChoice)),
+        (choices.ORIENTATIONS, get_args(Orientation)),
+        (choices.SAVED, SAVED),
+        (choices.DTYPES, get_args(Dtype)),
+        (choices.EMBEDDINGS, get_args(Embedding)),
+        (choices.FEATDICE_PROTOCOLS, get_args(get_type_hints(Protocol)["name"])),
+        (choices.CENTRES, get_args(Centre)),
+        (choices.NEAREST, get_args(Nearest)),
+        (choices.INPUTS, get_args(Input)),
+        (choices.PROBES, get_args(Name)),
+        (choices.WEIGHTINGS, get_args(Weighting)),
+        (choices.PAIRED, get_args(Over)),
+        (choices.GRIDS, get_args(Grid)),
+        (choices.PICTURES, FORMATS),
+        (choices.ANIMATIONS, ANIMATIONS),
+        (choices.FOREGROUNDS, get_args(Foreground)),
+        (choices.HEADS, HEADS),
+        (choices.HEAD_FEATURES, get_args(Features)),
+        (choices.HEAD_PRECISIONS, get_args(Precision)),
+        (choices.ABLATIONS, ABLATIONS),
+        (choices.SPLITS, SPLITS),
+    ):
+        assert set(words) == set(theirs)

@@ -39,6 +39,7 @@ FOREGROUNDS = ("auto", "mask", "none")
 HEADS = ("linear", "decoder", "subcube", "dino3dra")
 HEAD_FEATURES = ("store", "random", "none")
 HEAD_PRECISIONS = ("auto", "fp32", "bf16")
+PREDICTED = ("input", "stored")
 ABLATIONS = ("room-lite", "calibration")
 SPLITS = ("train", "val", "test")
 

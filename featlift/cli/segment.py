@@ -131,7 +131,8 @@ def predict(
         typer.Option(help="Folder of scans, to take their voxels. Default: as the store recorded the files."),
     ] = None,
     grid: Annotated[
-        str, typer.Option(help="input: the voxels of each case's own file; stored: those of the stored scan.")
+        str,
+        choices.one_of(choices.PREDICTED, "The voxels of each case's own file, or those of the stored scan."),
     ] = "input",
     device: Device = "auto",
     precision: Precision = "auto",

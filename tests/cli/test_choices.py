@@ -24,6 +24,7 @@ from featlift.extraction.keeping import Dtype, Embedding
 from featlift.heads import HEADS
 from featlift.heads.cases import Features
 from featlift.heads.dino3dra import ABLATIONS
+from featlift.heads.grids import Voxels
 from featlift.heads.plan import Precision
 from featlift.lifting.lifted import Mode
 from featlift.lifting.planes import Plane
@@ -141,6 +142,7 @@ def test_the_words_are_those_of_the_functions():
         (choices.ANIMATIONS, ANIMATIONS),
         (choices.FOREGROUNDS, get_args(Foreground)),
         (choices.HEADS, HEADS),
+        (choices.PREDICTED, get_args(Voxels)),
         (choices.HEAD_FEATURES, get_args(Features)),
         (choices.HEAD_PRECISIONS, get_args(Precision)),
         (choices.ABLATIONS, ABLATIONS),

@@ -12,7 +12,8 @@ import pytest
 from featlift import find_masks, open_store
 from featlift.errors import InputError
 from featlift.heads import Plan, Split, predict, score, train_head
-from featlift.heads.prediction import image_of, open_trained
+from featlift.heads.grids import grids_of
+from featlift.heads.prediction import open_trained
 from featlift.store.layout import sha256_of
 from featlift.volumes import Selection, find_scans
 from tests.scans import patch_mean_options, write_nifti
@@ -129,7 +130,7 @@ def test_a_disk_that_takes_two_ids_for_one_keeps_the_first(featlift, store, tmp_
 def test_a_scan_that_a_store_names_elsewhere_is_not_read(store, tmp_path):
     """Whoever made the store could name any image of this machine for --like."""
     about = tmp_path / "features.zarr" / "volumes" / "other" / "zarr.json"
-    assert image_of(store["other"], tmp_path / "scans") == tmp_path / "scans" / "other.nii.gz"
+    assert grids_of(store, ["other"], like=tmp_path / "scans")["other"].shape == SHAPE[::-1]
     document = json.loads(about.read_text())
     ours = document["attributes"]["featlift"]
     for name in ("../labels/other.nii.gz", str(tmp_path / "labels" / "other.nii.gz")):
@@ -138,4 +139,4 @@ def test_a_scan_that_a_store_names_elsewhere_is_not_read(store, tmp_path):
         ours["metadata_sha256"] = sha256_of(document)
         about.write_text(json.dumps(document))
         with pytest.raises(InputError, match="no such scan"):
-            image_of(store["other"], tmp_path / "scans")
+            grids_of(store, ["other"], like=tmp_path / "scans")

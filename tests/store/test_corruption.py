@@ -19,6 +19,7 @@ from tests.test_fixtures import FIXTURES, OPTIONS
 
 _STORE = "layers.zarr"
 _PATIENCE = 30  # seconds
+_TWO = ["--case", "a", "--case", CASE]  # the damaged one, and one that must not suffer from it
 
 #: Every command that reads a store, and writes its results into a folder that is named.
 COMMANDS = {
@@ -33,11 +34,11 @@ COMMANDS = {
     "dense probe": ["probe", _STORE, "--dense", "--masks", "labels", "--labels", "labels.csv", "-o", "out"],
     "retrieve": ["retrieve", _STORE, "--case", "a", "--top", "3"],
     "retrieve places": ["retrieve", _STORE, "--case", "a", "--voxel", "3,8,8"],
-    "pca": ["pca", _STORE, "-o", "out"],
-    "view": ["view", _STORE, "-o", "out/view.html"],
-    "report": ["report", _STORE, "-o", "out/report.html"],
+    "pca": ["pca", _STORE, *_TWO, "--dpi", "40", "-o", "out"],
+    "view": ["view", _STORE, *_TWO, "-o", "out/view.html"],
+    "report": ["report", _STORE, "--pictures", "2", "-o", "out/report.html"],
     "export": ["export", _STORE, "--to", "npy", "-o", "out"],
-    "export colours": ["export", _STORE, "--to", "nifti", "-o", "out"],
+    "export colours": ["export", _STORE, "--to", "nifti", *_TWO, "-o", "out"],
     "export embeddings": ["export", _STORE, "--to", "parquet", "-o", "out"],
     "predict": ["segment", "predict", _STORE, "--head", "head", "-o", "out"],
     "train": ["segment", "train", _STORE, "--masks", "labels", "--head", "linear", "--epochs", "1", "-o", "out/head"],

@@ -14,7 +14,7 @@ from featlift.errors import OptionError, RemoteError, StoreError
 from featlift.store.basis import Basis, not_reduced
 from featlift.store.layout import METADATA, SAVED, VOLUMES, not_kept
 from featlift.store.metadata import DamageError, Grid, MetadataError, RecordedVolume
-from featlift.store.place import Place, Where, place_of
+from featlift.store.place import Where, place_of
 from featlift.store.quantised import Dequantised
 from featlift.store.recorded import RecordedFiles, StoredArray
 from featlift.store.uncentred import Uncentred
@@ -181,7 +181,7 @@ class CaseLayer:
             if any(valid > size for valid, size in zip(grid.valid, dense.shape[1:], strict=True)):
                 raise MetadataError("its valid cells are more than there are")
         except MetadataError as error:
-            raise DamageError(self._files.where, f"{self._prefix}dense: {error}") from error
+            raise self._files.damage(f"{self._prefix}dense: {error}") from error
         return grid
 
     def _floats(self, name: str, axis: int) -> StoredArray | Dequantised:
@@ -191,7 +191,7 @@ class CaseLayer:
             return array
         scale, offset = (self._array(f"{name}_{part}", (1,)) for part in ("scale", "offset"))
         if not scale.shape == offset.shape == (array.shape[axis],):
-            raise DamageError(self._files.where, f"{self._prefix}{name}: its scale or offset is of other channels")
+            raise self._files.damage(f"{self._prefix}{name}: its scale or offset is of other channels")
         return Dequantised(array, scale, offset, axis)
 
     def _array(self, name: str, dimensions: tuple[int, ...] | None = None) -> StoredArray:
@@ -241,7 +241,7 @@ class Case(CaseLayer):
             if any(not 0 <= low < high <= array.shape[0] for low, high in found.values()):
                 raise ValueError
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise DamageError(self._files.where, "the parts of its embedding cannot be read") from error
+            raise self._files.damage("the parts of its embedding cannot be read") from error
         return found
 
     @cached_property
@@ -283,8 +283,7 @@ def open_case(path: Where, case_id: str, basis: Callable[[], Basis] | None = Non
     """
     volume = read_volume(path, case_id)
     place = place_of(path)
-    files = RecordedFiles(place.files(f"{VOLUMES}/{case_id}"), volume.files, _name(place, case_id))
-    return Case(files, volume, basis)
+    return Case(RecordedFiles(place.files(f"{VOLUMES}/{case_id}"), volume.files, case_id), volume)
 
 
 def read_volume(path: Where, case_id: str) -> RecordedVolume:
@@ -296,10 +295,6 @@ def read_volume(path: Where, case_id: str) -> RecordedVolume:
         raise
     except OSError as error:
         reason = f"{METADATA} cannot be read ({error.strerror or error})"
-        raise DamageError(_name(place, case_id), reason) from error
+        raise DamageError(case_id, reason) from error
     except MetadataError as error:
-        raise DamageError(_name(place, case_id), f"{METADATA}: {error}") from error
-
-
-def _name(place: Place, case_id: str) -> str:
-    return f"{place}: case {case_id}"
+        raise DamageError(case_id, f"{METADATA}: {error}") from error

@@ -31,16 +31,16 @@ class DamageError(StoreError):
     """Damage that a reader met.
 
     Attributes:
-        where: store and case.
+        case_id: of the case.
         reason: file and what is wrong with it.
     """
 
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(where, reason)
-        self.where, self.reason = where, reason
+    def __init__(self, case_id: str, reason: str) -> None:
+        super().__init__(case_id, reason)
+        self.case_id, self.reason = case_id, reason
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason}; `featlift verify` finds damage, extract again repairs it"
+        return f"case {self.case_id}: {self.reason}; `featlift verify` finds all damage, and extract again repairs it"
 
 
 def json_object(content: bytes) -> dict[str, Any]:

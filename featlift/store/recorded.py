@@ -25,16 +25,20 @@ class RecordedFiles(WrapperStore[Store]):
     Args:
         store: where the files are.
         files: those that were written, by key.
-        where: store and case, for errors.
+        case_id: of the volume, for errors.
     """
 
-    def __init__(self, store: Store, files: Mapping[str, RecordedFile], where: str) -> None:
+    def __init__(self, store: Store, files: Mapping[str, RecordedFile], case_id: str) -> None:
         super().__init__(store)
         self.files = files
-        self.where = where
+        self.case_id = case_id
 
     def _with_store(self, store: Store) -> RecordedFiles:
-        return RecordedFiles(store, self.files, self.where)
+        return RecordedFiles(store, self.files, self.case_id)
+
+    def damage(self, reason: str) -> DamageError:
+        """The error of a reader who met damage in it."""
+        return DamageError(self.case_id, reason)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """See Zarr's own; raises StoreError of a file that is not as it was written."""
@@ -46,13 +50,13 @@ class RecordedFiles(WrapperStore[Store]):
         except FeatliftError:
             raise
         except OSError as error:
-            raise DamageError(self.where, f"{key} cannot be read ({error.strerror or error})") from error
+            raise self.damage(f"{key} cannot be read ({error.strerror or error})") from error
         if value is None:
-            raise DamageError(self.where, f"{key} is missing")
+            raise self.damage(f"{key} is missing")
         if byte_range is None and len(value) != recorded.bytes:
-            raise DamageError(self.where, f"{key} has {len(value):,} bytes instead of {recorded.bytes:,}")
+            raise self.damage(f"{key} has {len(value):,} bytes instead of {recorded.bytes:,}")
         if key.endswith(METADATA) and hashlib.sha256(value.to_bytes()).hexdigest() != recorded.sha256:
-            raise DamageError(self.where, f"{key} is not what was written")
+            raise self.damage(f"{key} is not what was written")
         return value
 
     def recorded_bytes(self, array: str) -> int:
@@ -76,18 +80,18 @@ class StoredArray(zarr.Array[Any]):
             StoreError: it is not there, or cannot be what was written.
         """
         if f"{path}/{METADATA}" not in store.files:
-            raise DamageError(store.where, f"no array '{path}'")
+            raise store.damage(f"no array '{path}'")
         try:
             array = zarr.open_array(store, path=path, mode="r", zarr_format=3)
             check_array(array.shape, array.dtype.itemsize, dimensions, store.recorded_bytes(path))
         except FeatliftError:
             raise
         except FileNotFoundError as error:  # the whole folder is gone
-            raise DamageError(store.where, f"{path}/{METADATA} is missing") from error
+            raise store.damage(f"{path}/{METADATA} is missing") from error
         except MetadataError as error:
-            raise DamageError(store.where, f"{path}: {error}") from error
+            raise store.damage(f"{path}: {error}") from error
         except Exception as error:  # what Zarr raises for metadata that make no sense is of many kinds
-            raise DamageError(store.where, f"{path}/{METADATA} cannot be read ({type(error).__name__})") from error
+            raise store.damage(f"{path}/{METADATA} cannot be read ({type(error).__name__})") from error
         return cls(array.async_array)
 
     @property
@@ -109,4 +113,4 @@ class StoredArray(zarr.Array[Any]):
             raise
         except (OSError, ValueError, RuntimeError) as error:  # of crc32c and of the codecs
             assert isinstance(self.store, RecordedFiles)
-            raise DamageError(self.store.where, f"{self.path} is damaged") from error
+            raise self.store.damage(f"{self.path} is damaged ({' '.join(str(error).split())[:100]})") from error

@@ -258,7 +258,7 @@ def case_in_memory(case: CaseData) -> Case:
     store = MemoryStore(contents)
     _write_case(store, case)
     files = {key: RecordedFile(len(value), _sha256_of(key, value)) for key, value in contents.items()}
-    return Case(RecordedFiles(store, files, f"case {case.id}"), RecordedVolume.of(_attributes_of(case), files))
+    return Case(RecordedFiles(store, files, case.id), RecordedVolume.of(_attributes_of(case), files))
 
 
 def _sha256_of(key: str, value: Buffer) -> str:

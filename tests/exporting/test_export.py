@@ -208,7 +208,7 @@ def test_what_is_done_is_kept_and_what_fails_is_told(featlift, tmp_path):
     done = featlift(*call)
     assert done.returncode == 1
     assert "2 written, 0 already there, 1 failed" in done.stdout
-    assert "features.zarr  b     its features are damaged" in done.stderr
+    assert "features.zarr  b     dense is damaged" in done.stderr
     folder = tmp_path / "features-nrrd"
     names = ["a__channels.nrrd", "c__channels.nrrd", "export.json"]
     assert sorted(path.name for path in folder.iterdir()) == names

@@ -191,7 +191,9 @@ def test_featdice_needs_dense_features_and_nothing_else(cohort, featlift, tmp_pa
     for name in ("all", "dense"):
         done = featlift("featdice", f"{name}.zarr", "--masks", "labels", "--save-maps", "maps")
         assert done.returncode == 0, done.stderr
-        scores[name] = json.loads((tmp_path / f"results/{name}-featdice-prototype.json").read_text())["cases"]
+        scores[name] = json.loads((tmp_path / f"results/{name}-featdice-prototype-nearest-centre.json").read_text())[
+            "cases"
+        ]
     assert scores["all"] == scores["dense"]
     refused = featlift("featdice", "without.zarr", "--masks", "labels")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

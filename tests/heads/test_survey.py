@@ -70,14 +70,14 @@ def test_labels_have_to_be_in_the_training_masks(refuses, tmp_path):
 
 
 def test_options_that_make_no_sense_are_named(refuses, tmp_path):
-    refuses("head 'unet': choose linear, decoder, subcube, dino3dra", head="unet")
+    refuses("--head 'unet': choose one of linear, decoder, subcube, dino3dra", head="unet")
     refuses("layer 7", "holds 0", options=("--layers", "7"))
     refuses("--step 3", "4, 2, 1", options=("--step", "3"))
     refuses("--skip is no option of the head linear", options=("--skip",))
-    refuses("--without attention", head="dino3dra", options=("--without", "attention"))
+    refuses("--without 'attention'", head="dino3dra", options=("--without", "attention"))
     refuses("--window '8,8'", head="subcube", options=("--window", "8,8"))
     refuses("--label-names", options=("--label-names", "anterior"))
-    refuses("precision 'fp8'", options=("--precision", "fp8"))
+    refuses("--precision 'fp8'", options=("--precision", "fp8"))
     refuses("folds of", "patients", options=("--folds", "9"))
     (tmp_path / "none.csv").write_text("id,split\na,test\n")
     refuses("0 patients to train on", options=("--labels", tmp_path / "none.csv"))

@@ -222,7 +222,7 @@ def test_an_unfinished_upload_is_no_volume(cohort, bucket, featlift):
     url = f"{bucket.url}/features.zarr"
     bucket.delete("features.zarr/volumes/b/zarr.json")
     assert list(open_store(url)) == ["a"]
-    assert "all 1 volumes" in featlift("verify", url).stdout
+    assert "1 volume, all as written" in featlift("verify", url).stdout
     bucket.put("features.zarr/volumes/b/layers/9/zarr.json", b"of another time")
     assert "2 extracted, 1 complete before" in cohort().stdout
     assert "features.zarr/volumes/b/layers/9/zarr.json" not in bucket.contents("features.zarr/volumes/b")

@@ -58,6 +58,19 @@ def json_object(content: bytes) -> dict[str, Any]:
     return document
 
 
+def run_record(content: bytes) -> dict[str, Any]:
+    """A run record, of which the fields that featlift reads are of the right kind, or absent.
+
+    Raises:
+        MetadataError: it is none.
+    """
+    record = json_object(content)
+    kinds = {"started": str, "seconds": int | float, "volumes": dict, "versions": dict, "failures": dict}
+    for name, kind in kinds.items():
+        _is(isinstance(record.get(name), kind | None), name)
+    return record
+
+
 def attributes_in(document: Mapping[str, Any]) -> dict[str, Any]:
     """Our attributes of a Zarr group or array.
 

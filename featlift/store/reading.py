@@ -22,7 +22,7 @@ from featlift.store.layout import (
     saved_in,
     sha256_of,
 )
-from featlift.store.metadata import MetadataError, attributes_in, json_object
+from featlift.store.metadata import MetadataError, attributes_in, json_object, run_record
 from featlift.store.place import Where, place_of
 
 
@@ -97,7 +97,7 @@ def run_records(path: Where) -> dict[str, dict[str, Any] | None]:
     records: dict[str, dict[str, Any] | None] = {}
     for name in sorted(place.sizes(RUNS)):
         try:
-            records[f"{RUNS}/{name}"] = json_object(place.read(f"{RUNS}/{name}"))
+            records[f"{RUNS}/{name}"] = run_record(place.read(f"{RUNS}/{name}"))
         except RemoteError:
             raise
         except (OSError, MetadataError):

@@ -16,9 +16,6 @@ def runs_of(store: Store) -> list[dict[str, Any]]:
 
 def failures_of(store: Store, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Why cases are not in the store, by the last run that tried, and what `featlift verify` found damaged."""
-    failures: dict[str, object] = {}
-    for record in runs:
-        found = record.get("failures")
-        failures |= found if isinstance(found, dict) else {}
+    failures = {case_id: reason for record in runs for case_id, reason in (record.get("failures") or {}).items()}
     missing = {case_id: without_folders(str(reason)) for case_id, reason in failures.items() if case_id not in store}
     return missing | {case_id: f"damaged: {'; '.join(found)}" for case_id, found in damaged_cases(store.path).items()}

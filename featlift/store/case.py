@@ -283,7 +283,7 @@ def open_case(path: Where, case_id: str, basis: Callable[[], Basis] | None = Non
     """
     volume = read_volume(path, case_id)
     place = place_of(path)
-    return Case(RecordedFiles(place.files(f"{VOLUMES}/{case_id}"), volume.files, case_id), volume)
+    return Case(RecordedFiles(place.files(f"{VOLUMES}/{case_id}"), volume.files, case_id), volume, basis)
 
 
 def read_volume(path: Where, case_id: str) -> RecordedVolume:

@@ -122,8 +122,15 @@ def test_verify_finds_it_and_a_second_look_finds_the_same(made, featlift, name):
     assert "Traceback" not in done.stderr
 
 
+_OF_VOLUMES = [name for name in CORRUPTIONS if not name.startswith(("store", "index", "run", "dam"))]
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in CORRUPTIONS if not name.startswith(("store", "index", "run", "dam"))]
+    "name",
+    [
+        name if number % 8 == 0 else pytest.param(name, marks=pytest.mark.soak)
+        for number, name in enumerate(_OF_VOLUMES)
+    ],
 )
 def test_extract_repairs_it(made, featlift, sound, name):
     """What a volume has lost is made again from its scan, once it is found; what stood in the wrong place, too."""

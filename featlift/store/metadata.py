@@ -20,8 +20,6 @@ from featlift.store.layout import METADATA, NAMESPACE, SAVED, sha256_of
 from featlift.volumes.grid import Shape
 from featlift.volumes.volume import Affine
 
-_LARGEST = 2**31  # voxels, cells or bytes along an axis: more is damage, and would overflow what follows
-
 
 class MetadataError(ValueError):
     """Metadata that cannot be believed; the message is the reason alone."""

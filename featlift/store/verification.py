@@ -114,14 +114,10 @@ def _damage_of_index(path: Where) -> Iterator[Damage]:
         listed = read_index(path)["id"].to_pylist()
     except StoreError:  # none yet
         return
-    there = set(place.listed())
-    for case_id in listed:
-        if case_id not in there and not place.sizes(
-            f"{VOLUMES}/{case_id}"
-        ):  # of an upload on its way there is something
-            yield Damage(
-                case_id, "", f"gone, though {INDEX} lists it; if it was removed on purpose: `featlift index {place}`"
-            )
+    why = f"gone, though {INDEX} lists it; if it was removed on purpose: `featlift index {place}`"
+    for case_id in sorted(set(listed) - set(place.listed())):
+        if not place.sizes(f"{VOLUMES}/{case_id}"):  # of an upload on its way there is something
+            yield Damage(case_id, "", why)
 
 
 def damage_of_basis(path: Where) -> str | None:

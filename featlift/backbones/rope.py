@@ -45,6 +45,25 @@ def has_dinov3_rope(net: nn.Module) -> bool:
     return hasattr(getattr(net, "rope", None), "periods")
 
 
+class LastRopes:
+    """Rotary embeddings of the planes seen last: timm makes coordinates on the host, for which a device has to wait."""
+
+    _MOST = 4  # a pass has three shapes of planes at most
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # periods and what was made with them
+
+    def of(self, rope: Any, rows: int, columns: int) -> Tensor:
+        """The embedding of planes of `rows` x `columns` patch tokens by timm's module with DINOv3's periods."""
+        periods, embedding = self._kept.pop((rows, columns), (None, None))
+        if embedding is None or periods is not rope.periods:
+            embedding = rope.get_embed(shape=(rows, columns))
+        self._kept[rows, columns] = rope.periods, embedding
+        if len(self._kept) > self._MOST:
+            del self._kept[next(iter(self._kept))]
+        return embedding
+
+
 def resolve_periods(net: Any, choice: RopePeriods, from_file: Tensor | None, is_dinov3: bool) -> str | None:
     """Set the periods of the network's rotary embedding and say which ones it has now.
 

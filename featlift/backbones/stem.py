@@ -29,3 +29,21 @@ def grey_stem(conv: nn.Conv2d, mean: Sequence[float], std: Sequence[float]) -> d
 def cuts_patches(conv: nn.Module) -> bool:
     """Whether a module is a convolution of patches that neither overlap nor are padded."""
     return isinstance(conv, nn.Conv2d) and conv.stride == conv.kernel_size and conv.padding == (0, 0)
+
+
+class GreyStem:
+    """`grey_stem` of one convolution, folded again when its weights have changed."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._mean = tuple(mean)
+        self._std = tuple(std)
+        self._state: tuple[object, ...] = ()
+        self._folded: dict[str, Tensor] = {}
+
+    def of(self, conv: nn.Conv2d) -> dict[str, Tensor]:
+        """Weight and bias for grey intensities, see `grey_stem`."""
+        weights = [conv.weight] if conv.bias is None else [conv.weight, conv.bias]
+        state = tuple((each.data_ptr(), 0 if each.is_inference() else each._version) for each in weights)
+        if state != self._state:
+            self._state, self._folded = state, grey_stem(conv, self._mean, self._std)
+        return self._folded

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from featlift.backbones.backbone import Backbone, Layer
+from featlift.backbones.eva import make_lean
 from featlift.backbones.footprint import Footprint, footprint_of
-from featlift.backbones.rope import has_dinov3_rope, rope_3d
+from featlift.backbones.rope import LastRopes, has_dinov3_rope, rope_3d
 from featlift.backbones.sampling import patches
-from featlift.backbones.stem import cuts_patches, grey_stem
+from featlift.backbones.stem import GreyStem, cuts_patches
 from featlift.errors import ModelError
 
 
@@ -33,6 +34,10 @@ class TransformerBackbone(Backbone):
                 setattr(net, head, nn.Identity())
         net.attn_pool = None
         self.blocks = list(net.blocks)
+        for block in self.blocks:
+            make_lean(block)
+        self._grey_stem = GreyStem(mean, std)
+        self._ropes = LastRopes()
         self.layers = tuple(
             Layer(i, f"blocks.{i}", i + 1, net.embed_dim, patches(patch[0])) for i in range(self.num_blocks)
         )
@@ -56,8 +61,7 @@ class TransformerBackbone(Backbone):
         patch_embed = self.net.patch_embed
         if slices.shape[1] != 1 or torch.is_grad_enabled() or not cuts_patches(patch_embed.proj):
             return super().embed_intensities(slices)
-        folded = grey_stem(patch_embed.proj, self.mean, self.std)
-        folded = {f"proj.{name}": value for name, value in folded.items()}
+        folded = {f"proj.{name}": value for name, value in self._grey_stem.of(patch_embed.proj).items()}
         patches = torch.func.functional_call(patch_embed, folded, slices.float())
         return self._place(patches.to(self.dtype), slices)
 
@@ -89,8 +93,10 @@ class TransformerBackbone(Backbone):
         rope = getattr(self.net, "rope", None)
         if rope is None:
             return None
-        embedding: Tensor = rope.get_embed(shape=(rows, columns))
-        return embedding[index] if self.rope_is_mixed else embedding
+        if not has_dinov3_rope(self.net) or torch.is_grad_enabled() or self.net.training:
+            embedding: Tensor = rope.get_embed(shape=(rows, columns))
+            return embedding[index] if self.rope_is_mixed else embedding
+        return self._ropes.of(rope, rows, columns)
 
     def rope_3d(self, depth: int, height: int, width: int) -> Tensor:
         """See `Backbone.rope_3d`."""

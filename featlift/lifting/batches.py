@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from featlift.errors import LiftingMemoryError
-from featlift.lifting.budget import free_bytes, is_out_of_memory
+from featlift.lifting.budget import FreeMemory, is_out_of_memory
 
 #: What a batch of planes goes through: tensors (N, ...) to planes (N, R, S, C) and tokens (N, g, C).
 Step = Callable[..., tuple[Tensor, Tensor]]
@@ -21,6 +22,19 @@ _ACCELERATOR_VALUES = 65536 * 768
 
 #: Share of the free memory that ``auto`` counts on: the rest is for what an estimate does not see.
 _SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class PlaneCost:
+    """What one plane takes on its way through the steps of a run.
+
+    Attributes:
+        values: at the most, before or after a step.
+        held: bytes at the peak.
+    """
+
+    values: float
+    held: float
 
 
 class PlaneBatches:
@@ -38,7 +52,7 @@ class PlaneBatches:
         self.offload = offload
 
     def run(
-        self, step: Step, sources: tuple[Tensor, ...], held: float, device: torch.device, target: Tensor | None = None
+        self, step: Step, sources: tuple[Tensor, ...], cost: PlaneCost, free: FreeMemory, target: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Take every plane through `step`.
 
@@ -48,8 +62,8 @@ class PlaneBatches:
         Args:
             step: what to do with a batch.
             sources: tensors ``(B, P, ...)`` that the step takes, cut to a batch and flattened to ``(N, ...)``.
-            held: bytes that the step holds at its peak, for one plane.
-            device: where the step computes.
+            cost: of one plane.
+            free: memory of the device where the step computes.
             target: planes ``(B, P, R, S, C)`` to write to; None takes new memory.
 
         Returns:
@@ -59,7 +73,8 @@ class PlaneBatches:
             LiftingMemoryError: a single plane does not fit.
         """
         volumes, count = sources[0].shape[:2]
-        size = self._planes_at_a_time(math.prod(sources[0].shape[2:]), held, device)
+        device = free.device
+        size = self._planes_at_a_time(cost, free, count)
         planes, tokens = _Joined((volumes, count), target), _Joined((volumes, count))
         home = torch.device("cpu") if self.offload else device
         done = 0
@@ -74,7 +89,7 @@ class PlaneBatches:
                 if not is_out_of_memory(error):
                     raise
                 if together == 1:
-                    raise _too_large(held, device) from error
+                    raise _too_large(cost, free) from error
                 size = together // 2
                 continue
             for joined, values in zip((planes, tokens), results, strict=True):
@@ -83,28 +98,43 @@ class PlaneBatches:
             del results  # or it would stand beside the next batch
         return planes.whole(), tokens.whole()
 
-    def _planes_at_a_time(self, values: int, held: float, device: torch.device) -> int:
-        """How many planes of so many values make a batch.
+    def _planes_at_a_time(self, cost: PlaneCost, free: FreeMemory, planes: int) -> int:
+        """How many planes make a batch, of so many that a volume has.
 
         Raises:
             LiftingMemoryError: the memory that was asked for is not enough for one.
         """
         if self.plane_batch is not None:
             return self.plane_batch
-        enough = max(1, (_CPU_VALUES if device.type == "cpu" else _ACCELERATOR_VALUES) // values)
+        fitting = self._fitting(cost, free)
+        return fitting if free.device.type == "cpu" else evenly(planes, fitting)
+
+    def _fitting(self, cost: PlaneCost, free: FreeMemory) -> int:
+        """How many planes at a time are fast and fit."""
+        on_host = free.device.type == "cpu"
+        enough = max(1, int((_CPU_VALUES if on_host else _ACCELERATOR_VALUES) / cost.values))
         if self.memory is not None:
-            if self.memory < held:
+            if self.memory < cost.held:
                 raise LiftingMemoryError(
-                    f"one plane needs about {_readable(held)} beside the features but --memory allows "
+                    f"one plane needs about {_readable(cost.held)} beside the features but --memory allows "
                     f"{_readable(self.memory)}: give at least that, or make planes smaller with --depth-window"
                 )
-            return min(enough, int(self.memory / held))
-        free = free_bytes(device)
-        if free is None:
+            return min(enough, int(self.memory / cost.held))
+        there = free.bytes()
+        if there is None:
             return enough
-        if device.type == "cpu" and free < held:  # a host that runs out raises no error: it ends the process
-            raise _too_large(held, device)
-        return max(1, min(enough, int(_SHARE * free / held)))
+        if on_host and there < cost.held:  # a host that runs out raises no error: it ends the process
+            raise _too_large(cost, free)
+        return max(1, min(enough, int(_SHARE * there / cost.held)))
+
+
+def evenly(planes: int, most: int) -> int:
+    """A batch of at most so many planes that leaves no smaller one over, unless that halves it.
+
+    Kernels on an accelerator are planned for each shape, and one shape is less than two.
+    """
+    divisors = (size for size in range(min(planes, most), most // 2, -1) if planes % size == 0)
+    return next(divisors, most)
 
 
 def cut(done: int, volumes: int, planes: int, size: int) -> tuple[slice, slice]:
@@ -148,11 +178,11 @@ class _Joined:
         return parts.view(*self._lead, *parts.shape[1:])
 
 
-def _too_large(held: float, device: torch.device) -> LiftingMemoryError:
-    free = free_bytes(device)
+def _too_large(cost: PlaneCost, free: FreeMemory) -> LiftingMemoryError:
+    there = free.bytes()
     return LiftingMemoryError(
-        f"one plane needs about {_readable(held)} beside the features, {device} has "
-        f"{'not enough' if free is None else _readable(free)} free: make planes smaller with --depth-window, their "
+        f"one plane needs about {_readable(cost.held)} beside the features, {free.device} has "
+        f"{'not enough' if there is None else _readable(there)} free: make planes smaller with --depth-window, their "
         "values with --precision bf16, or keep the features in host memory with --offload"
     )
 

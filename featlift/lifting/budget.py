@@ -48,6 +48,26 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
     return min(_host_limits(root), default=None)
 
 
+class FreeMemory:
+    """What a pass may count on.
+
+    On CUDA the driver is asked once, since that takes the time of a hundred kernels and running out is an error that
+    lifting recovers from; on other devices each time, since a host that runs out ends the process.
+
+    Args:
+        device: where the pass computes.
+        kept: bytes on it that the pass will have taken for good when it ends.
+    """
+
+    def __init__(self, device: torch.device, kept: float) -> None:
+        self.device = device
+        self._once = max(0, int((free_bytes(device) or 0) - kept)) if device.type == "cuda" else None
+
+    def bytes(self) -> int | None:
+        """Bytes for the planes at work; None where nothing tells."""
+        return free_bytes(self.device) if self._once is None else self._once
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of a device or of the host."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):

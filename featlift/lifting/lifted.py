@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from featlift.backbones.backbone import Backbone, Layer
 from featlift.errors import LiftingError
 from featlift.lifting.attention import best_attention
-from featlift.lifting.batches import PlaneBatches
+from featlift.lifting.batches import PlaneBatches, PlaneCost
+from featlift.lifting.budget import FreeMemory
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.planes import Cycle, Plane, from_planes, to_planes
 from featlift.lifting.runs import Run, plan_runs
@@ -99,19 +100,20 @@ class LiftedBackbone(nn.Module):
         leading, *runs = self._runs
         depth = volume.shape[2]
         rope = cache(partial(self._rope, depth))
-        x, g = self._embed(volume, leading, rope)
-        self._read(features, leading.blocks.stop, x, g)
+        free = FreeMemory(self.backbone.device, self._kept(volume))
+        x, g = self._embed(volume, leading, rope, free)
+        self._read(features, leading.blocks.stop, x, g, free)
         for run in runs:
             planes = to_planes(x, run.plane)
             g = self._pool(g, planes.shape[1])
-            planes, g = self._advance(run, planes, g, rope)
+            planes, g = self._advance(run, planes, g, rope, free)
             x = from_planes(planes, run.plane, depth)
             if self.token_pooling == "depth" and run.plane != "DHW":
                 g = pool_adaptive(g, depth)
-            self._read(features, run.blocks.stop, x, g)
+            self._read(features, run.blocks.stop, x, g, free)
         return Features(features)
 
-    def _embed(self, volume: Tensor, leading: Run, rope: Rope) -> tuple[Tensor, Tensor]:
+    def _embed(self, volume: Tensor, leading: Run, rope: Rope, free: FreeMemory) -> tuple[Tensor, Tensor]:
         """Embed a volume slice by slice and run the leading blocks on the slices while they are at hand."""
         through_blocks = self._blocks(leading, rope)
 
@@ -121,18 +123,17 @@ class LiftedBackbone(nn.Module):
             return through_blocks(*self.backbone.embed(slices.expand(-1, 3, -1, -1).to(self.backbone.dtype)))
 
         slices = rearrange(volume, "b c d h w -> b d c h w")
-        held = self._held(leading, 3 * slices[0, 0, 0].numel(), embeds=True)
-        return self._batches.run(embed, (slices,), held, self.backbone.device)
+        cost = self._cost(leading, 3 * slices[0, 0, 0].numel(), embeds=True)
+        return self._batches.run(embed, (slices,), cost, free)
 
-    def _advance(self, run: Run, planes: Tensor, g: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+    def _advance(self, run: Run, planes: Tensor, g: Tensor, rope: Rope, free: FreeMemory) -> tuple[Tensor, Tensor]:
         """Run blocks on planes ``(B, P, R, S, C)`` with their tokens ``(B, P, g, C)``.
 
         Without gradients, blocks that keep the shape write each batch of planes back where it came from.
         """
         in_place = not torch.is_grad_enabled() and not any(map(self.backbone.changes_shape, run.blocks))
-        held = self._held(run, planes[0, 0].numel())
-        target = planes if in_place else None
-        return self._batches.run(self._blocks(run, rope), (planes, g), held, self.backbone.device, target)
+        cost = self._cost(run, planes[0, 0].numel())
+        return self._batches.run(self._blocks(run, rope), (planes, g), cost, free, planes if in_place else None)
 
     def _blocks(self, run: Run, rope: Rope) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The blocks of a run in turn, for any batch of its planes; with gradients, each keeps its input only."""
@@ -141,10 +142,11 @@ class LiftedBackbone(nn.Module):
             run_block = partial(checkpoint, run_block, use_reentrant=False)
 
         def blocks(planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-            for block in run.blocks:
-                _, rows, columns, _ = planes.shape
-                positions = rope(run.plane, block if self.backbone.rope_is_mixed else 0, rows, columns)
-                with best_attention(planes.device, planes.dtype, rows * columns):
+            _, rows, columns, _ = planes.shape
+            with best_attention(planes.device, planes.dtype, rows * columns):
+                for block in run.blocks:
+                    _, rows, columns, _ = planes.shape
+                    positions = rope(run.plane, block if self.backbone.rope_is_mixed else 0, rows, columns)
                     planes, tokens = run_block(block, planes, tokens, positions)
             return planes, tokens
 
@@ -156,23 +158,34 @@ class LiftedBackbone(nn.Module):
             return self.backbone.rope_3d(depth, rows // depth, columns)
         return self.backbone.rope(block, rows, columns)
 
-    def _held(self, run: Run, values: float, embeds: bool = False) -> float:
-        """Bytes that one plane of so many values holds at most on its way through a run."""
-        held = 0.0
+    def _cost(self, run: Run, values: float, embeds: bool = False) -> PlaneCost:
+        """What one plane of so many values takes on its way through a run."""
+        most, held = values, 0.0
         if embeds:
             stem = self.backbone.embed_footprint
             held = values * stem.peak * torch.float32.itemsize  # the type of intensities
             values *= stem.result
         for step in (self.backbone.footprints[block] for block in run.blocks):
             held = max(held, values * step.peak * self.backbone.dtype.itemsize)
+            most = max(most, values)
             values *= step.result
-        return 2 * held if torch.is_grad_enabled() else held  # on the way back all steps of a block are there at once
+        if torch.is_grad_enabled():  # on the way back all steps of a block are there at once
+            held *= 2
+        return PlaneCost(max(most, values), held)
+
+    def _kept(self, volume: Tensor) -> float:
+        """Bytes on the device that are features when a pass is through."""
+        if self._batches.offload:
+            return 0.0
+        voxels = volume.numel() / volume.shape[1]
+        cells = sum(layer.channels * voxels / layer.sampling.stride**2 for layer in self.layers)
+        return cells * self.backbone.dtype.itemsize
 
     def _pool(self, g: Tensor, planes: int) -> Tensor:
         """Bring the global tokens to the planes of the next block."""
         return pool_mean(g, planes) if self.mode == "pcm" else pool_adaptive(g, planes)
 
-    def _read(self, features: dict[int, LayerFeatures], after: int, x: Tensor, g: Tensor) -> None:
+    def _read(self, features: dict[int, LayerFeatures], after: int, x: Tensor, g: Tensor, free: FreeMemory) -> None:
         """Keep the features of the layer that is read here, if one was asked for."""
         planes = to_planes(x, "DHW" if self.mode == "3d" else "HW")
         for layer in self.layers:
@@ -182,9 +195,12 @@ class LiftedBackbone(nn.Module):
             # the next blocks write to x; after the last layer the norm does
             x_is_free = layer is self.layers[-1] and not torch.is_grad_enabled()
             if self.norm and self.backbone.has_norm(layer):
-                step, held = partial(self.backbone.norm, layer), 2.0 * planes[0, 0].nbytes
+                step, cost = (
+                    partial(self.backbone.norm, layer),
+                    PlaneCost(planes[0, 0].numel(), 2 * planes[0, 0].nbytes),
+                )
                 target = planes if x_is_free else None
-                dense, tokens = self._batches.run(step, (planes, tokens), held, self.backbone.device, target)
+                dense, tokens = self._batches.run(step, (planes, tokens), cost, free, target)
             else:
                 dense = planes if x_is_free else planes.clone()
             features[layer.index] = LayerFeatures(rearrange(dense.view(x.shape), "b d h w c -> b c d h w"), tokens)
@@ -196,8 +212,9 @@ class LiftedBackbone(nn.Module):
         return self.mode == "pcg" and (plane == "HW" or self.token_pooling == "direct")
 
     def _tracks_gradients(self, volume: Tensor) -> bool:
-        wanted = volume.requires_grad or any(p.requires_grad for p in self.backbone.parameters())
-        return torch.is_grad_enabled() and wanted
+        if not torch.is_grad_enabled():
+            return False
+        return volume.requires_grad or any(parameter.requires_grad for parameter in self.backbone.parameters())
 
     def _check(self, volume: Tensor) -> None:
         stride = self.stride

@@ -13,8 +13,8 @@ HOPPER, AMPERE = (9, 0), (8, 0)
     ("capability", "dtype", "length", "first"),
     [
         (HOPPER, torch.bfloat16, 9600, SDPBackend.CUDNN_ATTENTION),
-        (HOPPER, torch.float16, 512, SDPBackend.CUDNN_ATTENTION),
-        (HOPPER, torch.bfloat16, 21, None),
+        (HOPPER, torch.float16, 1029, SDPBackend.FLASH_ATTENTION),
+        (HOPPER, torch.bfloat16, 21, SDPBackend.EFFICIENT_ATTENTION),
         (HOPPER, torch.float32, 9600, None),
         (AMPERE, torch.bfloat16, 9600, None),
     ],

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from featlift import lift, load_backbone
 from featlift.backbones.footprint import PeakMemory
 from featlift.errors import FeatliftError, LiftingMemoryError
-from featlift.lifting.batches import cut
+from featlift.lifting.batches import cut, evenly
 
 CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"
 OUT_OF_MEMORY = {"device": torch.OutOfMemoryError("CUDA out of memory."), "host": RuntimeError(CPU)}
@@ -26,6 +26,14 @@ def test_every_plane_is_cut_out_once(volumes, planes, size):
         seen[where] += 1
         done += seen[where].numel()
     assert torch.equal(seen, torch.ones_like(seen))
+
+
+@pytest.mark.parametrize(
+    ("planes", "most", "size"),
+    [(32, 6, 4), (300, 64, 60), (211, 64, 64), (7, 64, 64), (32, 1, 1), (9, 5, 3), (10, 5, 5)],
+)
+def test_batches_on_an_accelerator_are_of_one_shape_where_that_costs_little(planes, most, size):
+    assert evenly(planes, most) == size
 
 
 @pytest.fixture
@@ -150,12 +158,12 @@ def test_features_in_host_memory_are_the_same(golden_backbone):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_offloaded_features_are_never_on_the_device():
     backbone = load_backbone("vits16", "random:0", depth=3, init_values=0.5)
-    volume = torch.rand(1, 1, 256, 256, 256)
+    volume = torch.rand(1, 1, 64, 512, 512)
     want = lift(backbone)(volume).dense
     backbone.cuda()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    got = lift(backbone, offload=True, memory="32MiB")(volume).dense
+    got = lift(backbone, offload=True, memory="48MiB")(volume).dense
     assert got.device.type == "cpu"
     assert torch.cuda.max_memory_allocated() - before < want.nbytes
     assert torch.cosine_similarity(got, want, dim=1).min() > 0.999

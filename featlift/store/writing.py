@@ -6,20 +6,29 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import Store
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from featlift.errors import StoreError
 from featlift.names import look_alikes
 from featlift.remote import located
-from featlift.store.arrays import as_float16, as_floats, write_dense, write_scan, write_small
+from featlift.store.arrays import (
+    Put,
+    as_float16,
+    as_floats,
+    as_json,
+    put_into,
+    write_dense,
+    write_scan,
+    write_small,
+)
 from featlift.store.case import Case
 from featlift.store.durable import as_output_error, fingerprint, keys_below, link_or_copy_tree, sync, sync_tree
 from featlift.store.layout import (
@@ -44,6 +53,8 @@ from featlift.store.quantised import quantise
 from featlift.store.reading import check_store, complete_cases, damaged_cases
 from featlift.store.recorded import RecordedFiles
 from featlift.store.verification import damage_of
+
+_BUFFER = default_buffer_prototype().buffer
 
 #: By how features are stored: what float32 does not hold either was not computed right.
 _REMEDIES = {
@@ -147,7 +158,7 @@ class StoreWriter:
         """
 
         def write(folder: Path) -> None:
-            _write_case(LocalStore(folder), case)
+            _write_case(put_into(folder), case)
             _commit_metadata(folder, case)
 
         return self._publish(case.id, write)
@@ -255,8 +266,13 @@ def write_damaged(path: Where, damaged: dict[str, list[str]]) -> None:
 def case_in_memory(case: CaseData) -> Case:
     """The case that a store would hold, without a store."""
     contents: dict[str, Buffer] = {}
+
+    def put(key: str, content: bytes | NDArray[np.uint8]) -> None:
+        contents[key] = _BUFFER.from_bytes(content) if isinstance(content, bytes) else _BUFFER.from_array_like(content)
+
+    put(METADATA, _group_metadata())
+    _write_case(put, case)
     store = MemoryStore(contents)
-    _write_case(store, case)
     files = {key: RecordedFile(len(value), _sha256_of(key, value)) for key, value in contents.items()}
     return Case(RecordedFiles(store, files, case.id), RecordedVolume.of(_attributes_of(case), files))
 
@@ -266,35 +282,38 @@ def _sha256_of(key: str, value: Buffer) -> str:
     return hashlib.sha256(value.to_bytes()).hexdigest() if key.endswith(METADATA) else ""
 
 
-def _write_case(store: Store, case: CaseData) -> None:
+def _write_case(put: Put, case: CaseData) -> None:
     """Write the arrays of a volume; without the group's own metadata it is not yet a volume."""
     if case.scan is not None:
         scan = as_float16(case.scan, "the scan's intensities", "choose another --intensity")
-        write_scan(store, "scan", scan, {NAMESPACE: {"affine": case.attributes.get("affine")}})
+        write_scan(put, "scan", scan, {NAMESPACE: {"affine": case.attributes.get("affine")}})
     if case.embedding is not None:
         parts = {NAMESPACE: {"parts": case.embedding_parts}}
-        write_small(store, "embedding", case.embedding, ("feature",), parts)
+        write_small(put, "embedding", case.embedding, ("feature",), parts)
+    if len(case.layers) > 1:
+        put(f"layers/{METADATA}", _group_metadata())
     for layer in case.layers:
-        prefix = _prefix(case, layer)
+        if prefix := _prefix(case, layer):
+            put(f"{prefix}{METADATA}", _group_metadata())
         if layer.dense is not None:
-            dense = _stored(store, f"{prefix}dense", layer.dense, case.dtype, "dense features", axis=0)
-            write_dense(store, f"{prefix}dense", dense, {NAMESPACE: layer.attributes})
+            dense = _stored(put, f"{prefix}dense", layer.dense, case.dtype, "dense features", axis=0)
+            write_dense(put, f"{prefix}dense", dense, {NAMESPACE: layer.attributes})
         if layer.slice_mean is not None:
-            write_small(store, f"{prefix}slice_mean", layer.slice_mean, ("z", "feature"), {})
+            write_small(put, f"{prefix}slice_mean", layer.slice_mean, ("z", "feature"), {})
         if layer.tokens is not None and case.token_names:
-            tokens = _stored(store, f"{prefix}tokens", layer.tokens, case.dtype, "global tokens", axis=2)
+            tokens = _stored(put, f"{prefix}tokens", layer.tokens, case.dtype, "global tokens", axis=2)
             names = {NAMESPACE: {"names": list(case.token_names)}}
-            write_small(store, f"{prefix}tokens", tokens, ("z", "token", "feature"), names)
+            write_small(put, f"{prefix}tokens", tokens, ("z", "token", "feature"), names)
 
 
-def _stored(store: Store, path: str, values: NDArray[Any], dtype: str, what: str, axis: int) -> NDArray[Any]:
+def _stored(put: Put, path: str, values: NDArray[Any], dtype: str, what: str, axis: int) -> NDArray[Any]:
     """Values as they are stored; the scale and offset of int8, whose channels are at `axis`, are written beside."""
     values = as_floats(values, dtype, what, _REMEDIES.get(dtype, _REMEDIES["float32"]))
     if dtype != "int8":
         return values
     quantised = quantise(values, axis)
-    write_small(store, f"{path}_scale", quantised.scale, ("feature",), {})
-    write_small(store, f"{path}_offset", quantised.offset, ("feature",), {})
+    write_small(put, f"{path}_scale", quantised.scale, ("feature",), {})
+    write_small(put, f"{path}_offset", quantised.offset, ("feature",), {})
     return quantised.values
 
 
@@ -310,16 +329,18 @@ def _attributes_of(case: CaseData) -> dict[str, Any]:
 
 def _commit_metadata(folder: Path, case: CaseData) -> None:
     """Write the group's metadata, which says what belongs to it: the last file of a volume."""
-    (folder / METADATA).unlink()  # zarr makes the groups above an array by itself; this one says "complete"
     sync_tree(folder)
     ours = {**_attributes_of(case), "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
     grids = case.grids if "dense" in case.saved else {}
-    group = zarr.create_group(LocalStore(folder), attributes={NAMESPACE: ours, **ome_attributes(grids)})
-    group.attrs[NAMESPACE] = {**ours, "metadata_sha256": sha256_of(json_object((folder / METADATA).read_bytes()))}
+    group = json_object(_group_metadata())
+    group["attributes"] = {NAMESPACE: ours, **ome_attributes(grids)}
+    ours["metadata_sha256"] = sha256_of(group)
+    (folder / METADATA).write_bytes(as_json(group))
     sync(folder / METADATA)
     sync(folder)
 
 
+@cache
 def _group_metadata() -> bytes:
     """The ``zarr.json`` of a group that holds nothing of its own."""
     contents: dict[str, Buffer] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from featlift.extraction.assembling import assemble
 from featlift.extraction.keeping import Keeping
@@ -98,10 +99,15 @@ class Extraction:
             LiftingMemoryError: they do not fit the device.
         """
         padding = padding_to(loaded[0].prepared.shape, self.lifted.stride)
-        padded = torch.from_numpy(np.stack([pad(each.prepared.scan, padding) for each in loaded]))
         with torch.inference_mode():
-            features = self.lifted(padded.to(self.lifted.backbone.device))
+            features = self.lifted(self._on_device([pad(each.prepared.scan, padding) for each in loaded]))
             return [
                 assemble(each, self.lifted, features, number, padding, self.keeping)
                 for number, each in enumerate(loaded)
             ]
+
+    def _on_device(self, volumes: list[NDArray[np.float32]]) -> torch.Tensor:
+        """Volumes of one shape together, copied once: to where they are lifted."""
+        device = self.lifted.backbone.device
+        there = [torch.from_numpy(volume).to(device) for volume in volumes]
+        return there[0][None] if len(there) == 1 else torch.stack(there)

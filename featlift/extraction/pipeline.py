@@ -10,19 +10,27 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 
+import torch
+
 from featlift.errors import FeatliftError, LiftingMemoryError, OutputError
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.outcome import Outcome, failure
 from featlift.extraction.readers import Readers
+from featlift.processes import cores
 from featlift.store import CaseData
 from featlift.timing import timed
 from featlift.volumes import Scan
 from featlift.volumes.loading import Loaded
 
-_WRITERS = 4  # threads beside an accelerator, which lifts a CT in a fraction of the time that writing it takes
+_MOST_WRITERS = 6  # threads beside an accelerator, which lifts a CT in a fraction of the time that writing it takes
 _TOKENS_TOGETHER = 2**16  # on an accelerator: what keeps one busy; a CPU is kept busy by any volume
 
 Publish = Callable[[CaseData], int | None]
+
+
+def default_writers(device: torch.device) -> int:
+    """One beside a CPU that lifts with all its cores; on an accelerator up to six, each holding a volume."""
+    return 1 if device.type == "cpu" else max(2, min(_MOST_WRITERS, cores() // 2))
 
 
 class Pipeline:
@@ -54,7 +62,7 @@ class Pipeline:
         self.publish = publish
         self.readers = Readers(extraction.preparation, extraction.reading, workers, prefetch)
         self.together = together
-        self.writers = writers or (1 if extraction.lifted.backbone.device.type == "cpu" else _WRITERS)
+        self.writers = writers or default_writers(extraction.lifted.backbone.device)
         self.outcomes: list[Outcome] = []
         self.waited = {"read": 0.0, "write": 0.0}
         self._writing: deque[Future[Outcome]] = deque()
@@ -124,19 +132,26 @@ class Pipeline:
         if not group:
             return
         start = perf_counter()
-        try:
-            cases = self.extraction.lift(group)
-        except (FeatliftError, MemoryError, OSError, RuntimeError) as error:
-            if isinstance(error, LiftingMemoryError) and len(group) > 1:
-                for loaded in group:
-                    yield from self._lift([loaded])
-                return
-            taken = (perf_counter() - start) / len(group)
-            self.outcomes += [failure(each.scan.id, error, {**each.seconds, "lift": taken}) for each in group]
-            return
+        cases, error = self._lifted(group)
         taken = (perf_counter() - start) / len(group)
-        for loaded, case in zip(group, cases, strict=True):
+        if isinstance(error, LiftingMemoryError) and len(group) > 1:
+            for loaded in group:
+                yield from self._lift([loaded])
+        elif error is not None:
+            self.outcomes += [failure(each.scan.id, error, {**each.seconds, "lift": taken}) for each in group]
+        for loaded, case in zip(group, cases, strict=False):
             yield case, {**loaded.seconds, "lift": taken}
+
+    def _lifted(self, group: list[Loaded]) -> tuple[list[CaseData], Exception | None]:
+        """The cases of a group, or why there are none.
+
+        The error leaves without its traceback, whose frames would hold the tensors of the pass that ran out of memory.
+        """
+        try:
+            return self.extraction.lift(group), None
+        except (FeatliftError, MemoryError, OSError, RuntimeError) as error:
+            error.__traceback__ = error.__context__ = error.__cause__ = None
+            return [], error
 
     def _write(self, case: CaseData, seconds: dict[str, float]) -> Outcome:
         try:

@@ -127,6 +127,8 @@ def padding_to(shape: Shape, stride: int) -> tuple[int, int]:
 
 def pad(channels: NDArray[np.float32], padding: tuple[int, int]) -> NDArray[np.float32]:
     """Continue the last row and column of ``(C, D, H, W)``: an edge of zeros would be the strongest feature there."""
+    if not any(padding):
+        return channels  # np.pad copies all the same
     return np.pad(channels, ((0, 0), (0, 0), (0, padding[0]), (0, padding[1])), mode="edge")
 
 

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from featlift import lift, load_backbone, open_store
-from featlift.errors import VolumeError
+from featlift.errors import LiftingMemoryError, VolumeError
 from featlift.extraction import Extraction, Pipeline
 from featlift.extraction import readers as readers_module
 from featlift.extraction.readers import Readers
@@ -157,6 +159,27 @@ def test_volumes_of_one_shape_are_lifted_together(scans):
         )
         np.testing.assert_allclose(together.embedding, alone.embedding, atol=1e-4)
         assert together.attributes == alone.attributes
+
+
+def test_what_a_pass_took_that_ran_out_of_memory_is_free_for_the_next(scans):
+    taken = []
+
+    class Scarce(Extraction):
+        def lift(self, loaded):
+            if len(loaded) > 1:
+                features = torch.zeros(4)
+                taken.append(weakref.ref(features))
+                try:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                except torch.OutOfMemoryError as error:
+                    raise LiftingMemoryError("one plane needs more") from error
+            assert [each() for each in taken] == [None] * len(taken)
+            return super().lift(loaded)
+
+    lifted = lift(load_backbone("vit_tiny_patch16_224", "random:0", depth=1))
+    pipeline = Pipeline(Scarce(lifted, Preparation()), lambda case: 1, together=3)
+    assert [outcome.status for outcome in pipeline.run(scans)] == ["done"] * 6
+    assert len(taken) == 2
 
 
 def start(tmp_path, *more):

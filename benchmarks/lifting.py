@@ -104,11 +104,17 @@ def build(options: argparse.Namespace, side: str, model: str, mode: str) -> Forw
 
 @torch.inference_mode()
 def compare(options: argparse.Namespace, model: str, mode: str, shape: str) -> dict[str, Any]:
-    """Outputs, then times, of all sides in one process."""
+    """Outputs, then times, of all sides in one process; why a side cannot do it, where it runs out of memory, say."""
     volume = volume_of(shape, options.device, options.batch)
-    sides = {side: build(options, side, model, mode) for side in options.sides}
-    outputs = {side: forward(volume).float().cpu() for side, forward in sides.items()}
-    want = outputs[options.sides[0]]
+    sides, outputs, failed = {}, {}, {}
+    for side in options.sides:
+        try:
+            forward = build(options, side, model, mode)
+            outputs[side] = forward(volume).float().cpu()
+            sides[side] = forward
+        except Exception as error:
+            failed[side] = f"{type(error).__name__}: {error}".partition("\n")[0]
+    want = next(iter(outputs.values()))
     difference = {side: float((got - want).abs().max()) for side, got in outputs.items()}
     cosine = {side: float(torch.cosine_similarity(got, want, dim=1).min()) for side, got in outputs.items()}
     del outputs, want
@@ -117,7 +123,7 @@ def compare(options: argparse.Namespace, model: str, mode: str, shape: str) -> d
         for name, forward in sides.items():
             times[name].append(seconds_of(forward, volume))
     seconds = {name: statistics.median(values) for name, values in times.items()}
-    return {"difference": difference, "cosine": cosine, "seconds": seconds}
+    return {"difference": difference, "cosine": cosine, "seconds": seconds, "failed": failed}
 
 
 @torch.inference_mode()
@@ -162,11 +168,14 @@ def main() -> None:
             for mode in options.modes:
                 case = ["benchmarks.lifting", *common, "--models", model, "--shapes", shape, "--modes", mode]
                 result = in_a_process(*case, "--case", "time", "--sides", *sides)
-                megabytes = {side: in_a_process(*case, "--case", "memory", "--sides", side) for side in sides}
+                for side, reason in result["failed"].items():
+                    print(f"| {model} | {shape} | {mode} | {side} | {reason} |", flush=True)
+                able = list(result["seconds"])
+                megabytes = {side: in_a_process(*case, "--case", "memory", "--sides", side) for side in able}
                 rows.append({"model": model, "shape": shape, "mode": mode, "megabytes": megabytes, **result})
                 for side, seconds in result["seconds"].items():
-                    faster = result["seconds"][sides[0]] / seconds
-                    leaner = megabytes[sides[0]] / max(megabytes[side], 0.1)
+                    faster = result["seconds"][able[0]] / seconds
+                    leaner = megabytes[able[0]] / max(megabytes[side], 0.1)
                     a_minute = 60 * options.batch / seconds
                     figures = f"{seconds:.3f} | {a_minute:.0f} | {faster:.2f} | {megabytes[side]:.0f} | {leaner:.1f}"
                     agreement = f"{result['difference'][side]:.1e} | {result['cosine'][side]:.5f}"

@@ -56,9 +56,9 @@ def main() -> None:
     """Print what was measured, then the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ct", type=Path)
-    parser.add_argument("--lift", type=float, default=0.28, help="seconds a GPU takes for one volume")
+    parser.add_argument("--lift", type=float, default=0.32, help="seconds a GPU takes for one volume")
     parser.add_argument("--workers", type=int, default=8, help="reading processes of each GPU")
-    parser.add_argument("--writers", type=int, default=4, help="writing threads of each GPU")
+    parser.add_argument("--writers", type=int, default=6, help="writing threads of each GPU")
     parser.add_argument("--disk", type=float, default=1000.0, help="MB a second that all share")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()

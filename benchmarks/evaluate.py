@@ -27,9 +27,9 @@ from torch import nn
 
 from benchmarks.measuring import machine, save
 from featlift.evaluation import classification_intervals, nearest_by_cosine, vote
-from featlift.evaluation.heads import Heads, Training, train
-from featlift.evaluation.logistic import CS, logistic
-from featlift.evaluation.neighbours import KS, TEMPERATURE
+from featlift.evaluation.classification.logistic import CS, logistic
+from featlift.evaluation.classification.multi_seed import Heads, Training, train
+from featlift.evaluation.classification.neighbours import KS, TEMPERATURE
 
 Row = tuple[str, Callable[[], Any], Callable[[], Any]]
 

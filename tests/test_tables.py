@@ -8,8 +8,8 @@ from featlift.evaluation import read_labels, read_splits
 from featlift.store import read_index
 from featlift.tables import read_table
 from featlift.volumes import Selection, find_masks, find_scans
-from tests.evaluation.stores import clouds, write_store
-from tests.volumes.files import noise, save
+from tests.support.files import noise, save
+from tests.support.stores import clouds, write_store
 
 WRITTEN = {
     "editor": ("id,label,split,age\n{0},1,train,63.5\n{1},0,test,7\n", "utf-8"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import typer
 
 from featlift.cli.options import human_seconds
 from featlift.errors import OptionError
+from featlift.progress import Progress
 
 if TYPE_CHECKING:
     from featlift.evaluation import Result, Task
@@ -86,7 +87,7 @@ def written(results: Iterable[Result], output: Path) -> list[Result]:
 
 def intervals(results: Sequence[Result]) -> str:
     """What the line above a table says of its intervals."""
-    from featlift.evaluation.bootstrap import LEAST_CASES
+    from featlift.metrics.bootstrap import LEAST_CASES
 
     if all(len(result.cases) < LEAST_CASES for result in results):
         return f"no 95 % intervals of fewer than {LEAST_CASES} cases"
@@ -119,7 +120,7 @@ def tell_of_missing_distances(name: str, result: Result) -> None:
         typer.echo(f"featlift: {name}: {count} have no HD95 and ASD: {why}", err=True)
 
 
-def bars(name: str) -> Callable[[str, int, int], object]:
+def bars(name: str) -> Progress:
     """A progress bar for each thing that is being done; in a log, one line for what takes long, with an estimate."""
     from tqdm import tqdm
 

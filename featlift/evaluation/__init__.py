@@ -1,40 +1,41 @@
 """What features are worth: FeatDice, k-NN, probes and their statistics, on stores, masks and labels."""
 
-from featlift.evaluation.bootstrap import Interval, interval_of_mean
-from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.classification import classification_measures
-from featlift.evaluation.classification_bootstrap import classification_intervals
-from featlift.evaluation.comparison import Comparison, compare
-from featlift.evaluation.comparison_figure import write_figure
-from featlift.evaluation.comparison_text import comparison_text
-from featlift.evaluation.dense_probe import DenseScore, DenseScores, dense_probe
-from featlift.evaluation.dense_protocol import DenseProtocol
-from featlift.evaluation.dense_result import dense_result
-from featlift.evaluation.differences import Difference, Value
-from featlift.evaluation.draws import Draw, draw_cells
-from featlift.evaluation.embeddings import embeddings_of, input_of, slices_of
-from featlift.evaluation.featdice import CaseScores, featdice, score_case
-from featlift.evaluation.featdice_result import featdice_result
-from featlift.evaluation.labels import Task, read_column, read_labels, read_splits
-from featlift.evaluation.lesions import lesion_at
-from featlift.evaluation.linear import LinearClassifier, fit_linear
-from featlift.evaluation.neighbours import knn, nearest_by_cosine, vote
-from featlift.evaluation.predictions import classification_result, predictions_of
-from featlift.evaluation.probing import Probe, probe
-from featlift.evaluation.protocol import Protocol
-from featlift.evaluation.results import Measure, Result, name_of, read_result, read_results, write_result
-from featlift.evaluation.retrieval import Place, nearest_cases, nearest_places, place_at
-from featlift.evaluation.scores import Score, auroc, best_dice, dice
-from featlift.evaluation.segmentation import (
+from featlift.evaluation.classification.embeddings import embeddings_of, input_of, slices_of
+from featlift.evaluation.classification.labels import Task, read_column, read_labels, read_splits
+from featlift.evaluation.classification.neighbours import knn, nearest_by_cosine, vote
+from featlift.evaluation.classification.probing import Probe, probe
+from featlift.evaluation.classification.result import classification_result
+from featlift.evaluation.dense.draws import Draw, draw_cells
+from featlift.evaluation.dense.linear import LinearClassifier, fit_linear
+from featlift.evaluation.dense.probe import DenseScore, DenseScores, dense_probe
+from featlift.evaluation.dense.protocol import DenseProtocol
+from featlift.evaluation.dense.result import dense_result
+from featlift.evaluation.featdice.lesions import lesion_at
+from featlift.evaluation.featdice.protocol import Protocol
+from featlift.evaluation.featdice.result import featdice_result
+from featlift.evaluation.featdice.scoring import CaseScores, featdice, score_case
+from featlift.evaluation.featdice.segmentation import (
     Segmentation,
     cosine_similarity,
     segment_by_centre,
     segment_by_maps,
     segment_by_prototypes,
 )
-from featlift.evaluation.significance import holm, paired_t
-from featlift.evaluation.surface import SurfaceDistances, surface_distances
-from featlift.evaluation.table import table
+from featlift.evaluation.retrieval import Place, nearest_cases, nearest_places, place_at
+from featlift.metrics.bootstrap import Interval, interval_of_mean
+from featlift.metrics.classification import classification_measures
+from featlift.metrics.classification_bootstrap import classification_intervals
+from featlift.metrics.scores import Score, auroc, best_dice, dice
+from featlift.metrics.significance import holm, paired_t
+from featlift.metrics.surface import SurfaceDistances, surface_distances
+from featlift.results.comparison import Comparison, compare
+from featlift.results.comparison_figure import write_figure
+from featlift.results.comparison_text import comparison_text
+from featlift.results.differences import Difference, Value
+from featlift.results.predictions import predictions_of
+from featlift.results.result import Measure, Result, name_of, read_result, read_results, write_result
+from featlift.results.table import table
+from featlift.store.cells import CellGrid
 
 __all__ = [
     "CaseScores",

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, StoreError
-from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.embeddings import embeddings_of, input_of
-from featlift.evaluation.labelled import features_of, grid_of, layer_of
-from featlift.evaluation.neighbours import nearest_by_cosine
-from featlift.evaluation.segmentation import cosine_similarity
+from featlift.evaluation.classification.embeddings import embeddings_of, input_of
+from featlift.evaluation.classification.neighbours import nearest_by_cosine
+from featlift.evaluation.featdice.segmentation import cosine_similarity
 from featlift.store.case import Case, CaseLayer
+from featlift.store.cells import CellGrid
+from featlift.store.features import features_of, grid_of, layer_of
 from featlift.store.reading import Store
 
 Point = tuple[float, float, float]

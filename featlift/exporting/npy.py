@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from featlift.evaluation.labelled import layer_of, slabs_of
 from featlift.exporting.picture import check_channels
 from featlift.store.case import Case
+from featlift.store.features import layer_of, slabs_of
 from featlift.volumes.volume import Affine
 
 

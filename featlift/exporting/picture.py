@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.labelled import grid_of, layer_of, slabs_of
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import Painting
 from featlift.store.case import Case, CaseLayer
+from featlift.store.cells import CellGrid
+from featlift.store.features import grid_of, layer_of, slabs_of
 from featlift.volumes.volume import Affine
 
 Grid = Literal["scan", "cells"]

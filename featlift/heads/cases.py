@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, VolumeError
-from featlift.evaluation.labelled import labels_of
 from featlift.heads.frame import Frame
 from featlift.heads.head import Batch
 from featlift.store.case import Case, CaseLayer
+from featlift.store.features import labels_of
 from featlift.store.reading import Store
 from featlift.volumes.reading import read
 from featlift.volumes.regions import Box, cut

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.evaluation.cells import CellGrid
 from featlift.store.case import CaseLayer
+from featlift.store.cells import CellGrid
 from featlift.volumes.grid import Shape
 from featlift.volumes.regions import Box
 

@@ -36,7 +36,7 @@ def mean_dice(predicted: NDArray[np.integer], classes: NDArray[np.integer]) -> f
         predicted: class of each predicted voxel.
         classes: the true ones; voxels of class -1 do not count.
     """
-    from featlift.evaluation.scores import dice
+    from featlift.metrics.scores import dice
 
     known = classes != BEYOND
     held = [label for label in np.unique(classes) if label > 0]

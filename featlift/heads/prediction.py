@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featlift.errors import OptionError, StoreError
-from featlift.evaluation.cohort import Progress, counted
-from featlift.evaluation.segmentation import segment_by_maps
+from featlift.evaluation.featdice.segmentation import segment_by_maps
 from featlift.heads.folder import CONFIG, Config, read_head, write_file
 from featlift.heads.grids import ImageGrid, Voxels, grids_of
 from featlift.heads.head import Head
@@ -23,6 +22,7 @@ from featlift.heads.plan import Precision
 from featlift.heads.training import use_bf16
 from featlift.heads.windows import logits_of
 from featlift.names import file_names
+from featlift.progress import Progress, counted
 from featlift.store.case import Case
 from featlift.store.durable import check_writable, write_output
 from featlift.store.reading import Store

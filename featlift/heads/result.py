@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from featlift.evaluation.bootstrap import RESAMPLES, interval_of_mean
-from featlift.evaluation.results import Measure, Result, name_of
 from featlift.heads.scoring import FAILED_BELOW, CaseScore
+from featlift.metrics.bootstrap import RESAMPLES, interval_of_mean
+from featlift.results.result import Measure, Result, name_of
 from featlift.store.reading import Store
 
 MEASURES = ("dice", "hd95", "asd", "volume_similarity", "failure_rate")

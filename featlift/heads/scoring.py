@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import InputError, OptionError, StoreError, VolumeError
-from featlift.evaluation.cohort import Progress, counted
-from featlift.evaluation.labelled import labels_of
-from featlift.evaluation.scores import dice
-from featlift.evaluation.surface import surface_distances
 from featlift.heads.prediction import NOTES
+from featlift.metrics.scores import dice
+from featlift.metrics.surface import surface_distances
 from featlift.names import file_names
+from featlift.progress import Progress, counted
 from featlift.store.case import Case
+from featlift.store.features import labels_of
 from featlift.store.reading import Store
 from featlift.volumes.grid import inside
 from featlift.volumes.masks import labels_on

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, StoreError, VolumeError
-from featlift.evaluation.cohort import Progress, counted
 from featlift.heads.cases import CaseReader, layers_of
 from featlift.heads.catalogue import head_class, make_head
 from featlift.heads.frame import check_step, step_for
 from featlift.heads.head import Head, Size
 from featlift.heads.plan import Plan
 from featlift.heads.splits import Split
+from featlift.progress import Progress, counted
 from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.volumes.reading import open_image, source_of

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from featlift.errors import OptionError
-from featlift.evaluation.cohort import Progress
 from featlift.heads.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
 from featlift.heads.curves import draw_curves, write_curves
 from featlift.heads.folder import CONFIG, Config, read_config, write_head
@@ -26,6 +25,7 @@ from featlift.heads.plan import Plan, Precision
 from featlift.heads.splits import Split
 from featlift.heads.survey import Material, survey
 from featlift.heads.windows import logits_of
+from featlift.progress import Progress
 from featlift.store.durable import check_writable
 from featlift.store.layout import differing_fields
 from featlift.store.reading import Store

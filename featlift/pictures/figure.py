@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.evaluation.labelled import labels_of
 from featlift.pictures.anatomy import View, views
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import Foreground
 from featlift.pictures.painting import Painting, scan_picture
 from featlift.store.case import Case
 from featlift.store.durable import write_output
+from featlift.store.features import labels_of
 from featlift.store.reading import Store
 from featlift.volumes.grid import Shape
 from featlift.volumes.reading import read

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, StoreError, VolumeError
-from featlift.evaluation.labelled import features_of, grid_of, labels_of, layer_of, scan_of
 from featlift.pictures.colours import Colours, meaning_of
 from featlift.sample import evenly_spaced
+from featlift.store.features import features_of, grid_of, labels_of, layer_of, scan_of
 from featlift.store.layout import differing_fields
 from featlift.store.principal import Covariance
 from featlift.store.reading import Store

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.labelled import grid_of, layer_of, scan_of, slabs_of
 from featlift.pictures.anatomy import View
 from featlift.pictures.colours import Colours
 from featlift.store.case import Case
+from featlift.store.cells import CellGrid
+from featlift.store.features import grid_of, layer_of, scan_of, slabs_of
 from featlift.volumes.grid import Shape
 
 _CRUMB = 0.02  # of the largest piece of foreground

@@ -13,7 +13,7 @@ from featlift.backbones.catalogue import OFFSETS
 from featlift.backbones.mirror import looking_at
 from featlift.backbones.sampling import Sampling
 from featlift.demo import copy_brain
-from tests.backbones.tiny import build, save
+from tests.support.tiny import build, save
 
 _NARROW = {"channels": (16, 16, 16, 16)}
 _SHALLOW = {"depths": (1, 1, 2, 1), "dims": (16, 16, 16, 16)}

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from featlift import lift, load_backbone
 from featlift.errors import LiftingError
-from tests.backbones.tiny import TINY, build, save
+from tests.support.tiny import TINY, build, save
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 REGISTERS = tuple(f"reg{i}" for i in range(4))

@@ -13,7 +13,7 @@ from featlift.backbones.catalogue import CATALOGUE
 from featlift.backbones.torchvision_guard import import_timm
 from featlift.backbones.weights import load_into, read_weights
 from featlift.errors import WeightsError
-from tests.backbones.tiny import build
+from tests.support.tiny import build
 
 ENTRY = CATALOGUE["efficientnet-lite0"]
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}

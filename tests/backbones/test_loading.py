@@ -9,8 +9,8 @@ import torch
 
 from featlift import lift, load_backbone
 from featlift.errors import ModelError, WeightsError
-from tests.backbones.tiny import TINY, says
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.tiny import TINY, says
 
 VIT = "vit_tiny_patch16_224"
 

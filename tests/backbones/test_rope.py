@@ -10,8 +10,8 @@ from torch.testing import assert_close
 from featlift import lift, load_backbone
 from featlift.backbones.rope import rope_3d
 from featlift.errors import LiftingError, WeightsError
-from tests.backbones.tiny import TINY, save, says
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.tiny import TINY, save, says
 
 FORMULA = 100 ** (torch.arange(16) / 16)
 ROUNDED = FORMULA.bfloat16().float()

@@ -13,8 +13,8 @@ from featlift import lift, load_backbone
 from featlift.backbones.weights import read_weights, sha256_of_state
 from featlift.checksums import sha256_of_file
 from featlift.errors import WeightsError
-from tests.backbones.tiny import TINY, build, save, says
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.tiny import TINY, build, save, says
 
 GOLDEN_FILE = GOLDEN / "weights.safetensors"
 

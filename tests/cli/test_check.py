@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pytest
 
-from tests.scans import write_nifti, write_scan
-from tests.volumes.dicom import series as dicom
-from tests.volumes.files import noise, save
+from tests.support import series as dicom
+from tests.support.files import noise, save
+from tests.support.scans import write_nifti, write_scan
 
 TINY = ["--model", "vit_tiny_patch16_224"]
 for argument in ("img_size=32", "patch_size=4", "embed_dim=8", "depth=2", "num_heads=1"):

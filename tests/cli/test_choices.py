@@ -10,14 +10,12 @@ from featlift import open_store
 from featlift.backbones.precision import PrecisionChoice
 from featlift.backbones.rope import RopePeriods
 from featlift.cli import choices
-from featlift.evaluation.cells import Nearest
-from featlift.evaluation.dense_protocol import Weighting
-from featlift.evaluation.differences import Over
-from featlift.evaluation.embeddings import Input
-from featlift.evaluation.labels import SPLITS
-from featlift.evaluation.probing import Name
-from featlift.evaluation.protocol import Protocol
-from featlift.evaluation.segmentation import Centre
+from featlift.evaluation.classification.embeddings import Input
+from featlift.evaluation.classification.labels import SPLITS
+from featlift.evaluation.classification.probing import Name
+from featlift.evaluation.dense.protocol import Weighting
+from featlift.evaluation.featdice.protocol import Protocol
+from featlift.evaluation.featdice.segmentation import Centre
 from featlift.exporting.picture import Grid
 from featlift.exporting.wanted import Format
 from featlift.extraction.keeping import Dtype, Embedding
@@ -31,9 +29,11 @@ from featlift.lifting.planes import Plane
 from featlift.lifting.tokens import TokenPooling
 from featlift.pictures.figure import ANIMATIONS, FORMATS
 from featlift.pictures.fitting import Foreground
+from featlift.results.differences import Over
+from featlift.store.cells import Nearest
 from featlift.store.layout import SAVED
 from featlift.volumes.orientation import Orientation
-from tests.scans import patch_mean_options, write_scan
+from tests.support.scans import patch_mean_options, write_scan
 
 OPTIONS = {
     "extract": "rope-periods precision mode cycle token-pooling orient save save-dtype embedding engine",

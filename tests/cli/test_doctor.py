@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.backbones.tiny import TINY, build
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.tiny import TINY, build
 
 LOOK_AT_HUB = """
 import json

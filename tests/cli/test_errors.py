@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 from featlift import open_store
-from tests.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
 from tests.test_fixtures import FIXTURES
 
 RNG = np.random.default_rng(0)

@@ -4,8 +4,8 @@ import pytest
 
 from featlift.cli import results
 from featlift.evaluation import Probe, probe, read_labels
-from featlift.evaluation.logistic import CS
-from tests.evaluation.stores import clouds, splits_of, write_labels, write_store
+from featlift.evaluation.classification.logistic import CS
+from tests.support.stores import clouds, splits_of, write_labels, write_store
 
 
 @pytest.mark.parametrize("protocol", ["planecycle", "logistic", "ct-rate"])

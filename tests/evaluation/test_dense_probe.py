@@ -21,7 +21,7 @@ from featlift.evaluation import (
     surface_distances,
 )
 from featlift.volumes.masks import labels_on
-from tests.scans import OBLIQUE, patch_mean_options, write_nifti
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti
 
 SHAPE = (24, 22, 12)
 SPLITS = {"a": "train", "b": "train", "c": "train", "d": "test", "e": "test", "f": "val"}

@@ -23,10 +23,10 @@ from featlift.evaluation import (
     segment_by_prototypes,
     table,
 )
-from featlift.evaluation.columns import columns_of
+from featlift.results.columns import columns_of
 from featlift.store import CaseData, LayerData, case_in_memory
 from featlift.volumes import Volume
-from tests.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
 from tests.test_fixtures import FIXTURES
 
 #: (i, j, k) of lesions of 5 x 5 x 5 voxels; the first two are neighbours.

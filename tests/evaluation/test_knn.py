@@ -16,8 +16,8 @@ from featlift.evaluation import (
     read_result,
     vote,
 )
-from tests.evaluation.stores import clouds, splits_of, write_labels, write_store
-from tests.scans import patch_mean_options
+from tests.support.scans import patch_mean_options
+from tests.support.stores import clouds, splits_of, write_labels, write_store
 from tests.volumes.test_medmnist import medmnist
 
 T = 0.07
@@ -42,7 +42,7 @@ def test_votes_are_scikit_learns(classes):
 def test_chunks_do_not_matter_and_nobody_is_his_own_neighbour(monkeypatch):
     vectors = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     whole = nearest_by_cosine(vectors, vectors, 7, each_other=True)
-    monkeypatch.setattr("featlift.evaluation.neighbours._AT_ONCE", 3 * 40)
+    monkeypatch.setattr("featlift.evaluation.classification.neighbours._AT_ONCE", 3 * 40)
     for got, want in zip(nearest_by_cosine(vectors, vectors, 7, each_other=True), whole, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-6)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -5,7 +5,7 @@ import pytest
 
 from featlift.errors import FeatliftError
 from featlift.evaluation import read_labels
-from tests.evaluation.stores import clouds, write_store
+from tests.support.stores import clouds, write_store
 
 
 @pytest.fixture(scope="module")

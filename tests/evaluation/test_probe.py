@@ -11,12 +11,12 @@ from torch import nn
 
 from featlift.errors import OptionError
 from featlift.evaluation import Probe, classification_measures, predictions_of, probe, read_labels, read_result
-from featlift.evaluation.classification_bootstrap import mean_areas
-from featlift.evaluation.embeddings import pooled
-from featlift.evaluation.heads import Heads, Training, train
-from featlift.evaluation.logistic import CS
-from featlift.evaluation.selection import train_and_select
-from tests.evaluation.stores import clouds, splits_of, write_labels, write_store
+from featlift.evaluation.classification.embeddings import pooled
+from featlift.evaluation.classification.logistic import CS
+from featlift.evaluation.classification.multi_seed import Heads, Training, train
+from featlift.evaluation.classification.selection import train_and_select
+from featlift.metrics.classification_bootstrap import mean_areas
+from tests.support.stores import clouds, splits_of, write_labels, write_store
 
 TRAINING = Training("cross entropy", 1e-2, 1e-2, 16, 60, "cosine")
 

@@ -8,8 +8,8 @@ import pytest
 from featlift import open_store
 from featlift.errors import OptionError, StoreError
 from featlift.evaluation import nearest_cases, nearest_places, place_at
-from tests.evaluation.stores import clouds, write_store
-from tests.scans import OBLIQUE, patch_mean_options, write_nifti
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti
+from tests.support.stores import clouds, write_store
 
 #: (i, j, k) of the one block of 2 x 2 voxels of its brightness in each scan.
 PLACES = {"a": (8, 12, 3), "b": (20, 4, 6), "c": (2, 22, 1)}

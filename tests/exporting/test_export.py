@@ -13,7 +13,7 @@ import featlift as package
 from featlift import open_store
 from featlift.pictures.colours import Colours, meaning_of
 from featlift.store.principal import Projection
-from tests.scans import patch_mean_options, write_nifti, write_scan
+from tests.support.scans import patch_mean_options, write_nifti, write_scan
 
 SHAPE = (40, 36, 12)
 BLOCK = (slice(8, 12), slice(20, 24), slice(4, 8))  # whole patches of 2 x 2 in every plane

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featlift import open_store
-from tests.evaluation.stores import clouds, write_store
+from tests.support.stores import clouds, write_store
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from featlift.errors import StoreError
 from featlift.extraction import Extraction, Run, make_recipe
 from featlift.store.merging import Merge
 from featlift.volumes import Preparation, find_scans
-from tests.scans import write_nifti
+from tests.support.scans import write_nifti
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from featlift import open_store
 from tests.extraction.test_resume import contents
-from tests.scans import patch_mean_options, write_scan
+from tests.support.scans import patch_mean_options, write_scan
 
 HERE = Path(__file__).parent
 

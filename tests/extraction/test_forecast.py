@@ -14,8 +14,8 @@ from featlift.extraction import Keeping
 from featlift.extraction.forecast import FeatureSizes, forecast
 from featlift.volumes import find_scans
 from tests.extraction.test_inputs import write_everywhere
-from tests.scans import patch_mean_options, write_nifti, write_scan
-from tests.volumes.dicom import series as dicom
+from tests.support import series as dicom
+from tests.support.scans import patch_mean_options, write_nifti, write_scan
 
 VIT = ["--model", "vits16", "--weights", "random:0", "--precision", "fp32"]
 VIT += [option for each in ("embed_dim=64", "depth=2", "num_heads=1") for option in ("--model-arg", each)]

@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import binary_erosion
 
 from featlift import open_store, read
-from tests.scans import OBLIQUE, patch_mean_options, write_nifti
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti
 
 RAS_TO_LPS = np.array([-1, -1, 1])
 FLIPPED = OBLIQUE @ np.diag([-1.0, 1, -1, 1])

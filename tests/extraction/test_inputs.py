@@ -17,8 +17,8 @@ from featlift import Preparation, find_masks, lift, load_backbone, open_store
 from featlift.store import read_index
 from featlift.store.layout import sha256_of
 from featlift.volumes.volume import scaled
-from tests.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
-from tests.volumes.dicom import series as dicom
+from tests.support import series as dicom
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
 
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
 REVERSED = np.eye(4)[[2, 1, 0, 3]]

@@ -14,7 +14,7 @@ import pytest
 from featlift import open_store
 from featlift.store import Claims
 from tests.extraction.test_resume import contents
-from tests.scans import patch_mean_options, write_scan
+from tests.support.scans import patch_mean_options, write_scan
 
 
 @pytest.fixture

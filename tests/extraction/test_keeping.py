@@ -15,7 +15,7 @@ from featlift.store import StoreWriter, read_index, rebuild_index, verify
 from featlift.store.layout import SAVED, sha256_of
 from featlift.volumes import find_scans
 from featlift.volumes.loading import load
-from tests.scans import patch_mean_options, write_nifti, write_scan
+from tests.support.scans import patch_mean_options, write_nifti, write_scan
 
 SUBSETS = list(chain.from_iterable(combinations(SAVED, count) for count in range(1, len(SAVED) + 1)))
 TINY = {"embed_dim": 64, "depth": 2, "num_heads": 1, "init_values": 0.5}

@@ -13,7 +13,7 @@ import pytest
 from featlift import open_store
 from tests.extraction.test_pipeline import children, wait_for
 from tests.extraction.test_resume import contents
-from tests.scans import patch_mean_options, write_scan
+from tests.support.scans import patch_mean_options, write_scan
 
 PROC = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to look for processes in")
 

@@ -16,7 +16,7 @@ from featlift.heads.grids import grids_of
 from featlift.heads.prediction import open_trained
 from featlift.store.layout import sha256_of
 from featlift.volumes import Selection, find_scans
-from tests.scans import patch_mean_options, write_nifti
+from tests.support.scans import patch_mean_options, write_nifti
 
 SHAPE = (16, 16, 6)
 COMPOSED, DECOMPOSED = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")

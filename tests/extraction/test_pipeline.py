@@ -21,7 +21,7 @@ from featlift.extraction.readers import Readers
 from featlift.volumes import Preparation, Reading, find_scans
 from featlift.volumes.loading import Loaded, load
 from tests.extraction.test_resume import contents
-from tests.scans import patch_mean_options, write_scan
+from tests.support.scans import patch_mean_options, write_scan
 
 
 @pytest.fixture

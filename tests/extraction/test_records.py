@@ -7,8 +7,8 @@ import os
 
 import numpy as np
 
-from tests.scans import patch_mean_options, write_scan
-from tests.volumes.files import noise, save
+from tests.support.files import noise, save
+from tests.support.scans import patch_mean_options, write_scan
 
 #: Every way to fail at reading.
 FILES = [

@@ -16,7 +16,7 @@ from featlift.extraction import Reduction
 from featlift.extraction.reduction import random_projection, reduce
 from featlift.store.basis import Basis
 from featlift.store.principal import Covariance
-from tests.scans import write_scan
+from tests.support.scans import write_scan
 
 MODEL = ["--model", "vits16", "--weights", "random:0", "--precision", "fp32", "--layers", "0,-1"]
 MODEL += [

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from featlift import open_store
-from tests.scans import patch_mean_options, write_scan
+from tests.support.scans import patch_mean_options, write_scan
 
 KILL = Path(__file__).with_name("kill_at_every_step.py")
 

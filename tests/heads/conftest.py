@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featlift.cli.main import main
-from tests.scans import patch_mean_options, write_nifti
+from tests.support.scans import patch_mean_options, write_nifti
 
 SHAPE = (24, 22, 12)
 SPLITS = {"a": "train", "b": "train", "c": "train", "d": "val", "e": "test", "f": "test"}

@@ -12,7 +12,7 @@ from featlift import find_masks, open_store, read
 from featlift.evaluation import dice, read_result, surface_distances
 from featlift.heads import Plan, Split, open_trained, predict, train_head
 from tests.heads.conftest import SHAPE, SPLITS, labels_of
-from tests.scans import OBLIQUE, patch_mean_options, write_nifti
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti
 from tests.test_fixtures import FIXTURES, OPTIONS
 
 

@@ -9,9 +9,9 @@ from featlift import open_store
 from featlift.heads import Plan, Split
 from featlift.heads.survey import survey
 from featlift.volumes.nifti import write_nifti as nowhere
-from tests.evaluation.stores import clouds, write_store
 from tests.heads.conftest import SHAPE, labels_of
-from tests.scans import OBLIQUE, write_nifti
+from tests.support.scans import OBLIQUE, write_nifti
+from tests.support.stores import clouds, write_store
 
 
 @pytest.fixture

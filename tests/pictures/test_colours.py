@@ -6,11 +6,11 @@ import zarr
 from sklearn.decomposition import PCA
 
 from featlift.errors import InputError, OptionError, StoreError
-from featlift.evaluation.labelled import features_of
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
+from featlift.store.features import features_of
 from featlift.volumes.nifti import write_nifti
-from tests.pictures.planted import AFFINE, STRIDE, body, plant
+from tests.support.planted import AFFINE, STRIDE, body, plant
 
 
 def test_components_are_those_of_scikit_learn_on_the_foreground(tmp_path):

@@ -7,13 +7,13 @@ import pytest
 import zarr
 from PIL import Image
 
-from featlift.evaluation.labelled import features_of
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.painting import Painting, scan_picture
+from featlift.store.features import features_of
 from featlift.volumes.nifti import write_nifti
-from tests.pictures.planted import AFFINE, SHAPE, STRIDE, body, plant
+from tests.support.planted import AFFINE, SHAPE, STRIDE, body, plant
 
 
 @pytest.fixture

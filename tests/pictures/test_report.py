@@ -16,8 +16,8 @@ from featlift.pictures.report.labels import columns_of
 from featlift.pictures.report.maps import maps_of
 from featlift.pictures.report.outliers import by_embedding, by_geometry, by_intensity, modified_z
 from featlift.store import rebuild_index
-from tests.evaluation.stores import clouds, write_store
-from tests.scans import write_nifti
+from tests.support.scans import write_nifti
+from tests.support.stores import clouds, write_store
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])  # LPS, as the store has it: nothing is flipped
 SHAPE = (48, 32, 6)

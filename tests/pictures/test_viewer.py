@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from featlift.errors import OptionError, VolumeError
-from featlift.evaluation.segmentation import cosine_similarity
+from featlift.evaluation.featdice.segmentation import cosine_similarity
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.viewer import Scene, Server, write_view
 from featlift.pictures.viewer.placing import Shown
 from featlift.pictures.viewer.reduction import reduce
 from featlift.volumes.nifti import write_nifti
-from tests.pictures.planted import AFFINE, SHAPE, in_slabs, plant
+from tests.support.planted import AFFINE, SHAPE, in_slabs, plant
 
 
 def scene_of(*stores, **options):

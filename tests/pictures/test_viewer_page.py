@@ -7,17 +7,17 @@ import pytest
 
 from featlift.demo import copy_brain
 from featlift.evaluation import Protocol, score_case
-from featlift.evaluation.labelled import features_of, grid_of, labels_of
-from featlift.evaluation.scores import best_dice, dice
-from featlift.evaluation.segmentation import cosine_similarity
+from featlift.evaluation.featdice.segmentation import cosine_similarity
+from featlift.metrics.scores import best_dice, dice
 from featlift.pictures.anatomy import views
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.viewer import Scene, write_view
 from featlift.pictures.viewer.reduction import reduce
 from featlift.store import open_store
+from featlift.store.features import features_of, grid_of, labels_of
 from featlift.volumes import read
 from featlift.volumes.nifti import write_nifti
-from tests.pictures.planted import AFFINE, SHAPE, STRIDE, body, in_slabs, plant
+from tests.support.planted import AFFINE, SHAPE, STRIDE, body, in_slabs, plant
 
 HW, DW, DH = range(3)
 

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("moto", reason="moto is not installed (extra test)")
 pytest.importorskip("s3fs", reason="s3fs is not installed (extra s3)")
 
-from tests.object_store import CREDENTIALS, Bucket, ObjectStore
+from tests.support.object_store import CREDENTIALS, Bucket, ObjectStore
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ torch.set_num_threads(1)  # before anything computes: a pool of threads would no
 from featlift.backbones.torchvision_guard import import_timm  # noqa: E402
 from featlift.cli.main import main  # noqa: E402
 from featlift.extraction import Extraction  # noqa: E402, F401
-from tests.object_store import CREDENTIALS, Bucket, ObjectStore  # noqa: E402
+from tests.support.object_store import CREDENTIALS, Bucket, ObjectStore  # noqa: E402
 
 KILL = Path("kill")
 

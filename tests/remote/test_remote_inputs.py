@@ -13,10 +13,10 @@ from featlift.remote import Remote, located
 from featlift.volumes import Selection, find_masks, find_scans
 from featlift.volumes.channels import read_scan
 from featlift.volumes.reading import identity, read_source, signature
-from tests.scans import write_scan
-from tests.volumes.dicom.series import save, slices, zipped
-from tests.volumes.files import ARRAYS, DETACHED, FORMATS, noise
-from tests.volumes.files import save as save_image
+from tests.support.files import ARRAYS, DETACHED, FORMATS, noise
+from tests.support.files import save as save_image
+from tests.support.scans import write_scan
+from tests.support.series import save, slices, zipped
 
 FILES = [*FORMATS, *DETACHED, *ARRAYS]
 

@@ -13,7 +13,7 @@ import pytest
 from featlift import FeaturePatches, open_store
 from featlift.errors import InputError, OutputError, StoreError
 from featlift.store.place import place_of
-from tests.scans import patch_mean_options, write_scan
+from tests.support.scans import patch_mean_options, write_scan
 
 KILL = Path(__file__).with_name("kill_while_publishing.py")
 

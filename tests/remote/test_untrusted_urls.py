@@ -18,11 +18,11 @@ from featlift.errors import FeatliftError, RemoteError
 from featlift.remote import Remote, located
 from featlift.volumes import Selection, find_masks, find_scans
 from featlift.volumes.reading import read_source
-from tests.scans import write_scan
-from tests.volumes.dicom.series import save, slices, zipped
-from tests.volumes.files import noise
-from tests.volumes.files import save as save_image
-from tests.web_server import WebServer, write_certificate
+from tests.support.files import noise
+from tests.support.files import save as save_image
+from tests.support.scans import write_scan
+from tests.support.series import save, slices, zipped
+from tests.support.web_server import WebServer, write_certificate
 
 SUFFIXES = [".nii.gz", ".zip", ".csv", ".npz", ".zarr", ".dcm", ""]
 KEPT = b"what stood there before"

@@ -14,7 +14,7 @@ import pytest
 from featlift import open_store
 from featlift.errors import FeatliftError, StoreError
 from featlift.store import verify
-from tests.store.corruptions import CASE, CORRUPTIONS
+from tests.support.corruptions import CASE, CORRUPTIONS
 from tests.test_fixtures import FIXTURES, OPTIONS
 
 _STORE = "layers.zarr"

@@ -12,7 +12,7 @@ import pytest
 from featlift import open_store
 from featlift.store import read_index
 from tests.extraction.test_resume import contents, damage_delete, damage_flip, damage_group, damage_group_truncated
-from tests.scans import patch_mean_options, write_scan
+from tests.support.scans import patch_mean_options, write_scan
 
 KILL = Path(__file__).parents[1] / "extraction" / "kill_at_every_step.py"
 MANIFEST = "id,path,site,grade\na,a.nii.gz,north,1\nb,b.nii.gz,south,\nc,c.nii.gz,,3\n"

@@ -13,7 +13,7 @@ from featlift.store import read_index, rebuild_index
 from featlift.store.arrays import as_float16
 from featlift.volumes.grid import pad, padding_to
 from tests.conftest import GOLDEN, GOLDEN_MODEL
-from tests.scans import OBLIQUE, write_nifti, write_scan
+from tests.support.scans import OBLIQUE, write_nifti, write_scan
 
 GOLDEN_OPTIONS = ["--model", "vits16", "--weights", GOLDEN / "weights.safetensors", "--precision", "fp32"]
 GOLDEN_OPTIONS += [option for key, value in GOLDEN_MODEL.items() for option in ("--model-arg", f"{key}={value}")]

@@ -16,7 +16,7 @@ import zarr
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from featlift.volumes import Source
-from tests.volumes.files import RAS_TO_LPS, REVERSED
+from tests.support.files import RAS_TO_LPS, REVERSED
 
 Seen = tuple[np.ndarray, np.ndarray | None]
 

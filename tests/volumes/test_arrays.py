@@ -19,7 +19,7 @@ import zarr
 from featlift.errors import FeatliftError, InputError, VolumeError
 from featlift.volumes import Selection, find_scans, read
 from featlift.volumes.channels import read_scan
-from tests.volumes.files import noise, save, write_npz
+from tests.support.files import noise, save, write_npz
 
 ARRAYS = {"t1": noise(), "deep/er/t2": noise() + 1, "table": noise()[0]}
 SEVERAL = ["several.h5", "several.npz", "several.zarr"]

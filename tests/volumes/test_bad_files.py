@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from featlift.errors import FeatliftError, InputError, VolumeError
 from featlift.volumes import Preparation, prepare, read
-from tests.volumes.files import ARRAYS, DETACHED, FORMATS, noise, save
+from tests.support.files import ARRAYS, DETACHED, FORMATS, noise, save
 
 EVERY = [*FORMATS, *DETACHED, *ARRAYS]
 ONE_FILE = [name for name in [*FORMATS, *ARRAYS] if not name.endswith((".hdr", ".zarr"))]

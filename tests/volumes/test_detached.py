@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from featlift.errors import VolumeError
 from featlift.volumes import read
-from tests.volumes.files import DETACHED, noise, save
+from tests.support.files import DETACHED, noise, save
 
 HEADERS = ["raw.mhd", "zlib.mhd", "raw.nhdr", "gzip.nhdr"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from featlift.errors import InputError, OptionError
 from featlift.volumes import Found, Scan, Selection, Source, find_masks, find_scans
-from tests.volumes.files import noise, save
+from tests.support.files import noise, save
 
 TREE_IDS = ["a", "b", "c", "p1__deep__er__x.y", "p1__t1", "p2__t1"]
 TREE = ["b.nii", "a.nii.gz", "c.NRRD", "p1/t1.mha", "p1/t1_label.mha", "p1/deep/er/x.y.nii.gz", "p2/t1.nii.gz"]

@@ -10,7 +10,7 @@ import tifffile
 
 from featlift.volumes import read
 from featlift.volumes.reading import files_of, source_of
-from tests.volumes.files import ARRAYS, DETACHED, FORMATS, OBLIQUE, RAS_TO_LPS, REVERSED, noise, save
+from tests.support.files import ARRAYS, DETACHED, FORMATS, OBLIQUE, RAS_TO_LPS, REVERSED, noise, save
 
 EVERY = [*FORMATS, *DETACHED, *ARRAYS]
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]

@@ -14,7 +14,7 @@ import zarr
 from featlift.errors import OptionError, VolumeError
 from featlift.volumes import Selection, find_scans, read
 from featlift.volumes.channels import read_scan
-from tests.volumes.files import ARRAYS, DETACHED, FORMATS, OBLIQUE, noise, save
+from tests.support.files import ARRAYS, DETACHED, FORMATS, OBLIQUE, noise, save
 
 FOUR = np.stack([noise(), noise() + 1, noise()[::-1]])
 EVERY = [*FORMATS, *DETACHED, *ARRAYS]

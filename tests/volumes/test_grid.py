@@ -9,7 +9,7 @@ from featlift.errors import VolumeError
 from featlift.volumes.grid import cells_within, on_grid, pad, padding_to, resample, target_shape
 from featlift.volumes.reading import read
 from featlift.volumes.volume import scaled
-from tests.volumes.files import OBLIQUE
+from tests.support.files import OBLIQUE
 
 SHAPE = (24, 30, 36)
 SLOPE = np.array([3.0, -2.0, 1.5])

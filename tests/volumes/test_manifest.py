@@ -12,7 +12,7 @@ import pytest
 from featlift.errors import FeatliftError, InputError, OptionError
 from featlift.volumes import Found, Scan, Selection, Source, find_scans, read
 from featlift.volumes.channels import read_scan
-from tests.volumes.files import noise, save
+from tests.support.files import noise, save
 
 
 @pytest.fixture

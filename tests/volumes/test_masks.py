@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from featlift.errors import InputError, VolumeError
 from featlift.volumes import Selection, Volume, find_masks, find_scans, read
 from featlift.volumes.masks import labels_on, pair, shared_part
-from tests.volumes.files import OBLIQUE, noise, save
+from tests.support.files import OBLIQUE, noise, save
 
 
 def tree(folder: Path, *names: str) -> Path:

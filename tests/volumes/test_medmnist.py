@@ -11,7 +11,7 @@ import pytest
 from featlift.errors import VolumeError
 from featlift.volumes import Selection, find_scans, read
 from featlift.volumes.channels import read_scan
-from tests.volumes.files import noise
+from tests.support.files import noise
 
 SIZES = {"train": 3, "val": 1, "test": 2}
 

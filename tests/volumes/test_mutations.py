@@ -19,10 +19,10 @@ import pytest
 from featlift.errors import FeatliftError
 from featlift.volumes import Reading, Source, Volume, find_scans
 from featlift.volumes.reading import read_source
+from tests.support.sandbox import Outcome, Sandbox
+from tests.support.series import PATIENT
+from tests.support.specimens import Part, Specimen, specimens
 from tests.volumes import second_readers
-from tests.volumes.dicom.series import PATIENT
-from tests.volumes.sandbox import Outcome, Sandbox
-from tests.volumes.specimens import Part, Specimen, specimens
 
 MAX_VOXELS = 64 << 20
 MOST_MEGABYTES = 1500  # more than a volume of so many voxels takes, as float64 and as float32

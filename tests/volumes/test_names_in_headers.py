@@ -17,7 +17,7 @@ import zarr
 
 from featlift.errors import VolumeError
 from featlift.volumes import read
-from tests.volumes.files import noise, save
+from tests.support.files import noise, save
 
 SECRET = noise() + 100  # what stands in files that are not to be read
 
@@ -171,8 +171,8 @@ def test_an_image_is_that_of_its_own_header(folder):
 def test_the_index_of_a_dicom_medium_names_no_file(folder):
     from pydicom.fileset import FileSet
 
-    from tests.volumes.dicom.series import save as save_series
-    from tests.volumes.dicom.series import slices
+    from tests.support.series import save as save_series
+    from tests.support.series import slices
 
     save_series(folder / "below", slices(3))
     medium = FileSet()

@@ -11,7 +11,7 @@ import zarr
 
 from featlift.errors import VolumeError
 from featlift.volumes import Selection, find_scans, prepare, read
-from tests.volumes.files import noise
+from tests.support.files import noise
 
 SPACE = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
 TIME = {"name": "t", "type": "time", "unit": "second"}

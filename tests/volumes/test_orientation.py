@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from featlift.volumes import read
 from featlift.volumes.orientation import orient_lps
-from tests.volumes.files import OBLIQUE, save
+from tests.support.files import OBLIQUE, save
 
 ARRAY = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)  # every value once
 STRAIGHT = np.array([[0, 0, 0.7, -12], [0, 0.9, 0, 40], [3, 0, 0, -301], [0, 0, 0, 1]])  # (d, h, w): z, y, x

@@ -8,7 +8,7 @@ import pytest
 from featlift.volumes import Preparation, find_scans
 from featlift.volumes.loading import load
 from featlift.volumes.parcels import pack, unpack
-from tests.scans import write_scan
+from tests.support.scans import write_scan
 
 
 def test_a_loaded_scan_arrives_as_it_was(tmp_path):

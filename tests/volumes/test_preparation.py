@@ -13,7 +13,7 @@ from featlift.volumes import Preparation, Volume, prepare, read
 from featlift.volumes.intensity import Intensity
 from featlift.volumes.regions import centres_of_lesions
 from featlift.volumes.volume import spacing_of
-from tests.volumes.files import OBLIQUE, noise
+from tests.support.files import OBLIQUE, noise
 
 MINMAX = Intensity("minmax")
 

@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 
 from featlift.volumes import read
-from tests.volumes.files import FORMATS, OBLIQUE, RAS_TO_LPS, REVERSED, noise, save
+from tests.support.files import FORMATS, OBLIQUE, RAS_TO_LPS, REVERSED, noise, save
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 

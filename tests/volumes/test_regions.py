@@ -16,7 +16,7 @@ from featlift.errors import InputError, VolumeError
 from featlift.volumes import Selection, Volume, find_scans, read
 from featlift.volumes.orientation import orient_lps
 from featlift.volumes.regions import Box, body_box, box_around, centres_of_lesions, cut
-from tests.volumes.files import OBLIQUE, noise, save
+from tests.support.files import OBLIQUE, noise, save
 
 SHAPE = (6, 7, 8)
 ARRAY = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)  # every value once

@@ -17,7 +17,7 @@ from featlift.volumes.preparation import expected_grids
 from featlift.volumes.scan import Found, Scan
 from featlift.volumes.survey import Surveyed, look, survey
 from featlift.volumes.volume import spacing_of
-from tests.volumes.files import FORMATS, OBLIQUE, noise, save
+from tests.support.files import FORMATS, OBLIQUE, noise, save
 
 
 class Deadly(PosixPath):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from featlift.errors import VolumeError
 from featlift.volumes import read
-from tests.volumes.files import noise
+from tests.support.files import noise
 
 FIVE = np.random.default_rng(1).integers(0, 999, (2, 5, 3, 11, 13)).astype("uint16")  # T Z C Y X
 

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, StoreError
-from featlift.evaluation.embeddings import embeddings_of, input_of
-from featlift.evaluation.results import Result, read_results
+from featlift.evaluation.classification.embeddings import embeddings_of, input_of
 from featlift.pictures.colours import Colours, meaning_of
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.report.history import failures_of, runs_of
@@ -21,6 +20,7 @@ from featlift.pictures.report.labels import Column, columns_of
 from featlift.pictures.report.maps import Map, maps_of
 from featlift.pictures.report.outliers import Outlier, by_embedding, by_geometry, by_intensity, strangest
 from featlift.pictures.report.portraits import Portrait, portrait
+from featlift.results.result import Result, read_results
 from featlift.sample import evenly_spaced
 from featlift.store.index import current_index
 from featlift.store.layout import saved_in, sha256_of

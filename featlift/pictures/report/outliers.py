@@ -58,7 +58,7 @@ def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str = 
         vectors: ``(N, E)``.
         store: is named where there are several.
     """
-    from featlift.evaluation.neighbours import nearest_by_cosine
+    from featlift.evaluation.classification.neighbours import nearest_by_cosine
 
     if len(ids) < FEWEST:
         return []

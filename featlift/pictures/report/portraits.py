@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import RemoteError
-from featlift.evaluation.labelled import features_of, grid_of, layer_of, scan_of
 from featlift.pictures.anatomy import View, views
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import scan_picture
 from featlift.sample import evenly_spaced
 from featlift.store.case import Case
+from featlift.store.features import features_of, grid_of, layer_of, scan_of
 from featlift.store.reading import Store
 
 #: Bins of intensities from 0 to 1.

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from featlift.evaluation.table import table_rows
 from featlift.pictures.report.charts import constant, histogram, intensity_band, share_bars
 from featlift.pictures.report.cohort import GEOMETRY, Cohort
 from featlift.pictures.report.outliers import FEWEST
+from featlift.results.table import table_rows
 from featlift.store.layout import differing_fields, saved_in
 
 _KINDS = {"featdice": "FeatDice", "knn": "k-NN", "probe": "Linear probe", "dense-probe": "Dense probe"}

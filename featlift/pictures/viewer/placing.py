@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.evaluation.cells import CellGrid
-from featlift.evaluation.labelled import grid_of
 from featlift.store.case import Case, CaseLayer
+from featlift.store.cells import CellGrid
+from featlift.store.features import grid_of
 from featlift.volumes.grid import Shape
 from featlift.volumes.volume import Affine, scaled, spacing_of
 

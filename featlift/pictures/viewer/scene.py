@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import featlift
-from featlift.evaluation.labelled import labels_of, layer_of, scan_of, slabs_of
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import Painting
 from featlift.pictures.viewer.placing import Shown
 from featlift.pictures.viewer.reduction import reduce
 from featlift.store.case import Case
+from featlift.store.features import labels_of, layer_of, scan_of, slabs_of
 from featlift.store.reading import Store
 from featlift.volumes.reading import read
 

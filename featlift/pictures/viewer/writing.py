@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from featlift.errors import OptionError, StoreError, VolumeError
 from featlift.pictures.pages import policy, script_of, style_of, text_of
 from featlift.pictures.viewer.scene import Scene
+from featlift.progress import Progress
 from featlift.store.durable import write_output
 
 #: Bytes of a page that browsers open well, telephones' too.
@@ -22,7 +23,7 @@ _SCRIPTS = (
 
 
 def write_view(
-    scene: Scene, path: str | Path, limit: int = LIMIT, tell: Callable[[str, int, int], object] | None = None
+    scene: Scene, path: str | Path, limit: int = LIMIT, tell: Progress | None = None
 ) -> dict[str, str]:
     """Write a scene as one HTML file, a case in memory at a time.
 
@@ -61,7 +62,7 @@ def page(manifest: dict[str, Any]) -> str:
     return "".join((_head(is_served=True), _block("manifest", manifest), _tail()))
 
 
-def _parts(scene: Scene, failures: dict[str, str], tell: Callable[[str, int, int], object] | None) -> Iterator[str]:
+def _parts(scene: Scene, failures: dict[str, str], tell: Progress | None) -> Iterator[str]:
     yield _head(is_served=False)
     shown: list[str] = []
     for done, case_id in enumerate(scene.cases, start=1):

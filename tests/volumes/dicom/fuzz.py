@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featlift.errors import VolumeError
 from featlift.volumes.dicom import find_series, open_series
-from tests.volumes.dicom.series import assert_private, members_of
+from tests.support.series import assert_private, members_of
 
 
 def damaged(content: bytes, choose: random.Random) -> bytes:

@@ -11,8 +11,8 @@ import pytest
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGLossless, JPEGLosslessSV1
 
 from featlift.volumes.dicom.codecs import safest_plugin
-from tests.volumes.dicom.codestreams import ENCAPSULATED, compress
-from tests.volumes.dicom.series import enhanced, save, slices
+from tests.support.codestreams import ENCAPSULATED, compress
+from tests.support.series import enhanced, save, slices
 
 SYNTAXES = [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, *ENCAPSULATED]
 

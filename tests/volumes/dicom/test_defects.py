@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from tests.volumes.dicom.series import (
+from tests.support.series import (
     AXIAL,
     FIRST,
     OBLIQUE,

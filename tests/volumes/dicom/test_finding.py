@@ -21,7 +21,7 @@ from pydicom.uid import (
 from featlift.errors import InputError
 from featlift.volumes.dicom import dicom_in_zip, find_series, looks_like_dicom
 from featlift.volumes.source import Skipped
-from tests.volumes.dicom.series import (
+from tests.support.series import (
     assert_private,
     enhanced,
     expected,

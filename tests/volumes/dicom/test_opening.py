@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 
 from featlift.volumes.dicom import dicom_in_zip, find_series, open_series
 from featlift.volumes.image import Image
-from tests.volumes.dicom.series import (
+from tests.support.series import (
     AXIAL,
     FIRST,
     OBLIQUE,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from tests.volumes.dicom.series import enhanced, opened, refusal, save, set_pixels, slices, stored, written_and_opened
+from tests.support.series import enhanced, opened, refusal, save, set_pixels, slices, stored, written_and_opened
 
 
 def phases(values: list[dict[str, Any]], count: int = 4) -> list[Dataset]:

@@ -32,8 +32,8 @@ from featlift.errors import VolumeError
 from featlift.volumes.dicom import dicom_in_zip, find_series, headers, open_series
 from featlift.volumes.dicom.codecs import codestream_size
 from featlift.volumes.dicom.quiet import quiet
-from tests.volumes.dicom.codestreams import ENCAPSULATED, compress
-from tests.volumes.dicom.series import (
+from tests.support.codestreams import ENCAPSULATED, compress
+from tests.support.series import (
     assert_private,
     enhanced,
     expected,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from tests.volumes.dicom.series import enhanced, expected, refusal, set_pixels, slices, stored, written_and_opened
+from tests.support.series import enhanced, expected, refusal, set_pixels, slices, stored, written_and_opened
 
 
 def with_own_slopes(modality: str) -> list[Dataset]:

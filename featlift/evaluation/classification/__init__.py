@@ -1,0 +1,1 @@
+"""What embeddings tell of a label: k-nearest neighbours and linear probes."""

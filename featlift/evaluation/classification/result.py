@@ -1,0 +1,89 @@
+"""Predicted probabilities as a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.evaluation.classification.labels import Task
+from featlift.metrics.bootstrap import LEAST_CASES
+from featlift.metrics.classification import SPECIFICITY, classification_measures
+from featlift.metrics.classification_bootstrap import RESAMPLES, classification_intervals
+from featlift.results.result import Measure, Result, name_of
+from featlift.store.reading import Store
+
+
+def classification_result(
+    kind: str,
+    store: Store,
+    protocol: dict[str, Any],
+    task: Task,
+    tested: NDArray[np.intp],
+    probabilities: NDArray[np.floating],
+    *,
+    label: str,
+    seeds: Sequence[int] = (),
+    specificity: float = SPECIFICITY,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    details: dict[str, Any] | None = None,
+) -> Result:
+    """The measures of a classification, with everything they can be made from again.
+
+    Args:
+        kind: ``knn`` or ``probe``.
+        store: whose features they were predicted from.
+        protocol: how.
+        task: what was predicted.
+        tested: which of its cases are measured, ``(N,)``.
+        probabilities: theirs, ``(seeds, N, classes)``; one for what draws nothing.
+        label: of the protocol, for the name of the file.
+        seeds: of the trainings.
+        specificity: at which sensitivity is read.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+        details: what else there is to tell.
+    """
+    # what the file says is what is measured: the shortest decimals that a float32 is known by
+    rounded = probabilities.astype(np.float32).astype(str).astype(np.float64)
+    labels = task.labels[tested]
+    by_seed = [classification_measures(labels, each, specificity) for each in rounded]
+    intervals = (
+        classification_intervals(labels, rounded, specificity, seed, resamples) if len(tested) >= LEAST_CASES else {}
+    )
+    name = store.name
+    held = set(task.ids)
+    return Result(
+        kind,
+        name_of(name, kind, label, task.name),
+        name,
+        store.recipe,
+        {**protocol, "specificity": specificity},
+        {
+            measure: _measure([values[measure] for values in by_seed], intervals.get(measure), len(tested), seeds)
+            for measure in by_seed[0]
+        },
+        [
+            {
+                "id": task.ids[index],
+                "label": task.classes[task.labels[index]],
+                "split": task.splits[index] if task.splits else None,
+                "probabilities": rounded[:, row].tolist(),
+            }
+            for row, index in enumerate(tested.tolist())
+        ],
+        task.name,
+        list(seeds),
+        {"seed": seed, "resamples": resamples},
+        left_out=[case_id for case_id in store if case_id not in held],
+        details={"classes": list(task.classes), **(details or {})},
+    )
+
+
+def _measure(values: list[float], interval: tuple[float, float] | None, cases: int, seeds: Sequence[int]) -> Measure:
+    low, high = interval or (None, None)
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Measure(float(np.mean(values)), cases, sd, low, high, values if seeds else None)

@@ -1,0 +1,111 @@
+"""The cases that a dense probe is trained and scored on, with every mask read before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import OptionError, VolumeError
+from featlift.evaluation.dense.draws import Draw, draw_cells
+from featlift.progress import Progress, counted
+from featlift.store.case import Case
+from featlift.store.cells import CellGrid
+from featlift.store.features import features_of, grid_of, labels_of, layer_of
+from featlift.store.reading import Store
+from featlift.volumes.reading import read
+from featlift.volumes.volume import Volume
+
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Cases with masks, in two splits.
+
+    Attributes:
+        store: that they are of.
+        masks: the path of the mask of each case, by its id.
+        layer: absolute index; None is the deepest.
+        draws: by training case the cells to train on, a draw for each seed.
+        test: ids of the cases to score.
+    """
+
+    store: Store
+    masks: Mapping[str, str | Path]
+    layer: int | None
+    draws: dict[str, list[Draw]]
+    test: list[str]
+
+    def features(self, case: Case) -> NDArray[np.float32]:
+        """See `features_of`."""
+        return features_of(layer_of(case, self.layer))
+
+    def grid(self, case: Case) -> CellGrid:
+        """See `grid_of`."""
+        return grid_of(case, layer_of(case, self.layer))
+
+    def labels(self, case: Case) -> tuple[NDArray[np.int32], Volume]:
+        """See `labels_of`, and the mask as it was read; errors name the case."""
+        try:
+            mask = read(self.masks[case.id])
+            return labels_of(case, mask), mask
+        except (VolumeError, FileNotFoundError) as error:
+            raise VolumeError(f"{case.id}: {error}") from error
+
+
+def survey(
+    store: Store,
+    masks: Mapping[str, str | Path],
+    splits: Mapping[str, str],
+    layer: int | None,
+    most_cells: int,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+) -> Cohort:
+    """Read the mask of every case that takes part and draw the cells to train on.
+
+    Args:
+        store: of the cases.
+        masks: the path of the mask of each case, by its id.
+        splits: the split of each case.
+        layer: absolute index; None is the deepest.
+        most_cells: to draw, of all training cases together.
+        seeds: of the draws.
+        progress: called with what is being done, the cases that are done and their number.
+
+    Raises:
+        OptionError: a split without cases, a case without a mask, a label that only test cases have.
+        VolumeError: a mask is damaged, empty, or of another place.
+        StoreError: the store keeps no dense features.
+    """
+    store.require("dense")
+    ids = {split: [case_id for case_id in store if splits.get(case_id) == split] for split in (TRAIN, TEST)}
+    for split, found in ids.items():
+        if not found:
+            raise OptionError(f"no case of {store.path} is in the split {split!r}: give the split of each")
+        if without := [case_id for case_id in found if case_id not in masks]:
+            raise OptionError(f"{without[0]} of the split {split!r} has no mask ({len(without)} of {len(found)} cases)")
+    if layer is not None and layer not in (held := store.recipe["layers"]):
+        raise OptionError(f"layer {layer}: {store.path} holds {', '.join(map(str, held))}")
+    cohort = Cohort(store, masks, layer, {}, ids[TEST])
+    owner: dict[int, str] = {}  # of each label, a test case that has it
+    most = max(1, most_cells // len(ids[TRAIN]))
+    for number, case_id in enumerate(counted([*ids[TRAIN], *ids[TEST]], "reading masks", progress)):
+        case = store[case_id]
+        labels, _ = cohort.labels(case)
+        if number < len(ids[TRAIN]):
+            on_cells = cohort.grid(case).labels_on_cells(labels)
+            rngs = [np.random.default_rng([seed, number]) for seed in seeds]
+            cohort.draws[case_id] = [draw_cells(on_cells, most, rng) for rng in rngs]
+        else:
+            owner |= dict.fromkeys(np.unique(labels).tolist(), case_id)
+    known = {label for draws in cohort.draws.values() for label in np.unique(draws[0].labels).tolist()}
+    if unknown := sorted(set(owner) - known):
+        raise OptionError(f"label {unknown[0]} of {owner[unknown[0]]} is on no feature cell of any training case")
+    if len(known) < 2:
+        raise OptionError(f"every training cell has the label {known.pop()}: there is nothing to tell apart")
+    return cohort

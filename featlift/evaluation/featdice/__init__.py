@@ -1,0 +1,1 @@
+"""FeatDice: segmentations from frozen features alone, without training."""

@@ -1,0 +1,29 @@
+"""Similarity maps and predictions as NIfTI, to be looked at over the scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featlift.evaluation.featdice.segmentation import Segmentation
+from featlift.store.case import Case
+from featlift.store.durable import as_output_error
+from featlift.volumes.nifti import write_nifti
+
+
+def write_maps(folder: Path, name: str, case: Case, segmentation: Segmentation) -> None:
+    """Write ``<name>__prediction.nii.gz`` and ``<name>__map<label>.nii.gz`` on the grid of the case's stored scan.
+
+    Args:
+        folder: made if it is missing.
+        name: of the case, see `featlift.names.file_names`.
+        case: that was segmented.
+        segmentation: of it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with as_output_error(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_nifti(folder / f"{name}__prediction.nii.gz", segmentation.prediction, case.scan_affine)
+        for label in segmentation.similarity:
+            write_nifti(folder / f"{name}__map{label}.nii.gz", segmentation.map_of(label), case.scan_affine)

@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: scores of segmentations and classifications, how far to trust them, what differs."""

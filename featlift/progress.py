@@ -1,0 +1,16 @@
+"""How long work tells how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+#: Told of a step: what is being done, how much of it is through, and how much there is.
+Progress = Callable[[str, int, int], object]
+
+
+def counted(ids: Sequence[str], doing: str, progress: Progress | None) -> Iterator[str]:
+    """The ids, telling how far it is after each."""
+    for number, case_id in enumerate(ids, start=1):
+        yield case_id
+        if progress is not None:
+            progress(doing, number, len(ids))

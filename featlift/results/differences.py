@@ -1,0 +1,170 @@
+"""A measure with its spread, and by how much one result has more of it than another of the same cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import OptionError
+from featlift.metrics.bootstrap import LEAST_CASES, interval_of_mean
+from featlift.metrics.classification_bootstrap import weighted_measures
+from featlift.metrics.significance import paired_t
+from featlift.results.predictions import predictions_of
+from featlift.results.result import Result
+
+Over = Literal["seeds", "cases"]
+
+_AT_ONCE = 4_000_000  # weights
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measure of one row.
+
+    Attributes:
+        mean: None without any case.
+        sd: standard deviation (n - 1) over seeds or over cases, None where there is neither.
+        over: which of the two, empty for neither.
+        n: how many seeds or cases.
+        low: lower end of the 95 % bootstrap interval over cases.
+        high: upper end.
+        by_seed: the value for each seed.
+    """
+
+    mean: float | None
+    sd: float | None
+    over: str
+    n: int
+    low: float | None
+    high: float | None
+    by_seed: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a row has more than another of a measure.
+
+    Attributes:
+        mean: of the differences of the cases, or of the measure where a case has no value of its own.
+        low: lower end of its 95 % interval, by bootstrap of the cases, the same ones for both; None for few.
+        high: upper end.
+        over: what the t-test pairs: ``seeds``, ``cases``, or nothing.
+        n: how many pairs.
+        t: Student's t of the paired samples; nan without a test.
+        p: two-sided, uncorrected.
+        p_holm: corrected for all differences of this question.
+        question: its index in a comparison.
+        row: index there of what has more.
+        against: index there of what is subtracted.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    over: str
+    n: int
+    t: float
+    p: float
+    p_holm: float = math.nan
+    question: int = 0
+    row: int = 0
+    against: int = 0
+
+
+def paired_over(results: Sequence[Result], measure: str, wanted: Over | None) -> Over | Literal[""]:
+    """Whether a measure's values are those of cases or of seeds; of cases, where they have values of their own.
+
+    Raises:
+        OptionError: the results have different seeds, so that theirs are no pairs.
+    """
+    if wanted != "seeds" and all(_has_cases(result, measure) for result in results):
+        return "cases"
+    if wanted == "cases" or not all(len(result.measures[measure].by_seed or ()) > 1 for result in results):
+        return ""
+    for other in results[1:]:
+        if other.seeds != results[0].seeds:
+            raise OptionError(
+                f"{results[0].name} has the seeds {_listed(results[0].seeds)}, {other.name} {_listed(other.seeds)}, "
+                "which make no pairs: probe them with the same"
+            )
+    return "seeds"
+
+
+def value_of(result: Result, measure: str, over: Over | Literal[""]) -> Value:
+    """A measure, with its standard deviation over seeds or cases."""
+    found = result.measures[measure]
+    by_seed = tuple(found.by_seed or ())
+    values = by_seed if over == "seeds" else tuple(_of_cases(result, measure).values()) if over == "cases" else ()
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Value(found.mean, sd, over, len(values), found.low, found.high, by_seed)
+
+
+def difference_of(
+    result: Result, against: Result, measure: str, over: Over | Literal[""], seed: int, resamples: int
+) -> Difference:
+    """What a result has more of a measure than another, by bootstrap over their cases and by a paired t-test.
+
+    Cases that have no value in one of the two take no part.
+    """
+    pairs: tuple[list[float], list[float]] = ([], [])
+    if _has_cases(result, measure) and _has_cases(against, measure):
+        mine, its = _of_cases(result, measure), _of_cases(against, measure)
+        both = [key for key in mine if key in its]
+        pairs = [mine[key] for key in both], [its[key] for key in both]
+        interval = interval_of_mean(np.subtract(*pairs).tolist(), seed, resamples)
+        mean, low, high = interval.mean, interval.low, interval.high
+    else:
+        mean, low, high = _of_predictions(result, against, measure, seed, resamples)
+    if over == "seeds":
+        pairs = (list(result.measures[measure].by_seed or ()), list(against.measures[measure].by_seed or ()))
+    t, p = paired_t(*pairs) if over else (math.nan, math.nan)
+    return Difference(mean, low, high, over, len(pairs[0]), t, p)
+
+
+def _of_predictions(
+    result: Result, against: Result, measure: str, seed: int, resamples: int
+) -> tuple[float, float | None, float | None]:
+    """Of what only many cases together have, such as an AUC: both from the same draws of cases."""
+    rng = np.random.default_rng(seed)
+    count = len(result.cases)
+    even = np.ones((1, count))
+    mean = float((_weighted(result, measure, even) - _weighted(against, measure, even))[0])
+    if count < LEAST_CASES:
+        return mean, None, None
+    found = []
+    at_once = max(1, _AT_ONCE // count)
+    for start in range(0, resamples, at_once):
+        draws = rng.integers(count, size=(min(at_once, resamples - start), count))
+        weights = np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
+        found.append(_weighted(result, measure, weights) - _weighted(against, measure, weights))
+    low, high = np.nanpercentile(np.concatenate(found), (2.5, 97.5))  # nan where a draw lacks a class
+    return mean, float(low), float(high)
+
+
+def _weighted(result: Result, measure: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A measure of a classification under weights of its cases, sorted by id, averaged over seeds: ``(R,)``."""
+    labels, probabilities = predictions_of(result)
+    order = np.argsort([case["id"] for case in result.cases])
+    specificity = float(result.protocol["specificity"])
+    by_seed = [weighted_measures(labels[order], each[order], weights, specificity)[measure] for each in probabilities]
+    values: NDArray[np.float64] = np.mean(by_seed, axis=0)
+    return values
+
+
+def _has_cases(result: Result, measure: str) -> bool:
+    return any(case.get(measure) is not None for case in result.cases)
+
+
+def _of_cases(result: Result, measure: str) -> dict[str, float]:
+    """The values of the cases that have one, by id."""
+    known = {str(case["id"]): case[measure] for case in result.cases if case.get(measure) is not None}
+    return dict(sorted(known.items()))
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds)) or "none"

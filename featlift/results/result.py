@@ -1,0 +1,173 @@
+"""Results as files: one envelope for every evaluation, so that a table can be made again without the features."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import featlift
+from featlift.errors import InputError, StoreError
+from featlift.metrics.bootstrap import Interval
+from featlift.store.durable import write_output
+from featlift.store.layout import Recipe, sha256_of
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a result.
+
+    Attributes:
+        mean: over the cases, or of all of them together; over the seeds where there are several. None without cases.
+        cases: how many it is of.
+        sd: standard deviation over the seeds (n - 1), None for less than two.
+        low: lower end of its 95 % bootstrap interval over cases, None where there is none.
+        high: upper end.
+        by_seed: its value for each seed, None for what knows no seeds.
+    """
+
+    mean: float | None
+    cases: int
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    by_seed: list[float] | None = None
+
+    @classmethod
+    def of(cls, interval: Interval) -> Measure:
+        """A mean over cases."""
+        return cls(interval.mean if interval.cases else None, interval.cases, None, interval.low, interval.high)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluation found, with all that its measures were made from.
+
+    Attributes:
+        kind: ``featdice``, ``knn``, ``probe``, ``dense-probe`` or ``segment``.
+        name: what its files are called, see `name_of`.
+        store: name of the store, without folders.
+        recipe: of its features.
+        protocol: how it was measured: ``name`` and every setting that decides a number.
+        measures: what was found, by name.
+        cases: one for each case that took part: ``id``, and the case's own value of a measure under its name. What has
+            no value for a single case, as an AUC, is made from ``label`` and ``probabilities`` (seeds, classes).
+        task: the label column that was predicted; empty where masks are the truth.
+        seeds: that trainings started from; empty where nothing is drawn.
+        bootstrap: ``seed`` and ``resamples`` of the intervals.
+        failed: why a case has no values, by id.
+        left_out: ids of cases of the store without a mask or label.
+        details: what else this kind has to tell, such as the names of classes.
+    """
+
+    kind: str
+    name: str
+    store: str
+    recipe: Recipe
+    protocol: dict[str, Any]
+    measures: dict[str, Measure]
+    cases: list[dict[str, Any]]
+    task: str = ""
+    seeds: list[int] = field(default_factory=list)
+    bootstrap: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        """All of it, a line for each case. No paths: ids and checksums say what it was made from."""
+        rest = {
+            name: value for name, value in vars(self).items() if name not in ("kind", "recipe", "measures", "cases")
+        }
+        head = {
+            "result": self.kind,
+            "format": FORMAT,
+            "featlift": featlift.__version__,
+            **rest,
+            "recipe_sha256": sha256_of(self.recipe),
+            "recipe": self.recipe,
+            "measures": {name: asdict(measure) for name, measure in self.measures.items()},
+        }
+        text = json.dumps(head, indent=2, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+        lines = [json.dumps(case, ensure_ascii=False, allow_nan=False) for case in self.cases]
+        return text + ',\n  "cases": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
+
+    def as_csv(self) -> str:
+        """A row a case: ``id``, ``label`` and ``split`` if it has them, then its values of the measures.
+
+        Where there are probabilities, their means over the seeds stand instead, a column a class.
+        """
+        held = {name for case in self.cases for name in case}
+        columns = [name for name in ("id", "label", "split", *self.measures) if name in held]
+        classes = self.details.get("classes", []) if "probabilities" in held else []
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*columns, *(f"probability_{name}" for name in classes)])
+        for case in self.cases:
+            by_class = zip(*case.get("probabilities", []), strict=True)
+            means = [sum(values) / len(values) for values in by_class]
+            writer.writerow([*(case.get(name) for name in columns), *means])
+        return text.getvalue()
+
+
+def name_of(store: str, *parts: str) -> str:
+    """A name for the files of a result: its store, then what was done, with - for what a path could not hold."""
+    words = [store.removesuffix(".zarr"), *(part for part in parts if part)]
+    return re.sub(r"[^\w.+-]+", "-", "-".join(words))
+
+
+def write_result(result: Result, folder: str | Path) -> Path:
+    """Write ``<name>.json`` and ``<name>.csv``, in the place of older ones.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    for suffix, text in ((".csv", result.as_csv()), (".json", result.as_json())):
+        write = partial(Path.write_text, data=text, encoding="utf-8")
+        write_output(folder / f"{result.name}{suffix}", write)
+    return folder / f"{result.name}.json"
+
+
+def read_result(path: str | Path) -> Result:
+    """Read what `write_result` wrote.
+
+    Raises:
+        InputError: no such file.
+        StoreError: it is no result, or one of a later format.
+    """
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; `featlift featdice`, `knn` and `probe` make results") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: not a readable JSON file ({error})") from error
+    if not isinstance(document, dict) or not {"result", "format"} <= document.keys():
+        raise StoreError(f"{path}: not a result of featlift")
+    if not isinstance(document["format"], int) or document["format"] > FORMAT:
+        raise StoreError(f"{path} has format {document['format']}, this featlift reads up to {FORMAT}: update it")
+    kind = document.pop("result")
+    for name in ("format", "featlift", "recipe_sha256"):
+        document.pop(name, None)
+    try:
+        measures = {name: Measure(**values) for name, values in document.pop("measures").items()}
+        return Result(kind, measures=measures, **document)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path}: a result with a part missing or too many ({error})") from error
+
+
+def read_results(paths: Sequence[str | Path]) -> list[Result]:
+    """`read_result` of several files, and of every result in the folders among them, by name."""
+    files = [file for path in map(Path, paths) for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    return [read_result(file) for file in files]

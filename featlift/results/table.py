@@ -1,0 +1,117 @@
+"""Results side by side, for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from featlift.results.result import Measure, Result
+
+#: How measures are called, those first that come with their intervals.
+_WITH_INTERVAL = {
+    "dice": "Dice",
+    "best_dice": "best-threshold Dice",
+    "hd95": "HD95 mm",
+    "asd": "ASD mm",
+    "auroc": "AUROC",
+    "auc": "AUC",
+    "accuracy": "ACC",
+}
+_WITHOUT = {
+    "balanced_accuracy": "balanced ACC",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "jaccard": "Jaccard",
+    "volume_similarity": "volume similarity",
+    "failure_rate": "failure rate",
+}
+_MOST_LABELS = 8
+_OF_A_LABEL = re.compile(r"(dice|hd95|asd|volume_similarity|failure_rate)_(\d+)")
+
+
+def table(results: Sequence[Result]) -> str:
+    """`table_rows` as text, in columns."""
+    rows = table_rows(results)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def table_rows(results: Sequence[Result]) -> list[list[str]]:
+    """A header, then a row for each result: means, with standard deviations over seeds and 95 % intervals.
+
+    A mean over fewer cases than the row has says over how many. The mean Dice of each label stands in it where there
+    are 2 to 8. Where one protocol predicted several labels of a store, a row has their means.
+    """
+    tasks = any(result.task for result in results)
+    heads = any("head" in result.protocol for result in results)
+    names = list(dict.fromkeys(name for result in results for name in result.measures))
+    labels = [name for name in names if name.startswith("dice_")]
+    shown = labels if 1 < len(labels) <= _MOST_LABELS else []
+    names = [name for name in names if name in shown or not _OF_A_LABEL.fullmatch(name)]
+    results = [*results, *_means_over_tasks(results)]
+    asked = [*(["task", "protocol"] if tasks else []), *(["head"] if heads else [])]
+    rows = [["store", "model", "mode", *asked, "cases", *map(title, names)]]
+    for result in results:
+        what = [result.store, str(result.recipe["model"]), str(result.recipe["mode"])]
+        what += [result.task, protocol_of(result)] if tasks else []
+        what += [result.protocol.get("head", "")] if heads else []
+        numbers = [_number(result, name) for name in names]
+        rows.append([*what, str(len(result.cases) or "-"), *numbers])
+    return rows
+
+
+def _number(result: Result, name: str) -> str:
+    measure = result.measures.get(name)
+    text = text_of(measure, name in _WITH_INTERVAL)
+    fewer = measure is not None and measure.mean is not None and measure.cases < len(result.cases)
+    return f"{text} (n = {measure.cases})" if fewer and measure else text
+
+
+def _means_over_tasks(results: Sequence[Result]) -> list[Result]:
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.store, protocol_of(result)), []).append(result)
+    return [
+        replace(group[0], task=f"mean of {len(group)}", cases=[], measures=_means(group))
+        for group in groups.values()
+        if len({result.task for result in group}) > 1
+    ]
+
+
+def _means(group: Sequence[Result]) -> dict[str, Measure]:
+    means = {}
+    for name in group[0].measures:
+        measures = [result.measures[name] for result in group]
+        mean = float(np.mean([measure.mean for measure in measures]))
+        seeds = [measure.by_seed for measure in measures if measure.by_seed and len(measure.by_seed) > 1]
+        sd = float(np.std(np.mean(seeds, axis=0), ddof=1)) if seeds else None
+        means[name] = Measure(mean, sum(measure.cases for measure in measures), sd)
+    return means
+
+
+def title(measure: str) -> str:
+    """What people call a measure."""
+    names = _WITH_INTERVAL | _WITHOUT
+    if found := _OF_A_LABEL.fullmatch(measure):
+        return f"{names[found[1]]} of {found[2]}"
+    return names.get(measure, measure.replace("_", " "))
+
+
+def text_of(measure: Measure | None, with_interval: bool = True) -> str:
+    """``0.812``, with several seeds ``0.812 ± 0.004``, with its interval ``0.812 [0.790, 0.834]``."""
+    if measure is None or measure.mean is None:
+        return "-"
+    text = f"{measure.mean:.3f}" + ("" if measure.sd is None else f" ± {measure.sd:.3f}")
+    return text + (f" [{measure.low:.3f}, {measure.high:.3f}]" if with_interval and measure.low is not None else "")
+
+
+def protocol_of(result: Result) -> str:
+    """Its kind, and the name of its protocol or, of k-NN, how many neighbours voted."""
+    protocol = result.protocol
+    return f"{result.kind} {protocol['k']}" if "k" in protocol else f"{result.kind} {protocol['name']}"

@@ -18,9 +18,9 @@ from featlift.lifting import LiftedBackbone
 from featlift.store import Case, CaseData, case_in_memory
 from featlift.store.layout import Recipe
 from featlift.volumes import Preparation, Reading, Scan, Volume
+from featlift.volumes.discovery.series import source_of
 from featlift.volumes.grid import pad, padding_to
 from featlift.volumes.loading import Loaded, load, prepared_for_lifting
-from featlift.volumes.reading import source_of
 from featlift.volumes.scan import case_id_of
 
 

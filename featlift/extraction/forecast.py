@@ -13,8 +13,8 @@ from featlift.sample import evenly_spaced
 from featlift.store.arrays import dense_bytes, scan_bytes, small_bytes
 from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.grid import Shape
+from featlift.volumes.opening import check_header
 from featlift.volumes.preparation import expected_grids
-from featlift.volumes.reading import check_header
 
 #: Headers that are read at most; larger cohorts are judged by so many of their scans.
 MOST_HEADERS = 200

@@ -28,7 +28,7 @@ from featlift.store.place import Where
 from featlift.store.reading import complete_cases, damaged_cases, is_vacant
 from featlift.store.verification import damage_of
 from featlift.volumes import Found, Scan
-from featlift.volumes.reading import identity, signature
+from featlift.volumes.opening import identity, signature
 
 if TYPE_CHECKING:
     from featlift.extraction.lifters import Lifters

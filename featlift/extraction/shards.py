@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from featlift.errors import FeatliftError, OptionError
 from featlift.volumes import Scan
-from featlift.volumes.reading import signature
+from featlift.volumes.opening import signature
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from featlift.errors import InputError, OptionError, VolumeError
 from featlift.names import stays_below
 from featlift.store.case import Case
 from featlift.store.reading import Store
+from featlift.volumes.discovery.series import source_of
 from featlift.volumes.grid import Shape
-from featlift.volumes.reading import open_image, source_of
+from featlift.volumes.opening import open_image
 from featlift.volumes.volume import Affine
 
 #: ``input``: the voxels of a scan's own file. ``stored``: those of the stored scan, after orienting, crop and size.

@@ -21,7 +21,8 @@ from featlift.heads.splits import Split
 from featlift.progress import Progress, counted
 from featlift.store.case import Case
 from featlift.store.reading import Store
-from featlift.volumes.reading import open_image, source_of
+from featlift.volumes.discovery.series import source_of
+from featlift.volumes.opening import open_image
 
 _KEPT = 4 << 30  # bytes of cases that are held in memory; where all do not fit, patches are read every time
 

@@ -1,8 +1,9 @@
 """Find scans, read one with its geometry, orient it, prepare its intensities and grid."""
 
-from featlift.volumes.finding import find_masks, find_scans
+from featlift.volumes.discovery import find_masks, find_scans
+from featlift.volumes.opening import Reading
 from featlift.volumes.preparation import Preparation, Prepared, prepare
-from featlift.volumes.reading import Reading, read
+from featlift.volumes.reading import read
 from featlift.volumes.scan import Found, Scan, Selection
 from featlift.volumes.source import Skipped, Source
 from featlift.volumes.volume import Volume

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from featlift.errors import VolumeError
 from featlift.volumes.fetching import fetched
 from featlift.volumes.grid import Shape, on_grid
+from featlift.volumes.opening import Reading, identity, read_source, signature
 from featlift.volumes.preparation import ChannelEdges
-from featlift.volumes.reading import Reading, identity, read_source, signature
 from featlift.volumes.scan import Scan
 from featlift.volumes.volume import Affine, Volume
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from featlift.timing import timed
 from featlift.volumes.channels import read_scan
+from featlift.volumes.opening import Reading
 from featlift.volumes.preparation import Preparation, Prepared, prepare
-from featlift.volumes.reading import Reading
 from featlift.volumes.scan import Scan
 from featlift.volumes.volume import Volume
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from featlift.processes import end_with_parent
 from featlift.volumes.loading import load
+from featlift.volumes.opening import Reading
 from featlift.volumes.parcels import Parcel, pack
 from featlift.volumes.preparation import Preparation
-from featlift.volumes.reading import Reading
 from featlift.volumes.scan import Scan
 
 

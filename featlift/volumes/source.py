@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from featlift.remote import Remote
+from featlift.remote import Remote, located
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class Source:
         key: the array inside, of files that hold several (HDF5, npz, Zarr).
         frame: which of several frames, counted from 0; None if there is just one.
         members: of a DICOM series, its files below `path`.
+        refusal: why it is no volume, if that is known since it was found.
     """
 
     path: Path | Remote
     key: str | None = None
     frame: int | None = None
     members: tuple[str, ...] = ()
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,11 @@ class Skipped:
 
     name: str
     reason: str
+
+
+def place_and_key(given: str | Path | Remote) -> tuple[Path | Remote, str]:
+    """Where a volume is, and the key of its array, "" if none is given."""
+    if isinstance(given, Remote):
+        return given, ""
+    text, _, key = str(given).partition("::")
+    return located(text), key

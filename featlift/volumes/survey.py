@@ -18,8 +18,8 @@ from featlift.volumes.formats import suffix_of
 from featlift.volumes.grid import Shape
 from featlift.volumes.image import Image
 from featlift.volumes.masks import labels_on
+from featlift.volumes.opening import Reading, check_header, open_image, read_source, signature
 from featlift.volumes.preparation import Preparation, expected_grids, prepare
-from featlift.volumes.reading import Reading, check_header, open_image, read_source, signature
 from featlift.volumes.scan import Scan
 from featlift.volumes.volume import Affine, spacing_of
 

@@ -12,7 +12,7 @@ from featlift.errors import InputError, RemoteError
 from featlift.remote import Remote, located
 from featlift.volumes import Selection, find_masks, find_scans
 from featlift.volumes.channels import read_scan
-from featlift.volumes.reading import identity, read_source, signature
+from featlift.volumes.opening import identity, read_source, signature
 from tests.support.files import ARRAYS, DETACHED, FORMATS, noise
 from tests.support.files import save as save_image
 from tests.support.scans import write_scan

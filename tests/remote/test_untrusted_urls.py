@@ -17,7 +17,7 @@ import featlift as package
 from featlift.errors import FeatliftError, RemoteError
 from featlift.remote import Remote, located
 from featlift.volumes import Selection, find_masks, find_scans
-from featlift.volumes.reading import read_source
+from featlift.volumes.opening import read_source
 from tests.support.files import noise
 from tests.support.files import save as save_image
 from tests.support.scans import write_scan

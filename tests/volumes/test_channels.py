@@ -14,7 +14,7 @@ from featlift.errors import VolumeError
 from featlift.volumes import Preparation, Reading, Scan, Selection, Source, find_scans, prepare
 from featlift.volumes.channels import read_scan
 from featlift.volumes.grid import on_grid
-from featlift.volumes.reading import identity
+from featlift.volumes.opening import identity
 from tests.support.files import OBLIQUE, itk_image, noise, save
 
 STRAIGHT = np.array([[0, 0, 0.7, -12], [0, 0.9, 0, 40], [3, 0, 0, -301], [0, 0, 0, 1.0]])

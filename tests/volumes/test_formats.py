@@ -9,7 +9,8 @@ import SimpleITK as sitk
 import tifffile
 
 from featlift.volumes import read
-from featlift.volumes.reading import files_of, source_of
+from featlift.volumes.discovery.series import source_of
+from featlift.volumes.opening import files_of
 from tests.support.files import ARRAYS, DETACHED, FORMATS, OBLIQUE, RAS_TO_LPS, REVERSED, noise, save
 
 EVERY = [*FORMATS, *DETACHED, *ARRAYS]

@@ -11,7 +11,8 @@ import SimpleITK as sitk
 
 from featlift.errors import InputError, VolumeError
 from featlift.volumes import Selection, Volume, find_masks, find_scans, read
-from featlift.volumes.masks import labels_on, pair, shared_part
+from featlift.volumes.discovery.pairing import pair, shared_part
+from featlift.volumes.masks import labels_on
 from tests.support.files import OBLIQUE, noise, save
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from featlift.errors import FeatliftError
 from featlift.volumes import Reading, Source, Volume, find_scans
-from featlift.volumes.reading import read_source
+from featlift.volumes.opening import read_source
 from tests.support.sandbox import Outcome, Sandbox
 from tests.support.series import PATIENT
 from tests.support.specimens import Part, Specimen, specimens

@@ -22,9 +22,7 @@ _SCRIPTS = (
 )  # fmt: skip
 
 
-def write_view(
-    scene: Scene, path: str | Path, limit: int = LIMIT, tell: Progress | None = None
-) -> dict[str, str]:
+def write_view(scene: Scene, path: str | Path, limit: int = LIMIT, tell: Progress | None = None) -> dict[str, str]:
     """Write a scene as one HTML file, a case in memory at a time.
 
     Args:

@@ -101,7 +101,7 @@ def reading(problem: str) -> Iterator[None]:
 
 
 @contextmanager
-def told_of(name: str) -> Iterator[None]:
+def error_context(name: str) -> Iterator[None]:
     """Errors with the name of the file."""
     try:
         yield

@@ -18,7 +18,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from featlift.errors import VolumeError
 from featlift.volumes.dicom.codecs import codestream_size, rle_pixels, safest_plugin
-from featlift.volumes.dicom.headers import read_pixels, reading, told_of
+from featlift.volumes.dicom.headers import error_context, read_pixels, reading
 from featlift.volumes.dicom.members import opener
 from featlift.volumes.dicom.quiet import quiet
 from featlift.volumes.dicom.slices import Slice
@@ -45,7 +45,7 @@ def load_slices(root: Path, stack: Sequence[Slice]) -> NDArray[np.float32]:
         places[one.member].append(place)
     with quiet(), opener(root) as open_member:
         for member, of_member in places.items():
-            with told_of(stack[of_member[0]].name):
+            with error_context(stack[of_member[0]].name):
                 with reading("not readable as DICOM"), open_member(member) as file:
                     dataset = read_pixels(file)
                 for place in of_member:

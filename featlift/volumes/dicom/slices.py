@@ -13,7 +13,16 @@ from pydicom import Dataset
 from featlift.counting import number_of
 from featlift.errors import VolumeError
 from featlift.volumes.dicom.functional_groups import frames_of
-from featlift.volumes.dicom.headers import ORDER_TAGS, VALUE_TAGS, Value, numbers, plain, read_header, reading, told_of
+from featlift.volumes.dicom.headers import (
+    ORDER_TAGS,
+    VALUE_TAGS,
+    Value,
+    error_context,
+    numbers,
+    plain,
+    read_header,
+    reading,
+)
 from featlift.volumes.dicom.members import common_folder, opener
 from featlift.volumes.dicom.scouting import modality_of
 
@@ -66,7 +75,7 @@ def read_slices(root: Path, members: Sequence[str]) -> list[Slice]:
     with opener(root) as open_member:
         for member in members:
             name = member[len(folder) :].lstrip("/")
-            with told_of(name):
+            with error_context(name):
                 with reading("not readable as DICOM"), open_member(member) as file:
                     header = read_header(file)
                 with reading("its header is not readable"):

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from featlift.volumes.discovery.organs import ORGANS
 from featlift.volumes.formats import suffix_of
-from featlift.volumes.organs import ORGANS
 from featlift.volumes.scan import Scan
 
 _WORD = r"(labels?(tr|ts|val)?|masks?|segs?|segmentations?|rois?|gt)"

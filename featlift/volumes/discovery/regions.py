@@ -10,8 +10,8 @@ from pathlib import Path
 
 from featlift.errors import InputError, VolumeError
 from featlift.tables import read_table
-from featlift.volumes.masks import pair
-from featlift.volumes.reading import read_source
+from featlift.volumes.discovery.pairing import pair
+from featlift.volumes.opening import read_source
 from featlift.volumes.regions import centres_of_lesions
 from featlift.volumes.scan import Scan, known_id
 from featlift.volumes.source import Skipped

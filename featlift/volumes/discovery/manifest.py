@@ -10,11 +10,12 @@ from pathlib import Path
 from featlift.errors import FeatliftError, InputError
 from featlift.remote import Remote, located
 from featlift.tables import read_table
+from featlift.volumes.discovery.files import with_frames, with_key
+from featlift.volumes.discovery.series import source_of
 from featlift.volumes.fetching import fetched
-from featlift.volumes.reading import source_of, told_of
+from featlift.volumes.opening import error_context
 from featlift.volumes.scan import Scan, Selection, case_id_of, id_of_array
 from featlift.volumes.source import Source
-from featlift.volumes.walking import with_frames, with_key
 
 _PATH, _ID, _MASK = "path", "id", "mask"
 
@@ -32,7 +33,7 @@ def read_manifest(path: Path | Remote, selection: Selection) -> Iterator[Scan]:
     """
     images = [name for name in selection.channels if not name.isdecimal()] or [_PATH]
     columns = dict.fromkeys([_ID, _MASK, *images])
-    with told_of(path), fetched([Source(path)]) as (copy,):
+    with error_context(path), fetched([Source(path)]) as (copy,):
         assert isinstance(copy.path, Path)
         table = read_table(copy.path, columns, "a manifest is a CSV with id,path", path)
     if not table.rows or len(set(table.names)) < len(table.names):
@@ -65,15 +66,17 @@ def _source(manifest: Path | Remote, text: str) -> Source:
         place = manifest.parent / text
     try:
         source = source_of(place)
+    except InputError as error:
+        source = Source(place, refusal=str(error))  # one row does not stop the others
     except FeatliftError:
-        source = Source(place)  # reading it will say what is wrong: one row does not stop the others
+        source = Source(place)  # a server that does not answer now may answer when it is read
     return replace(source, key=key or source.key)
 
 
 def _mask(manifest: Path | Remote, text: str, number: int) -> Source:
     source = _source(manifest, text)
     path = source.path
-    with told_of(path):
+    with error_context(path):
         exists = bool(path.files()) if isinstance(path, Remote) else os.path.exists(path)  # not Path's, which may raise
     if not exists:
         shown = path if isinstance(path, Remote) else text

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from featlift.errors import InputError
 from featlift.remote import Remote, Stamp
+from featlift.volumes.discovery.files import in_dicom, in_file, is_dicom
 from featlift.volumes.fetching import fetched
 from featlift.volumes.formats import suffix_of
-from featlift.volumes.reading import told_of
+from featlift.volumes.opening import error_context
 from featlift.volumes.scan import Scan, Selection
 from featlift.volumes.source import Skipped, Source
-from featlift.volumes.walking import in_dicom, in_file, is_dicom
 
 
 def scans_behind(remote: Remote, selection: Selection, skipped: list[Skipped]) -> Iterator[Scan]:
@@ -30,7 +30,7 @@ def scans_behind(remote: Remote, selection: Selection, skipped: list[Skipped]) -
     Raises:
         InputError: nothing is there.
     """
-    with told_of(remote):
+    with error_context(remote):
         files = remote.files()
     if not files:
         raise InputError(f"{remote}: no such file, and none below it")
@@ -75,7 +75,7 @@ def _in_one(remote: Remote, name: str, selection: Selection, skipped: list[Skipp
     if remote.suffix.lower() not in (".zip", ".npz"):
         yield from in_file(remote, name, selection, skipped)
         return
-    with told_of(remote), fetched([Source(remote)]) as (copy,):
+    with error_context(remote), fetched([Source(remote)]) as (copy,):
         scans = list(in_file(copy.path, name, selection, skipped))
     for scan in scans:
         yield _from(remote, scan)

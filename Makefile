@@ -32,6 +32,7 @@ check: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 soak: .venv/test
 	$(BIN)/python -m pytest -m soak

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from featlift.errors import FeatliftError
+from featlift.version import __version__
 
 if TYPE_CHECKING:
     from featlift.backbones.loading import load_backbone
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from featlift.store import Case, Store, open_store
     from featlift.store.patches import FeaturePatches
     from featlift.volumes import Preparation, Prepared, Volume, find_masks, prepare, read
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Case",

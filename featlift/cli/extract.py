@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from featlift.extraction import Extraction, Job, Keeping, Run
-    from featlift.extraction.lifters import Lifters
+    from featlift.extraction.worker_pool import WorkerPool
     from featlift.remote import Remote
     from featlift.volumes import Found
 
@@ -209,18 +209,18 @@ def extract(
     try:
         with remembered_interrupts() as check_interrupt:
             from featlift.extraction import Job, Shard
-            from featlift.extraction.engines import lifters_of
+            from featlift.extraction.engines import worker_pool_of
             from featlift.remote import located
-            from featlift.store.place import place_of
+            from featlift.store.backends import backend_of
 
-            place_of(output).check_writable()
+            backend_of(output).check_writable()
             above = sys.maxsize if yes else size_of(confirm_above, "--confirm-above")
             keeping = _keeping(save, save_dtype, reduce, basis, embedding)
             ahead = None if prefetch == "auto" else size_of(prefetch, "--prefetch")
             part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)
             job = Job(located(output), found, network, preparation, reading, keeping, workers, ahead, part)
-            job, lifters = lifters_of(job, engine, words(devices), actors)
-            _extract(job, lifters, overwrite, above, by_slurm=not shard, check_interrupt=check_interrupt)
+            job, pool = worker_pool_of(job, engine, words(devices), actors)
+            _extract(job, pool, overwrite, above, by_slurm=not shard, check_interrupt=check_interrupt)
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
         raise
@@ -247,7 +247,7 @@ def _keeping(save: str, dtype: str, reduce: str | None, basis: str | None, embed
 
 def _extract(
     job: Job,
-    lifters: Lifters | None,
+    pool: WorkerPool | None,
     overwrite: bool,
     confirm_above: int,
     by_slurm: bool,
@@ -286,7 +286,7 @@ def _extract(
                 err=True,
             )
         with tqdm(total=len(run.todo) + len(run.refused), unit="volume", disable=None) as bar:
-            for outcome in run.extract(lifters):
+            for outcome in run.extract(pool):
                 bar.update()
                 check_interrupt()
                 bar.set_description(outcome.id)
@@ -299,9 +299,9 @@ def _confirm(output: Path | Remote, extraction: Extraction, found: Found, overwr
     """Say how much is about to be written, unless the store is of another recipe and the run will refuse it."""
     from featlift.extraction.forecast import FeatureSizes, forecast
     from featlift.store.layout import differing_fields
-    from featlift.store.reading import check_store, complete_cases, is_vacant
+    from featlift.store.reading import check_store, complete_cases, is_empty
 
-    differs = not is_vacant(output) and bool(differing_fields(check_store(output)["recipe"], extraction.recipe))
+    differs = not is_empty(output) and bool(differing_fields(check_store(output)["recipe"], extraction.recipe))
     if differs and not overwrite:
         return
     held = set() if differs else set(complete_cases(output))

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-import featlift
 from featlift.cli.check import check
 from featlift.cli.compare import compare
 from featlift.cli.doctor import doctor
@@ -28,6 +27,7 @@ from featlift.cli.segment import segment
 from featlift.cli.verify import verify
 from featlift.cli.view import view
 from featlift.errors import FeatliftError
+from featlift.version import __version__
 
 EXIT_WRONG_CALL = 2
 EXIT_FAILED = 1
@@ -54,7 +54,7 @@ app.add_typer(segment, rich_help_panel="Train on them")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"featlift {featlift.__version__}")
+        typer.echo(f"featlift {__version__}")
         raise typer.Exit
 
 

@@ -13,7 +13,7 @@ from featlift.diagnosis.places import look_at_shared_memory, look_at_store, look
 from featlift.diagnosis.row import Row
 from featlift.diagnosis.self_test import look_at_lifting
 from featlift.diagnosis.weights import look_at_weights
-from featlift.store.place import Where
+from featlift.store.backend import Where
 
 
 def diagnose(

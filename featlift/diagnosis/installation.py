@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
-import featlift
 from featlift.diagnosis.row import Row
+from featlift.version import __version__
 
 _OLDEST_PYTHON = (3, 11)
 _NAMED = ("torch", "torchvision", "timm", "numpy", "zarr")
@@ -16,7 +16,7 @@ _NAMED = ("torch", "torchvision", "timm", "numpy", "zarr")
 
 def look_at_python() -> Iterator[Row]:
     """Its version, and featlift's."""
-    found = f"Python {platform.python_version()}, featlift {featlift.__version__}, {platform.platform(terse=True)}"
+    found = f"Python {platform.python_version()}, featlift {__version__}, {platform.platform(terse=True)}"
     if sys.version_info < _OLDEST_PYTHON:
         yield Row("python", "FAIL", found, "featlift needs Python 3.11 or later")
     else:

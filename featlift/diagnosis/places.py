@@ -10,7 +10,7 @@ from featlift.counting import number_of
 from featlift.diagnosis.row import Row
 from featlift.diagnosis.sizes import free_on_disk, human
 from featlift.errors import FeatliftError
-from featlift.store.place import Where
+from featlift.store.backend import Where
 
 _SHARED = Path("/dev/shm")
 _LITTLE_SHARED = 2**30  # bytes: one CT of 512 x 512 x 500 on its way from a reading process
@@ -51,14 +51,14 @@ def look_at_store(where: Where | None) -> Iterator[Row]:
     if where is None:
         return
     from featlift.remote import located
-    from featlift.store.place import place_of
-    from featlift.store.reading import check_store, complete_cases, is_vacant
+    from featlift.store.backends import backend_of
+    from featlift.store.reading import check_store, complete_cases, is_empty
 
     try:
         store = located(where)
-        place_of(store).check_writable()
+        backend_of(store).check_writable()
         free = f", {human(free_on_disk(store))} free" if isinstance(store, Path) else ""
-        if is_vacant(store):
+        if is_empty(store):
             yield Row("store", "PASS", f"{store} can be made{free}")
             return
         recipe = check_store(store)["recipe"]

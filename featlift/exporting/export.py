@@ -18,10 +18,10 @@ from featlift.names import file_names
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
 from featlift.staging import remove_abandoned_temporary, temporary_folder
+from featlift.store.backends import backend_of
 from featlift.store.case import Case
 from featlift.store.durable import as_output_error, sync, sync_tree
 from featlift.store.layout import differing_fields
-from featlift.store.place import place_of
 from featlift.store.reading import Store
 
 _COLOURS, _RECORD = "colours.safetensors", "export.json"
@@ -132,7 +132,7 @@ def _record_in(folder: Path) -> dict[str, Any]:
 def _files(
     store: Store, folder: Path, wanted: Wanted, colours: Colours | None, cases: Sequence[str]
 ) -> Iterator[Exported]:
-    published = place_of(store.path).complete()  # when
+    published = backend_of(store.path).complete()  # when
     names = file_names(store)
     for case_id in cases:
         path = folder / f"{names[case_id]}{wanted.ending}"

@@ -6,8 +6,8 @@ from copy import copy
 
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.fitting import with_basis_of
-from featlift.store.place import Where
-from featlift.store.reading import check_store, is_vacant
+from featlift.store.backend import Where
+from featlift.store.reading import check_store, is_empty
 
 
 def as_begun(store: Where, extraction: Extraction) -> Extraction:
@@ -20,7 +20,7 @@ def as_begun(store: Where, extraction: Extraction) -> Extraction:
     Raises:
         StoreError: something else is there, or the store's basis is missing or damaged.
     """
-    if is_vacant(store):
+    if is_empty(store):
         return extraction
     extraction = with_basis_of(store, extraction)
     ours, theirs = extraction.recipe, check_store(store)["recipe"]

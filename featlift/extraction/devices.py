@@ -11,23 +11,25 @@ from types import FrameType
 
 from featlift.errors import FeatliftError
 from featlift.extraction.job import Job
-from featlift.extraction.lifters import Ended, Event, Finished, Lifters, lift_all
+from featlift.extraction.worker import lift_all
+from featlift.extraction.worker_pool import Ended, Event, Finished, WorkerPool
 from featlift.processes import end_with_parent, ending
 
 _PATIENCE = 30.0  # seconds for the volume that is being written
 
 
-class DeviceLifters(Lifters):
+class DevicePool(WorkerPool):
     """A process for each of several jobs that differ in their device."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        super().__init__(jobs)
+        super().__init__(len(jobs))
+        self.jobs = list(jobs)
         self._context = multiprocessing.get_context("spawn")
         self._processes: dict[int, multiprocessing.process.BaseProcess] = {}
         self._pipes: dict[Connection, int] = {}
 
     def start(self, number: int) -> None:
-        """See `Lifters.start`."""
+        """See `WorkerPool.start`."""
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(theirs, self.jobs[number]), name=f"lifter {number}")
         process.start()
@@ -36,7 +38,7 @@ class DeviceLifters(Lifters):
         self._pipes[ours] = number
 
     def next_event(self) -> tuple[int, Event]:
-        """See `Lifters.next_event`."""
+        """See `WorkerPool.next_event`."""
         pipe = wait(list(self._pipes))[0]
         assert isinstance(pipe, Connection)
         number = self._pipes[pipe]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from featlift.errors import OptionError
 from featlift.extraction.job import Job
-from featlift.extraction.lifters import Lifters
-from featlift.store.reading import is_vacant
+from featlift.extraction.worker_pool import WorkerPool
+from featlift.store.reading import is_empty
 
 
-def lifters_of(job: Job, engine: str, devices: Sequence[str], actors: int | None) -> tuple[Job, Lifters | None]:
-    """The lifters of a job, and the job as this process needs it, which makes the recipe but does not lift.
+def worker_pool_of(job: Job, engine: str, devices: Sequence[str], actors: int | None) -> tuple[Job, WorkerPool | None]:
+    """The pool of a job, and the job as this process needs it, which makes the recipe but does not lift.
 
     Args:
         job: what is to be done.
@@ -31,16 +31,16 @@ def lifters_of(job: Job, engine: str, devices: Sequence[str], actors: int | None
     if len(set(devices)) < len(devices):
         raise OptionError(f"--devices {','.join(devices)}: name each device once")
     if engine == "ray":
-        from featlift.extraction.ray_cluster import RayLifters
+        from featlift.extraction.ray_cluster import RayPool
 
-        cluster = RayLifters(job, actors)
+        cluster = RayPool(job, actors)
         precision = job.network.get("precision", "auto")
-        if precision == "auto" and is_vacant(job.output):  # otherwise the store's
+        if precision == "auto" and is_empty(job.output):  # otherwise the store's
             precision = cluster.precision()
         return job.with_network(device="cpu", precision=precision), cluster
     if len(devices) < 2:
         return job.with_network(device=devices[0]) if devices else job, None
-    from featlift.extraction.devices import DeviceLifters
+    from featlift.extraction.devices import DevicePool
 
     first = job.with_network(device=devices[0])
-    return first, DeviceLifters([job.on(device, of=len(devices)) for device in devices])
+    return first, DevicePool([job.on(device, of=len(devices)) for device in devices])

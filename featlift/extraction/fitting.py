@@ -11,10 +11,10 @@ from featlift.extraction.extraction import Extraction
 from featlift.extraction.keeping import Keeping
 from featlift.sample import evenly_spaced
 from featlift.store import StoreWriter
+from featlift.store.backend import Where
 from featlift.store.basis import Basis, basis_of
-from featlift.store.place import Where
 from featlift.store.principal import Covariance
-from featlift.store.reading import check_store, is_vacant
+from featlift.store.reading import check_store, is_empty
 from featlift.volumes import Scan
 from featlift.volumes.loading import load
 
@@ -25,7 +25,7 @@ SAMPLED_CELLS = 16_384
 
 def needs_fitting(store: Where, extraction: Extraction) -> bool:
     """Whether features are to be reduced by principal components, and neither the user nor the store has them."""
-    return _needs_basis(extraction) and is_vacant(store)
+    return _needs_basis(extraction) and is_empty(store)
 
 
 def with_basis_of(store: Where, extraction: Extraction) -> Extraction:
@@ -34,7 +34,7 @@ def with_basis_of(store: Where, extraction: Extraction) -> Extraction:
     Raises:
         StoreError: the store's basis is missing or damaged.
     """
-    if not _needs_basis(extraction) or is_vacant(store):
+    if not _needs_basis(extraction) or is_empty(store):
         return extraction
     recipe = check_store(store)["recipe"]
     reduction = extraction.keeping.reduction
@@ -59,7 +59,7 @@ def with_fitted_basis(store: Where, extraction: Extraction, scans: Sequence[Scan
         OutputError: the store cannot be written.
     """
     reduction = extraction.keeping.reduction
-    if reduction is None or reduction.method != "pca" or not is_vacant(store):
+    if reduction is None or reduction.method != "pca" or not is_empty(store):
         return with_basis_of(store, extraction)
     basis = reduction.basis or fit(extraction, scans, reduction.channels)
     with suppress(StoreError):  # another job was faster: what differs but the basis, the run itself will say

@@ -15,7 +15,7 @@ from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
 from featlift.remote import Remote
 from featlift.store.layout import Recipe
-from featlift.store.reading import check_store, is_vacant
+from featlift.store.reading import check_store, is_empty
 from featlift.volumes import Found, Preparation, Reading
 from featlift.volumes.preparation import ChannelEdges
 
@@ -64,7 +64,7 @@ class Job:
 
     def extraction(self) -> Extraction:
         """Load the network and lift it; precision ``auto``, and how channels end, follow a store that exists."""
-        network, begun = self.network, None if is_vacant(self.output) else check_store(self.output)["recipe"]
+        network, begun = self.network, None if is_empty(self.output) else check_store(self.output)["recipe"]
         if network.get("precision", "auto") == "auto" and begun is not None:
             network = {**network, "precision": begun.get("precision", "auto")}
         preparation = replace(self.preparation, channels=self._channel_edges(begun))

@@ -11,9 +11,10 @@ import torch
 
 from featlift.errors import FeatliftError, OptionError
 from featlift.extraction.job import Job
-from featlift.extraction.lifters import Ended, Event, Finished, Lifters, lift_all
 from featlift.extraction.network import precision_of
 from featlift.extraction.outcome import Outcome
+from featlift.extraction.worker import lift_all
+from featlift.extraction.worker_pool import Ended, Event, Finished, WorkerPool
 from featlift.processes import cores
 
 
@@ -35,7 +36,7 @@ def connect() -> Any:
     return ray
 
 
-class RayLifters(Lifters):
+class RayPool(WorkerPool):
     """An actor for each GPU of the cluster, on whichever node Ray finds it; nodes share the disk of scans and store.
 
     Args:
@@ -52,25 +53,26 @@ class RayLifters(Lifters):
         self._actor = self._ray.remote(
             num_gpus=1 if gpus else 0, num_cpus=max(1, cores // count), scheduling_strategy="SPREAD", max_restarts=0
         )(_Actor)
-        super().__init__([job.on("cuda" if gpus else "cpu")] * count)
+        super().__init__(count)
+        self.job = job.on("cuda" if gpus else "cpu")
         self._working: dict[Any, int] = {}  # streams of events
         self._actors: dict[int, Any] = {}
 
     def precision(self) -> str:
         """What precision ``auto`` is where the actors are."""
         actor = self._actor.remote()
-        precision: str = self._ray.get(actor.precision.remote(self.jobs[0]))
+        precision: str = self._ray.get(actor.precision.remote(self.job))
         self._ray.kill(actor)
         return precision
 
     def start(self, number: int) -> None:
-        """See `Lifters.start`."""
+        """See `WorkerPool.start`."""
         self._actors[number] = self._actor.remote()
-        stream = self._actors[number].lift_all.options(num_returns="streaming").remote(self.jobs[number])
+        stream = self._actors[number].lift_all.options(num_returns="streaming").remote(self.job)
         self._working[stream] = number
 
     def next_event(self) -> tuple[int, Event]:
-        """See `Lifters.next_event`."""
+        """See `WorkerPool.next_event`."""
         (stream,), _ = self._ray.wait(list(self._working), num_returns=1)
         number = self._working[stream]
         try:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import featlift
 from featlift.store.layout import Recipe, sha256_of
+from featlift.version import __version__
 from featlift.volumes import Skipped
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run_record(
         "recipe": recipe,
         "weights": weights,
         "versions": {
-            "featlift": featlift.__version__,
+            "featlift": __version__,
             "python": platform.python_version(),
             **{package: _version(package) for package in _PACKAGES},
         },

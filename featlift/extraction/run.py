@@ -22,16 +22,16 @@ from featlift.extraction.record import name_of, run_record
 from featlift.extraction.shards import Shard
 from featlift.remote import Remote, located
 from featlift.store import CaseData, Claims, StoreWriter, index_is_current, rebuild_index
+from featlift.store.backend import Where
 from featlift.store.case import read_volume
 from featlift.store.index import check_label_names
-from featlift.store.place import Where
-from featlift.store.reading import complete_cases, damaged_cases, is_vacant
+from featlift.store.reading import complete_cases, damaged_cases, is_empty
 from featlift.store.verification import damage_of
 from featlift.volumes import Found, Scan
 from featlift.volumes.opening import identity, signature
 
 if TYPE_CHECKING:
-    from featlift.extraction.lifters import Lifters
+    from featlift.extraction.worker_pool import WorkerPool
 
 
 _ASKED_AT_ONCE = 16  # scans
@@ -76,7 +76,7 @@ class Run:
         self.found = found
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
         self._is_part = is_part
-        self._is_new = is_vacant(output)
+        self._is_new = is_empty(output)
         self._writer = StoreWriter(output, extraction.recipe)
         self._claims = Claims(output)
         self._damaged = set(damaged_cases(output))
@@ -122,18 +122,18 @@ class Run:
         complete = len(self.scans) - len(self.todo) if status == "skipped" else 0
         return complete + sum(outcome.status == status for outcome in self.outcomes)
 
-    def extract(self, lifters: Lifters | None = None) -> Generator[Outcome, None, None]:
+    def extract(self, pool: WorkerPool | None = None) -> Generator[Outcome, None, None]:
         """Extract the scans. One that fails is reported, as those that are refused, and the others go on.
 
         One that another process has finished meanwhile is left as it is.
 
         Args:
-            lifters: processes that do it; None lifts in this one.
+            pool: processes that do it; None lifts in this one.
 
         Raises:
             OutputError: the store cannot be written; going on would only repeat it.
         """
-        self._working = self._after_refused(self._extract() if lifters is None else self._gather(lifters))
+        self._working = self._after_refused(self._extract() if pool is None else self._gather(pool))
         return self._working
 
     def _after_refused(self, outcomes: Generator[Outcome, None, None]) -> Generator[Outcome, None, None]:
@@ -144,23 +144,23 @@ class Run:
                 yield self.outcomes[-1]
             yield from outcomes
 
-    def _gather(self, lifters: Lifters) -> Generator[Outcome, None, None]:
+    def _gather(self, pool: WorkerPool) -> Generator[Outcome, None, None]:
         told: set[str] = set()
-        with lifters, closing(lifters.run()) as outcomes:
+        with pool, closing(pool.run()) as outcomes:
             for outcome in outcomes:
                 if outcome.id not in told:
                     told.add(outcome.id)
                     self.outcomes.append(outcome)
                     yield outcome
-        self._pipeline.waited = lifters.waited
-        self._devices = sorted(lifters.devices)
+        self._pipeline.waited = pool.waited
+        self._devices = sorted(pool.devices)
         for scan in self.todo:
             if scan.id in told:
                 continue
             if self._is_done(scan):
                 self.outcomes.append(Outcome(scan.id, "skipped"))
-            elif lifters.ended:
-                self.outcomes.append(Outcome(scan.id, "failed", lifters.ended[-1]))
+            elif pool.ended:
+                self.outcomes.append(Outcome(scan.id, "failed", pool.ended[-1]))
             else:
                 self.elsewhere.append(scan.id)
                 continue

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import featlift
 from featlift.errors import InputError, StoreError
 from featlift.heads.cases import CaseReader
 from featlift.heads.catalogue import make_head
@@ -19,6 +18,7 @@ from featlift.staging import remove_abandoned
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.layout import Recipe, differing_fields
 from featlift.store.reading import Store
+from featlift.version import __version__
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -98,7 +98,7 @@ def write_head(folder: Path, head: Head, config: Config) -> None:
 
     state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
     write_file(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
-    document = {"format": FORMAT, "featlift": featlift.__version__, **asdict(config)}
+    document = {"format": FORMAT, "featlift": __version__, **asdict(config)}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_file(folder / CONFIG, lambda draft: draft.write_text(text, encoding="utf-8"))
 

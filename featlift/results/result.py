@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import featlift
 from featlift.errors import InputError, StoreError
 from featlift.metrics.bootstrap import Interval
 from featlift.store.durable import write_output
 from featlift.store.layout import Recipe, sha256_of
+from featlift.version import __version__
 
 FORMAT = 1
 
@@ -90,7 +90,7 @@ class Result:
         head = {
             "result": self.kind,
             "format": FORMAT,
-            "featlift": featlift.__version__,
+            "featlift": __version__,
             **rest,
             "recipe_sha256": sha256_of(self.recipe),
             "recipe": self.recipe,

@@ -12,8 +12,8 @@ import numpy as np
 
 from featlift.errors import InputError, RemoteError, StoreError
 from featlift.remote import Remote, located
+from featlift.store.backend import Where
 from featlift.store.layout import BASIS, Recipe
-from featlift.store.place import Where
 from featlift.store.principal import Projection
 from featlift.store.tensors import pack, unpack
 

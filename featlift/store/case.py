@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featlift.errors import OptionError, RemoteError, StoreError
+from featlift.store.backend import Where
+from featlift.store.backends import backend_of
 from featlift.store.basis import Basis, not_reduced
 from featlift.store.layout import METADATA, SAVED, VOLUMES, not_kept
 from featlift.store.metadata import DamageError, Grid, MetadataError, RecordedVolume
-from featlift.store.place import Where, place_of
 from featlift.store.quantised import Dequantised
 from featlift.store.recorded import RecordedFiles, StoredArray
 from featlift.store.uncentred import Uncentred
@@ -282,13 +283,13 @@ def open_case(path: Where, case_id: str, basis: Callable[[], Basis] | None = Non
         StoreError: it is not there, or what it says of itself cannot be believed.
     """
     volume = read_volume(path, case_id)
-    place = place_of(path)
+    place = backend_of(path)
     return Case(RecordedFiles(place.files(f"{VOLUMES}/{case_id}"), volume.files, case_id), volume, basis)
 
 
 def read_volume(path: Where, case_id: str) -> RecordedVolume:
     """What is recorded of a case; raises as `open_case`."""
-    place = place_of(path)
+    place = backend_of(path)
     try:
         return place.volume(case_id)
     except RemoteError:

@@ -22,8 +22,8 @@ from typing import Any
 
 from featlift.remote import Remote, located
 from featlift.staging import Process, staging_name, this_process
+from featlift.store.backend import Where
 from featlift.store.layout import STAGING
-from featlift.store.place import Where
 
 BEAT = 20.0  # seconds between two signs of life
 SILENCE = 300.0  # seconds without one after which a job is taken for dead; network disks show times late by a minute

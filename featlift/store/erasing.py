@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from featlift.store.backend import Where
+from featlift.store.backends import backend_of
 from featlift.store.durable import as_output_error
 from featlift.store.layout import Recipe, differing_fields
-from featlift.store.place import Where, place_of
-from featlift.store.reading import is_vacant, open_store
+from featlift.store.reading import is_empty, open_store
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ def erase_other(path: Where, recipe: Recipe) -> Erased | None:
         StoreError: something else is there, which stays.
         OutputError: it cannot be erased.
     """
-    if is_vacant(path):
+    if is_empty(path):
         return None
     store = open_store(path)
     differences = differing_fields(store.recipe, recipe)
     if not differences:
         return None
-    place = place_of(path)
+    place = backend_of(path)
     size = sum(place.sizes("").values())
     with as_output_error(place):
         place.erase()

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featlift.errors import InputError, RemoteError, StoreError
+from featlift.store.backend import StoreBackend, Where
+from featlift.store.backends import backend_of
 from featlift.store.case import open_case
 from featlift.store.claims import Claims
 from featlift.store.durable import as_output_error
 from featlift.store.layout import DAMAGED_INDEX, INDEX
-from featlift.store.place import Place, Where, place_of
 from featlift.store.reading import open_store
 from featlift.store.sealing import is_as_written, sealed
 from featlift.tables import read_table
@@ -34,7 +35,7 @@ def read_index(path: Where) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = place_of(path)
+    place = backend_of(path)
     try:
         content = place.read(INDEX)
         # without threads: one of Arrow's that still holds the bytes when the process ends would abort it
@@ -61,7 +62,7 @@ def _is_index(table: pa.Table) -> bool:
 def is_damaged(path: Where) -> bool:
     """Whether there is an index that is not what was written; without one, as before the first run ended, False."""
     try:
-        place_of(path).changed(INDEX)
+        backend_of(path).changed(INDEX)
         read_index(path)
     except FileNotFoundError:
         return False
@@ -86,7 +87,7 @@ def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, An
     Raises:
         InputError: the CSV is missing or has no usable ``id`` column.
     """
-    place = place_of(path)
+    place = backend_of(path)
     with Claims(path) as claims, claims.turn("/index"):  # else a job that began before another could end after it
         table = _of_volumes(path, labels)
         content = sealed(table)
@@ -97,7 +98,7 @@ def rebuild_index(path: Where, labels: str | Path | Mapping[str, Mapping[str, An
     return len(table)
 
 
-def _keep_aside(place: Place) -> None:
+def _keep_aside(place: StoreBackend) -> None:
     try:
         damaged = place.read(INDEX)
     except OSError:  # not even a file
@@ -190,10 +191,10 @@ def index_is_current(path: Where) -> bool:
     """Whether the index lists just the volumes that are there, and is younger than each of them."""
     try:
         ids = read_index(path)["id"].to_pylist()
-        written = place_of(path).changed(INDEX)
+        written = backend_of(path).changed(INDEX)
     except (StoreError, KeyError):
         return False
-    volumes = place_of(path).complete()
+    volumes = backend_of(path).complete()
     return ids == list(volumes) and all(changed <= written for changed in volumes.values())
 
 

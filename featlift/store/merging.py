@@ -8,6 +8,7 @@ from typing import Any
 
 from featlift.errors import OptionError, StoreError
 from featlift.remote import Remote, located
+from featlift.store.backend import Where
 from featlift.store.case import read_volume
 from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.index import labels_of, rebuild_index
@@ -20,8 +21,7 @@ from featlift.store.layout import (
     differing_fields,
     sha256_of,
 )
-from featlift.store.place import Where
-from featlift.store.reading import Store, damaged_cases, is_vacant, open_store
+from featlift.store.reading import Store, damaged_cases, is_empty, open_store
 from featlift.store.verification import Damage, damage_of, damage_of_basis
 from featlift.store.writing import StoreWriter
 
@@ -47,7 +47,7 @@ class Merge:
         self._stores = [open_store(_folder(path)) for path in stores]
         if not self._stores:
             raise OptionError("name the stores to merge")
-        there = [] if is_vacant(self.output) else [open_store(self.output)]
+        there = [] if is_empty(self.output) else [open_store(self.output)]
         self._check_recipes([*self._stores, *there])
         self.holders: dict[str, list[Path]] = {}
         for store in self._stores:

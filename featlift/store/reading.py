@@ -9,6 +9,8 @@ from typing import Any
 from featlift.counting import number_of
 from featlift.errors import InputError, OptionError, RemoteError, StoreError
 from featlift.remote import located
+from featlift.store.backend import Where
+from featlift.store.backends import backend_of
 from featlift.store.basis import Basis, basis_of
 from featlift.store.case import Case, open_case
 from featlift.store.layout import (
@@ -23,7 +25,6 @@ from featlift.store.layout import (
     sha256_of,
 )
 from featlift.store.metadata import MetadataError, attributes_in, json_object, run_record
-from featlift.store.place import Where, place_of
 
 
 def open_store(path: Where) -> Store:
@@ -39,7 +40,7 @@ def open_store(path: Where) -> Store:
 def check_store(path: Where) -> dict[str, Any]:
     """Our attributes of the store at `path`, after making sure that it is one we can read."""
     path = located(path)
-    place = place_of(path)
+    place = backend_of(path)
     if not place.exists():
         raise InputError(f"{path}: no such store; `featlift extract` makes one")
     try:
@@ -70,20 +71,20 @@ def _is_recipe(recipe: Recipe) -> bool:
     )
 
 
-def is_vacant(path: Where) -> bool:
+def is_empty(path: Where) -> bool:
     """Whether nothing is at `path`, or a folder with nothing in it."""
-    return place_of(path).is_vacant()
+    return backend_of(path).is_empty()
 
 
 def complete_cases(path: Where) -> list[str]:
     """Ids of the volumes that are complete: those whose group has its metadata, which is written last."""
-    return list(place_of(path).complete())
+    return list(backend_of(path).complete())
 
 
 def damaged_cases(path: Where) -> dict[str, list[str]]:
     """Cases that the last `featlift verify` found damaged, and what it found."""
     try:
-        found = json_object(place_of(path).read(DAMAGED))
+        found = json_object(backend_of(path).read(DAMAGED))
     except RemoteError:
         raise
     except (OSError, MetadataError):
@@ -93,7 +94,7 @@ def damaged_cases(path: Where) -> dict[str, list[str]]:
 
 def run_records(path: Where) -> dict[str, dict[str, Any] | None]:
     """The run records of a store by their keys, the oldest first; None for one that cannot be read."""
-    place = place_of(path)
+    place = backend_of(path)
     records: dict[str, dict[str, Any] | None] = {}
     for name in sorted(place.sizes(RUNS)):
         try:
@@ -116,7 +117,7 @@ class Store(Mapping[str, Case]):
 
     def __init__(self, path: Where, attributes: dict[str, Any]) -> None:
         self.path = located(path)
-        self.name = place_of(path).name
+        self.name = backend_of(path).name
         self.attributes = attributes
         self._ids = dict.fromkeys(complete_cases(path))
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from featlift.errors import RemoteError, StoreError
+from featlift.store.backend import StoreBackend, Where
+from featlift.store.backends import backend_of
 from featlift.store.case import open_case
 from featlift.store.index import is_damaged, read_index
 from featlift.store.layout import BASIS, INDEX, METADATA, VOLUMES, VOLUMES_METADATA
 from featlift.store.metadata import DamageError, MetadataError, RecordedVolume, json_object
-from featlift.store.place import Place, Where, place_of
 from featlift.store.reading import check_store, run_records
 
 
@@ -34,7 +35,7 @@ def verify(path: Where) -> Iterator[tuple[str, list[Damage]]]:
         volumes appear whole, so it has lost its own. (Not so in an object store, where it is one on its way.)
     """
     check_store(path)
-    for case_id in place_of(path).listed():
+    for case_id in backend_of(path).listed():
         yield case_id, list(damage_of(path, case_id, thoroughly=True))
 
 
@@ -47,7 +48,7 @@ def damage_of(path: Where, case_id: str, thoroughly: bool) -> Iterator[Damage]:
         thoroughly: compare every byte, and look at what every array says of itself; otherwise only that every key is
             there in its recorded size, and no other.
     """
-    place = place_of(path)
+    place = backend_of(path)
     try:
         recorded = place.volume(case_id)
     except RemoteError:
@@ -67,7 +68,7 @@ def damage_of(path: Where, case_id: str, thoroughly: bool) -> Iterator[Damage]:
             yield Damage(case_id, METADATA, error.reason)
 
 
-def _damage_of_files(place: Place, recorded: RecordedVolume, thoroughly: bool) -> Iterator[tuple[str, str]]:
+def _damage_of_files(place: StoreBackend, recorded: RecordedVolume, thoroughly: bool) -> Iterator[tuple[str, str]]:
     group = f"{VOLUMES}/{recorded.id}"
     sizes = place.sizes(group)
     for key in sorted(sizes.keys() - recorded.files.keys() - {METADATA}):
@@ -90,7 +91,7 @@ def _damage_of_files(place: Place, recorded: RecordedVolume, thoroughly: bool) -
 
 def damage_of_store(path: Where) -> Iterator[Damage]:
     """What is wrong beside the volumes: the group that holds them, the basis, the index and the run records."""
-    place = place_of(path)
+    place = backend_of(path)
     if what := damage_of_basis(path):
         yield Damage("", BASIS, f"{what}; put it back from a copy: no run makes it again")
     try:
@@ -106,7 +107,7 @@ def damage_of_store(path: Where) -> Iterator[Damage]:
 
 
 def _damage_of_index(path: Where) -> Iterator[Damage]:
-    place = place_of(path)
+    place = backend_of(path)
     if is_damaged(path):
         yield Damage("", INDEX, f"not what was written; `featlift index {place}` writes it anew, labels from a CSV")
         return
@@ -126,7 +127,7 @@ def damage_of_basis(path: Where) -> str | None:
     if expected is None:
         return None
     try:
-        return None if place_of(path).sha256(BASIS) == expected else "not what was written"
+        return None if backend_of(path).sha256(BASIS) == expected else "not what was written"
     except FileNotFoundError:
         return "missing"
     except RemoteError:

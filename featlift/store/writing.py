@@ -29,6 +29,8 @@ from featlift.store.arrays import (
     write_scan,
     write_small,
 )
+from featlift.store.backend import Where
+from featlift.store.backends import backend_of
 from featlift.store.case import Case
 from featlift.store.durable import as_output_error, fingerprint, keys_below, link_or_copy_tree, sync, sync_tree
 from featlift.store.layout import (
@@ -48,7 +50,6 @@ from featlift.store.layout import (
 )
 from featlift.store.metadata import MetadataError, RecordedFile, RecordedVolume, attributes_in, json_object
 from featlift.store.ome import ome_attributes
-from featlift.store.place import Where, place_of
 from featlift.store.quantised import quantise
 from featlift.store.reading import check_store, complete_cases, damaged_cases
 from featlift.store.recorded import RecordedFiles
@@ -135,14 +136,14 @@ class StoreWriter:
     def __init__(self, path: Where, recipe: Recipe, basis: bytes | None = None) -> None:
         self.path = located(path)
         self.recipe = recipe
-        self._place = place_of(path)
+        self._backend = backend_of(path)
         with as_output_error(self.path):
-            if self._place.is_vacant():
-                self._place.create(lambda folder: self._new_store(folder, basis))
+            if self._backend.is_empty():
+                self._backend.create(lambda folder: self._new_store(folder, basis))
             attributes = check_store(path)
             self._check_recipe(attributes)
             self.recipe_sha256: str = attributes["recipe_sha256"]
-            self._place.prepare()
+            self._backend.prepare()
             self._restore_group()
 
     def publish(self, case: CaseData) -> bool:
@@ -174,20 +175,20 @@ class StoreWriter:
 
     def _publish(self, case_id: str, fill: Callable[[Path], None]) -> bool:
         with as_output_error(self.path):
-            is_first = self._place.publish(case_id, fill, lambda staged: self._is_published(staged, case_id))
+            is_first = self._backend.publish(case_id, fill, lambda staged: self._is_published(staged, case_id))
             self._forget_damage(case_id)
         return is_first
 
     def record_run(self, name: str, record: dict[str, Any]) -> None:
         """Keep a run record as ``runs/<name>.json``."""
         with as_output_error(self.path):
-            self._place.write_json(f"{RUNS}/{name}.json", record)
+            self._backend.write_json(f"{RUNS}/{name}.json", record)
 
     def remove_if_empty(self) -> None:
         """Remove a store that holds no volume and to which nobody is writing one."""
-        if not complete_cases(self.path) and self._place.is_idle():
+        if not complete_cases(self.path) and self._backend.is_idle():
             with suppress(OSError):
-                self._place.erase()
+                self._backend.erase()
 
     def _new_store(self, folder: Path, basis: bytes | None) -> None:
         ours = {
@@ -204,9 +205,9 @@ class StoreWriter:
     def _restore_group(self) -> None:
         """The group of all volumes holds nothing of its own, but without its metadata Zarr sees none of them."""
         try:
-            json_object(self._place.read(VOLUMES_METADATA))
+            json_object(self._backend.read(VOLUMES_METADATA))
         except (FileNotFoundError, MetadataError):
-            self._place.write(VOLUMES_METADATA, lambda draft: draft.write_bytes(_group_metadata()))
+            self._backend.write(VOLUMES_METADATA, lambda draft: draft.write_bytes(_group_metadata()))
 
     def _check_recipe(self, attributes: dict[str, Any]) -> None:
         if attributes.get("features_version") != FEATURES_VERSION:
@@ -230,11 +231,11 @@ class StoreWriter:
         if case_id in damaged_cases(self.path) or any(damage_of(self.path, case_id, thoroughly=False)):
             return False
         written = RecordedVolume.read((staged / METADATA).read_bytes(), case_id)
-        return _scan_of(written) == _scan_of(self._place.volume(case_id))
+        return _scan_of(written) == _scan_of(self._backend.volume(case_id))
 
     def _check_place(self, case_id: str) -> None:
         try:
-            content = self._place.read(f"{VOLUMES}/{case_id}/{METADATA}")
+            content = self._backend.read(f"{VOLUMES}/{case_id}/{METADATA}")
             holder = str(attributes_in(json_object(content)).get("id"))
         except (OSError, MetadataError):  # nobody's, or damaged: it may be replaced
             return
@@ -258,9 +259,9 @@ def _scan_of(volume: RecordedVolume) -> tuple[str, dict[str, Any]]:
 def write_damaged(path: Where, damaged: dict[str, list[str]]) -> None:
     """Keep the list of cases that `verify` found damaged, so that the next `extract` makes them again."""
     if damaged:
-        place_of(path).write_json(DAMAGED, damaged)
+        backend_of(path).write_json(DAMAGED, damaged)
     else:
-        place_of(path).remove(DAMAGED)
+        backend_of(path).remove(DAMAGED)
 
 
 def case_in_memory(case: CaseData) -> Case:

@@ -12,7 +12,7 @@ import pytest
 
 from featlift import FeaturePatches, open_store
 from featlift.errors import InputError, OutputError, StoreError
-from featlift.store.place import place_of
+from featlift.store.backends import backend_of
 from tests.support.scans import patch_mean_options, write_scan
 
 KILL = Path(__file__).with_name("kill_while_publishing.py")
@@ -245,7 +245,7 @@ def test_two_jobs_on_one_store(cohort, featlift_process, bucket, tmp_path):
 
 def test_two_writers_of_one_store(bucket, tmp_path):
     """Of two that make a store at once one wins; the other sees that the recipe is not its own."""
-    place = place_of(f"{bucket.url}/features.zarr")
+    place = backend_of(f"{bucket.url}/features.zarr")
     place._put_unless_there("zarr.json", b"first")
     place._put_unless_there("zarr.json", b"second")
     assert place.read("zarr.json") == b"first"
@@ -262,4 +262,4 @@ def test_what_is_wrong_with_a_place(cohort, featlift, bucket):
     with pytest.raises(InputError, match="a web server holds no store"):
         open_store(f"{bucket.server.url}/{bucket.name}/features.zarr")
     with pytest.raises(OutputError, match="cannot write"):
-        place_of("s3://no-such-bucket/features.zarr").check_writable()
+        backend_of("s3://no-such-bucket/features.zarr").check_writable()

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-import featlift
 from featlift.errors import OptionError
 from featlift.pictures.pages import policy, script_of, style_of, text_of
 from featlift.pictures.report import sections
 from featlift.pictures.report.cohort import Cohort
 from featlift.pictures.report.outliers import strangest
 from featlift.store.durable import write_output
+from featlift.version import __version__
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
 _SCRIPTS = ("elements", "theme", "card", "map", "gallery", "report")
@@ -53,7 +53,7 @@ def _page(cohort: Cohort, chosen: int) -> str:
         "title": escape(", ".join(store.name for store in cohort.stores)),
         "style": style,
         "script": script,
-        "version": featlift.__version__,
+        "version": __version__,
         "summary": escape(sections.summary(cohort)),
         "figures": sections.key_figures(cohort),
         "spread": sections.spread(cohort),

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import featlift
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
 from featlift.pictures.painting import Painting
@@ -21,6 +20,7 @@ from featlift.pictures.viewer.reduction import reduce
 from featlift.store.case import Case
 from featlift.store.features import labels_of, layer_of, scan_of, slabs_of
 from featlift.store.reading import Store
+from featlift.version import __version__
 from featlift.volumes.reading import read
 
 #: Channels that features are reduced to for the page.
@@ -60,7 +60,7 @@ class Scene:
             cases: those that it has, by default all.
         """
         return {
-            "version": featlift.__version__,
+            "version": __version__,
             "cases": list(self.cases if cases is None else cases),
             "coloursKept": self.colours.variance_kept,
             "stores": [

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from featlift.errors import InputError, OutputError, StoreError
 from featlift.remote import Remote
 from featlift.staging import temporary_folder
+from featlift.store.backend import Fill, IsThere, StoreBackend
 from featlift.store.durable import keys_below
 from featlift.store.layout import BASIS, METADATA, VOLUMES, VOLUMES_METADATA
-from featlift.store.place import Fill, IsThere, Place
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -25,8 +25,8 @@ _BLOCK = 8 << 20  # bytes asked for at once when all are read
 _PROBE = ".featlift-writable"
 
 
-class RemotePlace(Place):
-    """A prefix of an object store; see `Place`.
+class RemoteBackend(StoreBackend):
+    """A prefix of an object store; see `StoreBackend`.
 
     Args:
         remote: its URL.
@@ -47,7 +47,7 @@ class RemotePlace(Place):
     def name(self) -> str:
         return self.remote.name
 
-    def is_vacant(self) -> bool:
+    def is_empty(self) -> bool:
         """Also with what a process left that was killed while it made the store: that comes before its commit."""
         if (self.remote / METADATA).exists():
             return False

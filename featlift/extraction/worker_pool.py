@@ -7,11 +7,10 @@ what a process that ended had claimed falls to the others.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import TracebackType
 
-from featlift.extraction.job import Job
 from featlift.extraction.outcome import Outcome
 
 _MOST_STARTS = 3  # of each; a scan that ends every process must not keep the cohort going for ever
@@ -40,20 +39,11 @@ class Ended:
 Event = Outcome | Finished | Ended
 
 
-def lift_all(job: Job) -> Iterator[Outcome | Finished]:
-    """What a lifter does: extract what no other has, and tell of each scan that it took."""
-    with job.run(job.extraction(), is_part=True) as run:
-        for outcome in run.extract():
-            if outcome.status != "skipped":
-                yield outcome
-        yield Finished(run.waited, run.device)
-
-
-class Lifters(ABC):
-    """Lifters of one cohort. As a context it ends them all.
+class WorkerPool(ABC):
+    """WorkerPool of one cohort. As a context it ends them all.
 
     Args:
-        jobs: one for each.
+        size: how many workers.
 
     Attributes:
         waited: seconds that lifting waited, all lifters together.
@@ -61,8 +51,8 @@ class Lifters(ABC):
         ended: why lifters were gone before they finished.
     """
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs = list(jobs)
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.waited: dict[str, float] = {"read": 0.0, "write": 0.0}
         self.devices: list[str] = []
         self.ended: list[str] = []
@@ -73,8 +63,8 @@ class Lifters(ABC):
         Raises:
             FeatliftError: what makes going on useless, such as a store that cannot be written.
         """
-        starts = [0] * len(self.jobs)
-        working = set(range(len(self.jobs)))
+        starts = [0] * self.size
+        working = set(range(self.size))
         for number in sorted(working):
             starts[number] += 1
             self.start(number)
@@ -107,7 +97,7 @@ class Lifters(ABC):
     def stop(self) -> None:
         """End all of them."""
 
-    def __enter__(self) -> Lifters:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""Where a store is, and the few operations that a store needs of the place."""
+"""The few operations that a store needs of where it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featlift.remote import Remote, located
+from featlift.remote import Remote
 from featlift.store.layout import METADATA, VOLUMES
 from featlift.store.metadata import RecordedVolume
 
@@ -20,23 +20,7 @@ Fill = Callable[[Path], object]
 IsThere = Callable[[Path], bool]
 
 
-def place_of(where: Where) -> Place:
-    """The place at a path or URL.
-
-    Raises:
-        InputError: a web server, which holds no stores.
-    """
-    path = located(where)
-    if isinstance(path, Remote):
-        from featlift.store.remote_place import RemotePlace
-
-        return RemotePlace(path)
-    from featlift.store.local_place import LocalPlace
-
-    return LocalPlace(path)
-
-
-class Place(ABC):
+class StoreBackend(ABC):
     """A folder, or a prefix of an object store.
 
     Keys are paths below it with "/" between folders, "" the place itself. What is read and is not there raises
@@ -53,7 +37,7 @@ class Place(ABC):
         """The last part of that."""
 
     @abstractmethod
-    def is_vacant(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether a store can be made here: nothing is there."""
 
     @abstractmethod

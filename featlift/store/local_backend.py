@@ -14,13 +14,13 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 from featlift.staging import remove_abandoned, staging_name
+from featlift.store.backend import Fill, IsThere, StoreBackend
 from featlift.store.durable import check_writable, keys_below, sync, sync_tree, write_atomically
 from featlift.store.layout import METADATA, RUNS, STAGING, VOLUMES
-from featlift.store.place import Fill, IsThere, Place
 
 
-class LocalPlace(Place):
-    """A folder; see `Place`.
+class LocalBackend(StoreBackend):
+    """A folder; see `StoreBackend`.
 
     Args:
         path: the folder.
@@ -36,7 +36,7 @@ class LocalPlace(Place):
     def name(self) -> str:
         return self.path.resolve().name
 
-    def is_vacant(self) -> bool:
+    def is_empty(self) -> bool:
         return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     def exists(self) -> bool:

@@ -31,7 +31,7 @@ from featlift.extraction import Extraction, Run, lifted_backbone, make_recipe
 from featlift.extraction.readers import default_workers
 from featlift.store import CaseData, StoreWriter, rebuild_index
 from featlift.timing import timed
-from featlift.volumes import Found, Preparation, find_scans
+from featlift.volumes import DiscoveredScans, Preparation, find_scans
 from featlift.volumes.loading import Loaded, load
 
 BACKBONES = {
@@ -83,7 +83,7 @@ class Waiting(Extraction):
         return cases
 
 
-def loop(output: Path, extraction: Extraction, found: Found, seconds: dict[str, float]) -> None:
+def loop(output: Path, extraction: Extraction, found: DiscoveredScans, seconds: dict[str, float]) -> None:
     """One scan after the other, as one would write it first."""
     writer = StoreWriter(output, make_recipe(extraction.lifted, extraction.preparation))
     for scan in found.scans:
@@ -97,7 +97,9 @@ def loop(output: Path, extraction: Extraction, found: Found, seconds: dict[str, 
     rebuild_index(output)
 
 
-def pipeline(output: Path, extraction: Extraction, found: Found, seconds: dict[str, float], workers: int) -> None:
+def pipeline(
+    output: Path, extraction: Extraction, found: DiscoveredScans, seconds: dict[str, float], workers: int
+) -> None:
     """The run of `featlift extract`."""
     with Run(output, extraction, found, workers) as run:
         for outcome in run.extract():

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.measuring import machine
 from featlift import read
-from featlift.extraction import Keeping
+from featlift.extraction import OutputSpec
 from featlift.store import CaseData, LayerData, StoreWriter
 from featlift.timing import timed
 from featlift.volumes import Preparation, find_scans
@@ -67,7 +67,7 @@ def main() -> None:
         path = Path(folder, "ct.nii.gz")
         write_ct(options.ct, path)
         scan = find_scans([path]).scans[0]
-        recipe = {"layers": [11], **Keeping().as_recipe(TOKENS)}
+        recipe = {"layers": [11], **OutputSpec().as_recipe(TOKENS)}
         writer = StoreWriter(Path(folder, "store.zarr"), recipe)
         for _ in range(options.runs):
             loaded = load(scan, Preparation())

@@ -30,7 +30,7 @@ _BLOCK = 1 << 16  # bytes asked for at once where a file is not fetched whole
 _PATIENCE = 60  # seconds without a byte from a web server
 
 
-def located(place: str | Path | Remote) -> Path | Remote:
+def parse_location(place: str | Path | Remote) -> Path | Remote:
     """A path of this machine, which ``file://`` gives too, or what is behind a URL."""
     found = _URL.fullmatch(place) if isinstance(place, str) else None
     if found is None:

@@ -80,7 +80,7 @@ def check(
     from featlift.sample import evenly_spaced
     from featlift.store.index import check_label_names
     from featlift.volumes import Preparation, Reading, Selection, find_scans
-    from featlift.volumes.findings import Finding, Plan, findings, totals
+    from featlift.volumes.findings import Finding, SurveyPlan, findings, totals
     from featlift.volumes.intensity import Intensity
 
     preparation = Preparation(
@@ -106,7 +106,11 @@ def check(
     found = find_scans(inputs, selection, limit, refused, refused)
     check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
     from featlift.diagnosis.weights import missing_weights
-    from featlift.extraction import Keeping, Reduction, lifted_backbone  # torch takes seconds: not before what it needs
+    from featlift.extraction import (  # torch takes seconds: not before what it needs
+        OutputSpec,
+        Reduction,
+        lifted_backbone,
+    )
     from featlift.extraction.forecast import FeatureSizes, volume_bytes
     from featlift.extraction.measuring import measure_lifting
 
@@ -120,7 +124,7 @@ def check(
         layers=layers(layer),
         depth_window=depth_window,
     )
-    keeping = Keeping(words(save), save_dtype, None, Reduction.of(reduce))  # type: ignore[arg-type]
+    keeping = OutputSpec(words(save), save_dtype, None, Reduction.of(reduce))  # type: ignore[arg-type]
     keeping.check(lifted)
     closely = found.scans if voxels else evenly_spaced(found.scans, sample)
     if behind_url := sum(any(isinstance(source.path, Remote) for source in scan.sources) for scan in found.scans):
@@ -139,7 +143,7 @@ def check(
             report["time"] = asdict(measure_lifting(lifted, found.scans, usable, preparation, reading))
         except FeatliftError as error:
             report["time"] = {"failure": str(error)}
-    plan = Plan(preparation, mode, lifted.stride, depth_window, bool(mask_pattern or masks))
+    plan = SurveyPlan(preparation, mode, lifted.stride, depth_window, bool(mask_pattern or masks))
     missing = missing_weights(model)
     besides = (
         [Finding("WARN", f"no weights here for {missing.what}", f"{missing.fix}; or --weights FILE")] if missing else []
@@ -170,7 +174,7 @@ def _survey(
 
 def _write_csv(path: Path, rows: Sequence[Surveyed]) -> None:
     """A row for each scan, what has three values in three columns."""
-    from featlift.store.durable import as_output_error
+    from featlift.store.atomic_io import as_output_error
 
     flat = []
     for row in rows:

@@ -25,7 +25,7 @@ def dense(
     resamples: int,
 ) -> None:
     """Train a linear classifier of feature cells on the training cases, and compare its segmentations with masks."""
-    from featlift.cli.results import bars, intervals, opened, some, tell_of_missing_distances, written
+    from featlift.cli.results import bars, intervals, opened, print_missing_distances, some, written
     from featlift.evaluation import DenseProtocol, dense_probe, dense_result, read_splits, table
     from featlift.volumes import find_masks
 
@@ -53,4 +53,4 @@ def dense(
     )
     typer.echo(table(results))
     for result in results:
-        tell_of_missing_distances(result.store, result)
+        print_missing_distances(result.store, result)

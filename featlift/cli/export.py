@@ -9,7 +9,7 @@ import typer
 
 from featlift.cli import choices
 from featlift.cli.options import numbers
-from featlift.cli.results import tell_of_failures
+from featlift.cli.results import print_failures
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
@@ -49,18 +49,18 @@ def export(
         return
     from tqdm import tqdm
 
-    from featlift.exporting import Wanted, export
+    from featlift.exporting import ExportSpec, export
     from featlift.pictures.colours import Colours
 
-    wanted = Wanted(to, numbers(channels, int, "--channels"), layer, on)  # type: ignore[arg-type]
+    spec = ExportSpec(to, numbers(channels, int, "--channels"), layer, on)  # type: ignore[arg-type]
     basis = None if colours is None else Colours.read(colours)
     ids = list(dict.fromkeys(case or opened))
-    done = export(opened, folder, wanted, basis, ids)
+    done = export(opened, folder, spec, basis, ids)
     found = list(tqdm(done, total=len(ids), unit="case", disable=None, desc=opened.name))
     failed = {each.id: each.failure for each in found if each.failure}
     kept = sum(each.was_there for each in found)
     typer.echo(f"{folder}: {len(found) - kept - len(failed)} written, {kept} already there, {len(failed)} failed")
-    tell_of_failures([(opened.name, *failure) for failure in failed.items()])
+    print_failures([(opened.name, *failure) for failure in failed.items()])
 
 
 def _embeddings(store: Store, folder: Path, cases: list[str]) -> None:
@@ -69,4 +69,4 @@ def _embeddings(store: Store, folder: Path, cases: list[str]) -> None:
     path = folder / "embeddings.parquet"
     damaged = write_parquet(store, path, cases)
     typer.echo(path)
-    tell_of_failures([(store.name, case_id, "damaged; `featlift verify` says where") for case_id in damaged])
+    print_failures([(store.name, case_id, "damaged; `featlift verify` says where") for case_id in damaged])

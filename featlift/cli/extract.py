@@ -20,10 +20,10 @@ from featlift.counting import number_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from featlift.extraction import Extraction, Job, Keeping, Run
+    from featlift.extraction import Extraction, Job, OutputSpec, Run
     from featlift.extraction.worker_pool import WorkerPool
     from featlift.remote import Remote
-    from featlift.volumes import Found
+    from featlift.volumes import DiscoveredScans
 
 _RUNNING = "The run"
 _LISTED = 10
@@ -210,7 +210,7 @@ def extract(
         with remembered_interrupts() as check_interrupt:
             from featlift.extraction import Job, Shard
             from featlift.extraction.engines import worker_pool_of
-            from featlift.remote import located
+            from featlift.remote import parse_location
             from featlift.store.backends import backend_of
 
             backend_of(output).check_writable()
@@ -218,7 +218,7 @@ def extract(
             keeping = _keeping(save, save_dtype, reduce, basis, embedding)
             ahead = None if prefetch == "auto" else size_of(prefetch, "--prefetch")
             part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)
-            job = Job(located(output), found, network, preparation, reading, keeping, workers, ahead, part)
+            job = Job(parse_location(output), found, network, preparation, reading, keeping, workers, ahead, part)
             job, pool = worker_pool_of(job, engine, words(devices), actors)
             _extract(job, pool, overwrite, above, by_slurm=not shard, check_interrupt=check_interrupt)
     except KeyboardInterrupt:
@@ -226,7 +226,7 @@ def extract(
         raise
 
 
-def _tell_of(found: Found) -> None:
+def _tell_of(found: DiscoveredScans) -> None:
     """Say what is no scan, and what might be a mistake."""
     for each in found.skipped[:_LISTED]:
         typer.echo(f"skipped  {each.name}: {each.reason}", err=True)
@@ -236,13 +236,13 @@ def _tell_of(found: Found) -> None:
         typer.echo(f"featlift: {notice}", err=True)
 
 
-def _keeping(save: str, dtype: str, reduce: str | None, basis: str | None, embedding: str | None) -> Keeping:
-    from featlift.extraction import Keeping, Reduction
-    from featlift.remote import located
+def _keeping(save: str, dtype: str, reduce: str | None, basis: str | None, embedding: str | None) -> OutputSpec:
+    from featlift.extraction import OutputSpec, Reduction
+    from featlift.remote import parse_location
     from featlift.store.basis import Basis
 
-    reduction = Reduction.of(reduce, None if basis is None else Basis.read(located(basis)))
-    return Keeping(words(save), dtype, embedding, reduction)  # type: ignore[arg-type]
+    reduction = Reduction.of(reduce, None if basis is None else Basis.read(parse_location(basis)))
+    return OutputSpec(words(save), dtype, embedding, reduction)  # type: ignore[arg-type]
 
 
 def _extract(
@@ -295,7 +295,9 @@ def _extract(
     _report(run)
 
 
-def _confirm(output: Path | Remote, extraction: Extraction, found: Found, overwrite: bool, above: int) -> None:
+def _confirm(
+    output: Path | Remote, extraction: Extraction, found: DiscoveredScans, overwrite: bool, above: int
+) -> None:
     """Say how much is about to be written, unless the store is of another recipe and the run will refuse it."""
     from featlift.extraction.forecast import FeatureSizes, forecast
     from featlift.store.layout import differing_fields
@@ -315,16 +317,15 @@ def _report(run: Run) -> None:
         typer.echo(f"{run.output}: {number_of(run.count('skipped'), 'volume')} complete, nothing to do")
         return
     skipped = [f"{run.count('skipped')} complete before"] if run.count("skipped") else []
-    elsewhere = [f"{len(run.elsewhere)} in the hands of another job"] if run.elsewhere else []
+    elsewhere = [f"{len(run.claimed_by_others)} in the hands of another job"] if run.claimed_by_others else []
     parts = [f"{run.count('done')} extracted", *skipped, *elsewhere, f"{run.count('failed')} failed"]
     typer.echo(f"{run.output}: {', '.join(parts)} in {run.seconds:.1f} s")
     if run.bottleneck:
         typer.echo(run.bottleneck)
-    if run.elsewhere:
-        more = "" if len(run.elsewhere) <= _LISTED else f" and {len(run.elsewhere) - _LISTED} more"
-        typer.echo(
-            f"left to other jobs: {', '.join(run.elsewhere[:_LISTED])}{more}; the same command tells if they came"
-        )
+    if run.claimed_by_others:
+        named = ", ".join(run.claimed_by_others[:_LISTED])
+        more = "" if len(run.claimed_by_others) <= _LISTED else f" and {len(run.claimed_by_others) - _LISTED} more"
+        typer.echo(f"left to other jobs: {named}{more}; the same command tells if they came")
     failed = [outcome for outcome in run.outcomes if outcome.status == "failed"]
     if failed:
         width = min(max(len(outcome.id) for outcome in failed), _WIDEST)

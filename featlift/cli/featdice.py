@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli import choices
-from featlift.cli.results import some, tell_of_failures
+from featlift.cli.results import print_failures, some
 from featlift.errors import OptionError
 
 _FAR_BELOW = 0.75  # of the best-threshold Dice
@@ -69,7 +69,7 @@ def featdice(
     typer.echo(f"FeatDice, protocol {how.label}; {intervals(results)}")
     typer.echo(table(results))
     _tell_what_to_try(results, how)
-    tell_of_failures([(result.store, *failure) for result in results for failure in result.failed.items()])
+    print_failures([(result.store, *failure) for result in results for failure in result.failed.items()])
 
 
 def _default_protocol(stores: list[Store]) -> str:
@@ -114,14 +114,14 @@ def _result(
     from tqdm import tqdm
 
     from featlift.evaluation import featdice, featdice_result
-    from featlift.remote import located
+    from featlift.remote import parse_location
     from featlift.volumes import find_masks
 
     pairs = find_masks(store, masks, pattern)
     without = [case_id for case_id in store if case_id not in pairs]
     if not pairs:
         raise OptionError(
-            f"--masks {located(masks)}: none for any of the {len(store)} cases of {store.path}, {some(without)}"
+            f"--masks {parse_location(masks)}: none for any of the {len(store)} cases of {store.path}, {some(without)}"
         )
     if without:
         typer.echo(

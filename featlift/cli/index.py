@@ -15,7 +15,7 @@ def index(
     labels: Annotated[Path | None, typer.Option(help="A CSV with a column id: its columns join the index.")] = None,
 ) -> None:
     """Write the store's index anew from its volumes; label columns are kept."""
-    from featlift.remote import located
+    from featlift.remote import parse_location
     from featlift.store import rebuild_index
     from featlift.store.index import is_damaged
     from featlift.store.layout import DAMAGED_INDEX
@@ -26,4 +26,4 @@ def index(
             err=True,
         )
     count = rebuild_index(store, labels)
-    typer.echo(f"{located(store)}/index.parquet: {number_of(count, 'case')}")
+    typer.echo(f"{parse_location(store)}/index.parquet: {number_of(count, 'case')}")

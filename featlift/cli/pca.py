@@ -10,7 +10,7 @@ import typer
 
 from featlift.cli import choices
 from featlift.cli.options import numbers, words
-from featlift.cli.results import chosen_cases, masks_of, opened, tell_of_failures
+from featlift.cli.results import chosen_cases, masks_of, opened, print_failures
 from featlift.errors import FeatliftError, OptionError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def pca(
 
     from featlift.names import file_names
     from featlift.pictures.figure import CaseFigure, check_formats
-    from featlift.store.durable import check_writable
+    from featlift.store.atomic_io import check_writable
 
     found = opened(stores)
     kinds = check_formats(words(formats), sweep)
@@ -80,7 +80,7 @@ def pca(
     typer.echo(
         f"{output}: {len(chosen) - len(failed)} of {len(chosen)} cases drawn; three components keep {kept}; {by}"
     )
-    tell_of_failures(failed)
+    print_failures(failed)
 
 
 def _colours(

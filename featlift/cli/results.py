@@ -99,7 +99,7 @@ def some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
 
 
-def tell_of_failures(failed: Sequence[tuple[str, str, str]]) -> None:
+def print_failures(failed: Sequence[tuple[str, str, str]]) -> None:
     """As `extract` does: store, case and reason of each in a table at the end, exit code 1."""
     if not failed:
         return
@@ -112,7 +112,7 @@ def tell_of_failures(failed: Sequence[tuple[str, str, str]]) -> None:
     raise typer.Exit(1)
 
 
-def tell_of_missing_distances(name: str, result: Result) -> None:
+def print_missing_distances(name: str, result: Result) -> None:
     """Say of how many cases a result has no HD95 and ASD."""
     if (missing := len(result.cases) - result.measures["hd95"].cases) > 0:
         count = f"{missing} of {len(result.cases)} cases"

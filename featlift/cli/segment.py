@@ -193,7 +193,7 @@ def score(
 
     Cases that the head was trained on do not count.
     """
-    from featlift.cli.results import bars, intervals, opened, some, tell_of_missing_distances, written
+    from featlift.cli.results import bars, intervals, opened, print_missing_distances, some, written
     from featlift.evaluation import table
     from featlift.heads import cases_to_score, read_notes, segment_result
     from featlift.heads import score as compared
@@ -213,7 +213,7 @@ def score(
     typer.echo(f"Segmentations; {intervals(results)}; failures are labels with a Dice below 0.5")
     typer.echo(table(results))
     for result in results:
-        tell_of_missing_distances(result.name, result)
+        print_missing_distances(result.name, result)
 
 
 def _window(text: str | None) -> tuple[int, ...] | None:

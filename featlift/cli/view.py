@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli.options import decimal_bytes
-from featlift.cli.results import bars, chosen_cases, masks_of, opened, tell_of_failures
+from featlift.cli.results import bars, chosen_cases, masks_of, opened, print_failures
 from featlift.counting import number_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _write(scene: Scene, output: Path) -> None:
     failures = write_view(scene, output, tell=bars(output.name))
     shown = len(scene.cases) - len(failures)
     typer.echo(f"{output}: {number_of(shown, 'case')}, {decimal_bytes(output.stat().st_size)}")
-    tell_of_failures([(scene.stores[0].name, *failure) for failure in failures.items()])
+    print_failures([(scene.stores[0].name, *failure) for failure in failures.items()])
 
 
 def _serve(scene: Scene, port: int) -> None:

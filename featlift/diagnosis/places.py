@@ -50,12 +50,12 @@ def look_at_store(where: Where | None) -> Iterator[Row]:
     """The store that is to be written, if one is named."""
     if where is None:
         return
-    from featlift.remote import located
+    from featlift.remote import parse_location
     from featlift.store.backends import backend_of
     from featlift.store.reading import check_store, complete_cases, is_empty
 
     try:
-        store = located(where)
+        store = parse_location(where)
         backend_of(store).check_writable()
         free = f", {human(free_on_disk(store))} free" if isinstance(store, Path) else ""
         if is_empty(store):

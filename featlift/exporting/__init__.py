@@ -2,6 +2,6 @@
 
 from featlift.exporting.export import Exported, export
 from featlift.exporting.parquet import write_parquet
-from featlift.exporting.wanted import Wanted
+from featlift.exporting.spec import ExportSpec
 
-__all__ = ["Exported", "Wanted", "export", "write_parquet"]
+__all__ = ["ExportSpec", "Exported", "export", "write_parquet"]

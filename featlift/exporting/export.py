@@ -13,14 +13,14 @@ from featlift.checksums import sha256_of_file
 from featlift.errors import OptionError, OutputError, StoreError, VolumeError
 from featlift.exporting.npy import write_about, write_npy
 from featlift.exporting.picture import channels_of, coloured
-from featlift.exporting.wanted import PICTURES, Wanted
+from featlift.exporting.spec import PICTURES, ExportSpec
 from featlift.names import file_names
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
 from featlift.staging import remove_abandoned_temporary, temporary_folder
+from featlift.store.atomic_io import as_output_error, sync, sync_tree
 from featlift.store.backends import backend_of
 from featlift.store.case import Case
-from featlift.store.durable import as_output_error, sync, sync_tree
 from featlift.store.layout import differing_fields
 from featlift.store.reading import Store
 
@@ -43,14 +43,14 @@ class Exported:
 
 
 def export(
-    store: Store, folder: Path, wanted: Wanted, colours: Colours | None = None, cases: Sequence[str] = ()
+    store: Store, folder: Path, spec: ExportSpec, colours: Colours | None = None, cases: Sequence[str] = ()
 ) -> Iterator[Exported]:
     """Write a file for each case. What an earlier run wrote is kept, unless the case is newer.
 
     Args:
         store: with dense features.
         folder: for the files, their colours, and ``export.json``, which says what they hold.
-        wanted: what to write.
+        spec: what to write.
         colours: for what `wanted` colours; by default those that the folder was begun with, or new ones, fitted on the
             store.
         cases: ids; empty takes all.
@@ -66,17 +66,17 @@ def export(
     store.require("dense")
     store.require_cases(cases)
     layers = store.recipe["layers"]
-    if wanted.layer is not None and wanted.layer not in layers:
-        raise OptionError(f"layer {wanted.layer}: {store.path} holds {', '.join(map(str, layers))}")
-    if colours is not None and not wanted.is_coloured:
+    if spec.layer is not None and spec.layer not in layers:
+        raise OptionError(f"layer {spec.layer}: {store.path} holds {', '.join(map(str, layers))}")
+    if colours is not None and not spec.is_coloured:
         raise OptionError("--colours: npy and --channels hold features as they are, without colours")
     _check_is_ours(folder)
-    if wanted.is_coloured:
-        colours = colours or _colours(store, folder, wanted)
-        colours.check(store, wanted.layer)
+    if spec.is_coloured:
+        colours = colours or _colours(store, folder, spec)
+        colours.check(store, spec.layer)
     with as_output_error(folder):
-        _begin(store, folder, wanted, colours)
-    return _files(store, folder, wanted, colours, cases or list(store))
+        _begin(store, folder, spec, colours)
+    return _files(store, folder, spec, colours, cases or list(store))
 
 
 def _check_is_ours(folder: Path) -> None:
@@ -89,23 +89,23 @@ def _check_is_ours(folder: Path) -> None:
             raise OptionError(f"{folder} holds other things: give a new or an empty folder with -o")
 
 
-def _colours(store: Store, folder: Path, wanted: Wanted) -> Colours:
+def _colours(store: Store, folder: Path, spec: ExportSpec) -> Colours:
     if (folder / _COLOURS).exists():
         return Colours.read(folder / _COLOURS)
-    return fit_colours([store], layer=wanted.layer)
+    return fit_colours([store], layer=spec.layer)
 
 
-def _begin(store: Store, folder: Path, wanted: Wanted, colours: Colours | None) -> None:
+def _begin(store: Store, folder: Path, spec: ExportSpec, colours: Colours | None) -> None:
     """Record what the folder is for, or make sure that it is for just that."""
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder) as staging:
         record: dict[str, Any] = {
             "store": store.name,
             "recipe_sha256": store.attributes["recipe_sha256"],
-            "to": wanted.to,
-            "layer": max(store.recipe["layers"]) if wanted.layer is None else wanted.layer,
-            "channels": list(wanted.channels),
-            "on": wanted.on,
+            "to": spec.to,
+            "layer": max(store.recipe["layers"]) if spec.layer is None else spec.layer,
+            "channels": list(spec.channels),
+            "on": spec.on,
         }
         if colours is not None:
             colours.write(staging / _COLOURS)
@@ -130,34 +130,34 @@ def _record_in(folder: Path) -> dict[str, Any]:
 
 
 def _files(
-    store: Store, folder: Path, wanted: Wanted, colours: Colours | None, cases: Sequence[str]
+    store: Store, folder: Path, spec: ExportSpec, colours: Colours | None, cases: Sequence[str]
 ) -> Iterator[Exported]:
     published = backend_of(store.path).complete()  # when
     names = file_names(store)
     for case_id in cases:
-        path = folder / f"{names[case_id]}{wanted.ending}"
+        path = folder / f"{names[case_id]}{spec.ending}"
         if path.exists() and path.stat().st_mtime_ns > published.get(case_id, 0):
             yield Exported(case_id, was_there=True)
             continue
         try:
             with as_output_error(folder), temporary_folder(folder) as staging:
-                _write(staging / path.name, store[case_id], wanted, colours)
+                _write(staging / path.name, store[case_id], spec, colours)
                 _move(staging, path)
             yield Exported(case_id)
         except (StoreError, VolumeError) as error:
             yield Exported(case_id, failure=str(error))
 
 
-def _write(path: Path, case: Case, wanted: Wanted, colours: Colours | None) -> None:
-    if wanted.to == "npy":
-        write_npy(path, case, wanted.channels, wanted.layer)
-        write_about(path.with_suffix(".json"), case, wanted.channels, wanted.layer)
+def _write(path: Path, case: Case, spec: ExportSpec, colours: Colours | None) -> None:
+    if spec.to == "npy":
+        write_npy(path, case, spec.channels, spec.layer)
+        write_about(path.with_suffix(".json"), case, spec.channels, spec.layer)
         return
     if colours is not None:
-        picture = coloured(case, colours, wanted.layer, wanted.on)
+        picture = coloured(case, colours, spec.layer, spec.on)
     else:
-        picture = channels_of(case, wanted.channels, wanted.layer, wanted.on)
-    PICTURES[wanted.to][1](path, picture)
+        picture = channels_of(case, spec.channels, spec.layer, spec.on)
+    PICTURES[spec.to][1](path, picture)
 
 
 def _move(staging: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featlift.errors import OptionError, StoreError
-from featlift.store.durable import write_output
+from featlift.store.atomic_io import write_output
 from featlift.store.index import EMBEDDING, current_index
 from featlift.store.reading import Store
 

@@ -2,9 +2,9 @@
 
 from featlift.extraction.extraction import Extraction, extract
 from featlift.extraction.job import Job
-from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import lifted_backbone
 from featlift.extraction.outcome import Outcome
+from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.recipe import make_recipe
 from featlift.extraction.reduction import Reduction
@@ -14,8 +14,8 @@ from featlift.extraction.shards import Shard
 __all__ = [
     "Extraction",
     "Job",
-    "Keeping",
     "Outcome",
+    "OutputSpec",
     "Pipeline",
     "Reduction",
     "Run",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from featlift.backbones.backbone import Layer
-from featlift.extraction.keeping import Keeping
+from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.reduction import recorded, reduce
 from featlift.lifting import Features, LayerFeatures, LiftedBackbone
 from featlift.store import CaseData, LayerData
@@ -26,7 +26,7 @@ def assemble(
     features: Features,
     number: int,
     padding: tuple[int, int],
-    keeping: Keeping,
+    keeping: OutputSpec,
 ) -> CaseData:
     """What is stored of one volume, padded cells left out of every mean.
 
@@ -92,7 +92,7 @@ def _slice_mean(layer: Layer, features: LayerFeatures, prepared: Prepared) -> ND
     return features.dense[0, :, :, :h, :w].mean(dim=(2, 3), dtype=torch.float32).T.cpu().numpy()
 
 
-def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool, keeping: Keeping) -> LayerData:
+def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool, keeping: OutputSpec) -> LayerData:
     """A layer without its slice means: only what is kept leaves the device."""
     stride, offset = layer.sampling.stride, layer.sampling.offset
     affine = None

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from featlift.extraction.assembling import assemble
-from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import lifted_backbone
+from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.recipe import make_recipe
 from featlift.lifting import LiftedBackbone
 from featlift.store import Case, CaseData, case_in_memory
@@ -79,12 +79,12 @@ class Extraction:
         lifted: LiftedBackbone,
         preparation: Preparation,
         reading: Reading | None = None,
-        keeping: Keeping | None = None,
+        keeping: OutputSpec | None = None,
     ) -> None:
         self.lifted = lifted
         self.preparation = preparation
         self.reading = reading or Reading()
-        self.keeping = keeping or Keeping()
+        self.keeping = keeping or OutputSpec()
         self.keeping.check(lifted)
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from featlift.errors import FeatliftError, StoreError
 from featlift.extraction.extraction import Extraction
-from featlift.extraction.keeping import Keeping
+from featlift.extraction.output_spec import OutputSpec
 from featlift.sample import evenly_spaced
 from featlift.store import StoreWriter
 from featlift.store.backend import Where
@@ -80,7 +80,7 @@ def fit(extraction: Extraction, scans: Sequence[Scan], channels: int) -> Basis:
         OptionError: fewer cells than channels.
     """
     plain = Extraction(
-        extraction.lifted, extraction.preparation, extraction.reading, Keeping(save=("dense",), dtype="float32")
+        extraction.lifted, extraction.preparation, extraction.reading, OutputSpec(save=("dense",), dtype="float32")
     )
     found = {layer.index: Covariance(layer.channels) for layer in extraction.lifted.layers}
     used, failure = 0, ""

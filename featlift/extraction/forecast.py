@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from featlift.errors import FeatliftError
-from featlift.extraction.keeping import Keeping
+from featlift.extraction.output_spec import OutputSpec
 from featlift.lifting import LiftedBackbone
 from featlift.remote import Remote
 from featlift.sample import evenly_spaced
@@ -75,7 +75,7 @@ def forecast(
     scans: Sequence[Scan],
     preparation: Preparation,
     sizes: FeatureSizes,
-    keeping: Keeping,
+    keeping: OutputSpec,
     reading: Reading | None = None,
     most: int | None = None,
 ) -> Forecast:
@@ -123,7 +123,7 @@ def scan_shape(scan: Scan, preparation: Preparation, reading: Reading) -> Shape:
     return shape
 
 
-def volume_bytes(shape: Shape, channels: int, sizes: FeatureSizes, keeping: Keeping) -> Iterator[tuple[str, int]]:
+def volume_bytes(shape: Shape, channels: int, sizes: FeatureSizes, keeping: OutputSpec) -> Iterator[tuple[str, int]]:
     """What each array of a volume takes on disk, and the metadata: name and bytes.
 
     Args:
@@ -140,7 +140,7 @@ def volume_bytes(shape: Shape, channels: int, sizes: FeatureSizes, keeping: Keep
     yield "metadata", (arrays + groups) * _ARRAY_METADATA + _GROUP_METADATA
 
 
-def _arrays(shape: Shape, channels: int, sizes: FeatureSizes, keeping: Keeping) -> Iterator[tuple[str, int]]:
+def _arrays(shape: Shape, channels: int, sizes: FeatureSizes, keeping: OutputSpec) -> Iterator[tuple[str, int]]:
     depth, height, width = shape
     save, itemsize, full = keeping.save, _ITEMSIZE[keeping.dtype], sizes.layers[-1][1]
     stride = sizes.layers[-1][0]  # all layers have the padding of the deepest
@@ -163,7 +163,7 @@ def _arrays(shape: Shape, channels: int, sizes: FeatureSizes, keeping: Keeping) 
             yield from _beside("tokens", width_of_features, keeping)
 
 
-def _beside(name: str, channels: int, keeping: Keeping) -> Iterator[tuple[str, int]]:
+def _beside(name: str, channels: int, keeping: OutputSpec) -> Iterator[tuple[str, int]]:
     """Scale and offset of an array in int8."""
     if keeping.dtype == "int8":
         yield from [(name, small_bytes((channels,), 4))] * 2

@@ -8,15 +8,15 @@ from typing import Any
 
 from featlift.backbones.precision import resolve_device
 from featlift.extraction.extraction import Extraction
-from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import lifted_backbone
+from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.readers import default_prefetch, default_workers
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
 from featlift.remote import Remote
 from featlift.store.layout import Recipe
 from featlift.store.reading import check_store, is_empty
-from featlift.volumes import Found, Preparation, Reading
+from featlift.volumes import DiscoveredScans, Preparation, Reading
 from featlift.volumes.preparation import ChannelEdges
 
 
@@ -37,11 +37,11 @@ class Job:
     """
 
     output: Path | Remote
-    found: Found
+    found: DiscoveredScans
     network: dict[str, Any]
     preparation: Preparation
     reading: Reading
-    keeping: Keeping
+    keeping: OutputSpec
     workers: int | None = None
     prefetch: int | None = None
     shard: Shard | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from featlift.backbones.backbone import Layer
-from featlift.extraction.keeping import Keeping
 from featlift.extraction.network import precision_name
+from featlift.extraction.output_spec import OutputSpec
 from featlift.lifting import LiftedBackbone
 from featlift.store.layout import Recipe
 from featlift.volumes import Preparation
 
 
-def make_recipe(lifted: LiftedBackbone, preparation: Preparation, keeping: Keeping | None = None) -> Recipe:
+def make_recipe(lifted: LiftedBackbone, preparation: Preparation, keeping: OutputSpec | None = None) -> Recipe:
     """The recipe of a lifted backbone, a preparation and what is kept, as JSON values.
 
     Device, batch sizes and workers are not in it: they change a feature by rounding at most. Names of files are not
@@ -37,7 +37,7 @@ def make_recipe(lifted: LiftedBackbone, preparation: Preparation, keeping: Keepi
         "depth_overlap": lifted.depth_overlap if lifted.depth_window is not None else None,
         "precision": precision_name(backbone.dtype),
         **preparation.as_recipe(),
-        **(keeping or Keeping()).as_recipe(backbone.token_names),
+        **(keeping or OutputSpec()).as_recipe(backbone.token_names),
         **_offsets(lifted.layers),
     }
 

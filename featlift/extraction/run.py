@@ -20,14 +20,14 @@ from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.record import name_of, run_record
 from featlift.extraction.shards import Shard
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.store import CaseData, Claims, StoreWriter, index_is_current, rebuild_index
 from featlift.store.backend import Where
 from featlift.store.case import read_volume
 from featlift.store.index import check_label_names
 from featlift.store.reading import complete_cases, damaged_cases, is_empty
 from featlift.store.verification import damage_of
-from featlift.volumes import Found, Scan
+from featlift.volumes import DiscoveredScans, Scan
 from featlift.volumes.opening import identity, signature
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Run:
         todo: scans that the store does not hold, complete and from an unchanged source.
         refused: scans whose ids cannot be any; of several shards the first one tells of them.
         replaced: ids of `todo` under which it holds a volume: of another source, or damaged.
-        elsewhere: ids of `todo` that were in the hands of another job to the end.
+        claimed_by_others: ids of `todo` that were in the hands of another job to the end.
 
     Raises:
         StoreError: something else is there, or a store of another recipe.
@@ -65,13 +65,13 @@ class Run:
         self,
         output: Where,
         extraction: Extraction,
-        found: Found,
+        found: DiscoveredScans,
         workers: int = 0,
         prefetch: int | None = None,
         shard: Shard | None = None,
         is_part: bool = False,
     ) -> None:
-        self.output = located(output)
+        self.output = parse_location(output)
         self.extraction = extraction = as_begun(output, extraction)
         self.found = found
         check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
@@ -83,9 +83,9 @@ class Run:
         held = set(complete_cases(output))
         self.scans = shard.take(found.scans) if shard else found.scans
         self.refused = [] if is_part or (shard and shard.number > 1) else found.refused
-        self.todo = self._left()
+        self.todo = self._pending()
         self.replaced = [scan.id for scan in self.todo if scan.id in held]
-        self.elsewhere: list[str] = []
+        self.claimed_by_others: list[str] = []
         self._scans = {scan.id: scan for scan in self.todo}
         self._pipeline = Pipeline(extraction, self._publish, workers, prefetch)
         self._working: Generator[Outcome, None, None] | None = None
@@ -162,14 +162,14 @@ class Run:
             elif pool.ended:
                 self.outcomes.append(Outcome(scan.id, "failed", pool.ended[-1]))
             else:
-                self.elsewhere.append(scan.id)
+                self.claimed_by_others.append(scan.id)
                 continue
             yield self.outcomes[-1]
 
     def _extract(self) -> Generator[Outcome, None, None]:
         yield from self._through(self._free())
-        if self.elsewhere:
-            yield from self._through(self._given_up())
+        if self.claimed_by_others:
+            yield from self._through(self._reclaim())
 
     def _through(self, scans: Iterator[Scan]) -> Generator[Outcome, None, None]:
         with closing(self._pipeline.run(scans)) as outcomes:
@@ -184,12 +184,12 @@ class Run:
             if self._claims.take(scan.id):
                 yield from self._unless_done(scan)
             else:
-                self.elsewhere.append(scan.id)
+                self.claimed_by_others.append(scan.id)
 
-    def _given_up(self) -> Iterator[Scan]:
+    def _reclaim(self) -> Iterator[Scan]:
         """Those of the others that turn out to be finished, or to belong to a job that is gone."""
-        for case_id in self._claims.take_left(list(self.elsewhere)):
-            self.elsewhere.remove(case_id)
+        for case_id in self._claims.take_left(list(self.claimed_by_others)):
+            self.claimed_by_others.remove(case_id)
             yield from self._unless_done(self._scans[case_id])
 
     def _unless_done(self, scan: Scan) -> Iterator[Scan]:
@@ -200,7 +200,7 @@ class Run:
         else:
             yield scan
 
-    def _left(self) -> list[Scan]:
+    def _pending(self) -> list[Scan]:
         """Scans that are not done. An object store is asked about several at once: each answer takes its time."""
         if not isinstance(self.output, Remote):
             return [scan for scan in self.scans if not self._is_done(scan)]

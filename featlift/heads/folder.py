@@ -15,7 +15,7 @@ from featlift.heads.catalogue import make_head
 from featlift.heads.head import Head, Size
 from featlift.heads.plan import Plan
 from featlift.staging import remove_abandoned
-from featlift.store.durable import as_output_error, write_atomically
+from featlift.store.atomic_io import as_output_error, write_atomically
 from featlift.store.layout import Recipe, differing_fields
 from featlift.store.reading import Store
 from featlift.version import __version__

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from featlift.heads.cases import BEYOND
 from featlift.heads.frame import Frame
 from featlift.heads.head import Batch
-from featlift.heads.survey import Material
+from featlift.heads.survey import TrainingData
 from featlift.volumes.regions import Box, cut
 
 
@@ -32,7 +32,7 @@ class Patches(Dataset[Batch]):
         noise: standard deviation of the noise on features, in standard deviations of the channel.
     """
 
-    def __init__(self, material: Material, patch: int | None, seed: int, noise: float) -> None:
+    def __init__(self, material: TrainingData, patch: int | None, seed: int, noise: float) -> None:
         self.material, self.patch, self.seed, self.noise = material, patch, seed, noise
         self.epoch = 0
 

@@ -23,8 +23,8 @@ from featlift.heads.training import use_bf16
 from featlift.heads.windows import logits_of
 from featlift.names import file_names
 from featlift.progress import Progress, counted
+from featlift.store.atomic_io import check_writable, write_output
 from featlift.store.case import Case
-from featlift.store.durable import check_writable, write_output
 from featlift.store.reading import Store
 from featlift.volumes.grid import inside, on_grid
 from featlift.volumes.nifti import write_nifti

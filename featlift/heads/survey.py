@@ -28,7 +28,7 @@ _KEPT = 4 << 30  # bytes of cases that are held in memory; where all do not fit,
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingData:
     """What a head is trained on.
 
     Attributes:
@@ -64,7 +64,7 @@ def survey(
     plan: Plan,
     label_names: Mapping[int, str] | None = None,
     progress: Progress | None = None,
-) -> Material:
+) -> TrainingData:
     """Read the masks of all cases that take part, and the features of those that train.
 
     Args:
@@ -114,7 +114,7 @@ def survey(
     scan_channels = 3 if "scan" in needs and len(first.scan.shape) == 4 else 1
     size = Size(len(mean), len(trained), doublings, scan_channels)
     names = {label: (label_names or {}).get(label, "background" if label == 0 else str(label)) for label in trained}
-    return Material(reader, size, split, mean, std, names)
+    return TrainingData(reader, size, split, mean, std, names)
 
 
 def _enlarged(case: Case, path: str | Path) -> float:

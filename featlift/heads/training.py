@@ -23,15 +23,15 @@ from featlift.heads.loss import dice_and_cross_entropy, mean_dice
 from featlift.heads.patches import Patches, collated
 from featlift.heads.plan import Plan, Precision
 from featlift.heads.splits import Split
-from featlift.heads.survey import Material, survey
+from featlift.heads.survey import TrainingData, survey
 from featlift.heads.windows import logits_of
 from featlift.progress import Progress
-from featlift.store.durable import check_writable
+from featlift.store.atomic_io import check_writable
 from featlift.store.layout import differing_fields
 from featlift.store.reading import Store
 
 #: Called after each epoch with a row of the curves and the number of epochs at most.
-Told = Callable[[dict[str, float], int], object]
+EpochCallback = Callable[[dict[str, float], int], object]
 
 
 def train_head(
@@ -45,7 +45,7 @@ def train_head(
     precision: Precision = "auto",
     workers: int = 0,
     progress: Progress | None = None,
-    told: Told | None = None,
+    told: EpochCallback | None = None,
 ) -> Config:
     """Train a head and write its folder; go on where an interrupted training of the same plan was.
 
@@ -115,7 +115,7 @@ class Training:
         workers: processes that read patches ahead.
     """
 
-    def __init__(self, material: Material, plan: Plan, device: torch.device, bf16: bool, workers: int = 0) -> None:
+    def __init__(self, material: TrainingData, plan: Plan, device: torch.device, bf16: bool, workers: int = 0) -> None:
         self.material, self.plan, self.device, self.bf16, self.workers = material, plan, device, bf16, workers
         self.head = material.fresh_head(plan).to(device)
         self.patch = None if self.head.whole else plan.patch
@@ -125,7 +125,7 @@ class Training:
         self.best: dict[str, Tensor] = {}
 
     def run(
-        self, folder: Path, asked: dict[str, Any], state: Checkpoint | None = None, told: Told | None = None
+        self, folder: Path, asked: dict[str, Any], state: Checkpoint | None = None, told: EpochCallback | None = None
     ) -> None:
         """Train until the last epoch, or until validation has not become better for long; then take the best epoch."""
         if state is not None:

@@ -22,7 +22,7 @@ from featlift.lifting.batches import PlaneBatches, PlaneCost
 from featlift.lifting.budget import FreeMemory
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.planes import Cycle, Plane, from_planes, to_planes
-from featlift.lifting.runs import Run, plan_runs
+from featlift.lifting.spans import BlockSpan, plan_spans
 from featlift.lifting.tokens import TokenPooling, pool_adaptive, pool_mean
 from featlift.lifting.windows import blend, depth_windows
 
@@ -68,7 +68,7 @@ class LiftedBackbone(nn.Module):
         self.depth_window = depth_window
         self.depth_overlap = depth_overlap
         self._batches = batches
-        self._runs = plan_runs(backbone, cycle, layers, self._tokens_stay)
+        self._spans = plan_spans(backbone, cycle, layers, self._tokens_stay)
 
     @property
     def stride(self) -> int:
@@ -95,25 +95,25 @@ class LiftedBackbone(nn.Module):
             return blend(parts, windows, self.depth_overlap)
 
     def _lift(self, volume: Tensor) -> Features:
-        """Algorithm 1: run by run, bring the global tokens to the planes, run the blocks there, and come back."""
+        """Algorithm 1: span by span, bring the global tokens to the planes, run the blocks there, and come back."""
         features: dict[int, LayerFeatures] = {}
-        leading, *runs = self._runs
+        leading, *spans = self._spans
         depth = volume.shape[2]
         rope = cache(partial(self._rope, depth))
         free = FreeMemory(self.backbone.device, self._kept(volume))
         x, g = self._embed(volume, leading, rope, free)
         self._read(features, leading.blocks.stop, x, g, free)
-        for run in runs:
-            planes = to_planes(x, run.plane)
+        for span in spans:
+            planes = to_planes(x, span.plane)
             g = self._pool(g, planes.shape[1])
-            planes, g = self._advance(run, planes, g, rope, free)
-            x = from_planes(planes, run.plane, depth)
-            if self.token_pooling == "depth" and run.plane != "DHW":
+            planes, g = self._advance(span, planes, g, rope, free)
+            x = from_planes(planes, span.plane, depth)
+            if self.token_pooling == "depth" and span.plane != "DHW":
                 g = pool_adaptive(g, depth)
-            self._read(features, run.blocks.stop, x, g, free)
+            self._read(features, span.blocks.stop, x, g, free)
         return Features(features)
 
-    def _embed(self, volume: Tensor, leading: Run, rope: Rope, free: FreeMemory) -> tuple[Tensor, Tensor]:
+    def _embed(self, volume: Tensor, leading: BlockSpan, rope: Rope, free: FreeMemory) -> tuple[Tensor, Tensor]:
         """Embed a volume slice by slice and run the leading blocks on the slices while they are at hand."""
         through_blocks = self._blocks(leading, rope)
 
@@ -126,17 +126,19 @@ class LiftedBackbone(nn.Module):
         cost = self._cost(leading, 3 * slices[0, 0, 0].numel(), embeds=True)
         return self._batches.run(embed, (slices,), cost, free)
 
-    def _advance(self, run: Run, planes: Tensor, g: Tensor, rope: Rope, free: FreeMemory) -> tuple[Tensor, Tensor]:
+    def _advance(
+        self, span: BlockSpan, planes: Tensor, g: Tensor, rope: Rope, free: FreeMemory
+    ) -> tuple[Tensor, Tensor]:
         """Run blocks on planes ``(B, P, R, S, C)`` with their tokens ``(B, P, g, C)``.
 
         Without gradients, blocks that keep the shape write each batch of planes back where it came from.
         """
-        in_place = not torch.is_grad_enabled() and not any(map(self.backbone.changes_shape, run.blocks))
-        cost = self._cost(run, planes[0, 0].numel())
-        return self._batches.run(self._blocks(run, rope), (planes, g), cost, free, planes if in_place else None)
+        in_place = not torch.is_grad_enabled() and not any(map(self.backbone.changes_shape, span.blocks))
+        cost = self._cost(span, planes[0, 0].numel())
+        return self._batches.run(self._blocks(span, rope), (planes, g), cost, free, planes if in_place else None)
 
-    def _blocks(self, run: Run, rope: Rope) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The blocks of a run in turn, for any batch of its planes; with gradients, each keeps its input only."""
+    def _blocks(self, span: BlockSpan, rope: Rope) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The blocks of a span in turn, for any batch of its planes; with gradients, each keeps its input only."""
         run_block = self.backbone.run_block
         if torch.is_grad_enabled():
             run_block = partial(checkpoint, run_block, use_reentrant=False)
@@ -144,9 +146,9 @@ class LiftedBackbone(nn.Module):
         def blocks(planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
             _, rows, columns, _ = planes.shape
             with best_attention(planes.device, planes.dtype, rows * columns):
-                for block in run.blocks:
+                for block in span.blocks:
                     _, rows, columns, _ = planes.shape
-                    positions = rope(run.plane, block if self.backbone.rope_is_mixed else 0, rows, columns)
+                    positions = rope(span.plane, block if self.backbone.rope_is_mixed else 0, rows, columns)
                     planes, tokens = run_block(block, planes, tokens, positions)
             return planes, tokens
 
@@ -158,14 +160,14 @@ class LiftedBackbone(nn.Module):
             return self.backbone.rope_3d(depth, rows // depth, columns)
         return self.backbone.rope(block, rows, columns)
 
-    def _cost(self, run: Run, values: float, embeds: bool = False) -> PlaneCost:
-        """What one plane of so many values takes on its way through a run."""
+    def _cost(self, span: BlockSpan, values: float, embeds: bool = False) -> PlaneCost:
+        """What one plane of so many values takes on its way through a span."""
         most, held = values, 0.0
         if embeds:
             stem = self.backbone.embed_footprint
             held = values * stem.peak * torch.float32.itemsize  # the type of intensities
             values *= stem.result
-        for step in (self.backbone.footprints[block] for block in run.blocks):
+        for step in (self.backbone.footprints[block] for block in span.blocks):
             held = max(held, values * step.peak * self.backbone.dtype.itemsize)
             most = max(most, values)
             values *= step.result

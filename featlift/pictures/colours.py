@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import InputError, OptionError, StoreError
-from featlift.store.durable import write_output
+from featlift.store.atomic_io import write_output
 from featlift.store.layout import differing_fields
 from featlift.store.principal import Projection
 from featlift.store.reading import Store

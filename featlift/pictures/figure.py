@@ -18,8 +18,8 @@ from featlift.pictures.anatomy import View, views
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import Foreground
 from featlift.pictures.painting import Painting, scan_picture
+from featlift.store.atomic_io import write_output
 from featlift.store.case import Case
-from featlift.store.durable import write_output
 from featlift.store.features import labels_of
 from featlift.store.reading import Store
 from featlift.volumes.grid import Shape

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featlift.errors import OptionError
 from featlift.results.comparison import Comparison
-from featlift.store.durable import write_output
+from featlift.store.atomic_io import write_output
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 

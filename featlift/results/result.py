@@ -14,7 +14,7 @@ from typing import Any
 
 from featlift.errors import InputError, StoreError
 from featlift.metrics.bootstrap import Interval
-from featlift.store.durable import write_output
+from featlift.store.atomic_io import write_output
 from featlift.store.layout import Recipe, sha256_of
 from featlift.version import __version__
 

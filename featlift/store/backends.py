@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.store.backend import StoreBackend, Where
 from featlift.store.local_backend import LocalBackend
 
@@ -13,7 +13,7 @@ def backend_of(where: Where) -> StoreBackend:
     Raises:
         InputError: a web server, which holds no stores.
     """
-    path = located(where)
+    path = parse_location(where)
     if isinstance(path, Remote):
         from featlift.store.remote_backend import RemoteBackend  # fsspec's file systems take their time
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featlift.errors import InputError, RemoteError, StoreError
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.store.backend import Where
 from featlift.store.layout import BASIS, Recipe
 from featlift.store.principal import Projection
@@ -102,7 +102,7 @@ def basis_of(store: Where, recipe: Recipe) -> Basis:
     expected = recipe.get("basis_sha256")
     if expected is None:
         raise not_reduced(store)
-    file = located(store) / BASIS
+    file = parse_location(store) / BASIS
     try:
         basis = Basis(file.read_bytes())
     except FileNotFoundError as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.staging import Process, staging_name, this_process
 from featlift.store.backend import Where
 from featlift.store.layout import STAGING
@@ -43,7 +43,7 @@ class Claims:
     """
 
     def __init__(self, store: Where) -> None:
-        path = located(store)
+        path = parse_location(store)
         self._staging = None if isinstance(path, Remote) else path / STAGING
         self._job = uuid.uuid4().hex
         self._held: dict[str, Path] = {}

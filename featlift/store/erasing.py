@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from featlift.store.atomic_io import as_output_error
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
-from featlift.store.durable import as_output_error
 from featlift.store.layout import Recipe, differing_fields
 from featlift.store.reading import is_empty, open_store
 

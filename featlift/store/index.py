@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featlift.errors import InputError, RemoteError, StoreError
+from featlift.store.atomic_io import as_output_error
 from featlift.store.backend import StoreBackend, Where
 from featlift.store.backends import backend_of
 from featlift.store.case import open_case
 from featlift.store.claims import Claims
-from featlift.store.durable import as_output_error
 from featlift.store.layout import DAMAGED_INDEX, INDEX
 from featlift.store.reading import open_store
 from featlift.store.sealing import is_as_written, sealed

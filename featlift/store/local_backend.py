@@ -14,8 +14,8 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 from featlift.staging import remove_abandoned, staging_name
+from featlift.store.atomic_io import check_writable, keys_below, sync, sync_tree, write_atomically
 from featlift.store.backend import Fill, IsThere, StoreBackend
-from featlift.store.durable import check_writable, keys_below, sync, sync_tree, write_atomically
 from featlift.store.layout import METADATA, RUNS, STAGING, VOLUMES
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from featlift.errors import OptionError, StoreError
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
+from featlift.store.atomic_io import as_output_error, write_atomically
 from featlift.store.backend import Where
 from featlift.store.case import read_volume
-from featlift.store.durable import as_output_error, write_atomically
 from featlift.store.index import labels_of, rebuild_index
 from featlift.store.layout import (
     BASIS,
@@ -128,7 +128,7 @@ class Merge:
 
 def _folder(store: Where) -> Path:
     """Where a store is on this machine; raises OptionError of one behind a URL."""
-    place = located(store)
+    place = parse_location(store)
     if isinstance(place, Remote):
         raise OptionError(f"{place}: merge joins folders of this machine only; copy the store to one")
     return place

@@ -90,12 +90,12 @@ class FeaturePatches(Dataset[dict[str, Any]]):
         item = {
             "id": case.id,
             "start": cells.start,
-            "features": _tensor(cut(layer.dense, None, cells, beyond=0)[0], torch.float32),
+            "features": _tensor(cut(layer.dense, None, cells, fill_value=0)[0], torch.float32),
         }
         if "scan" in case.saved:
             item["scan"] = _tensor(cut(case.scan, None, voxels)[0], torch.float32)
         if labels is not None:
-            item["mask"] = _tensor(cut(labels, None, voxels, beyond=BEYOND)[0], torch.int64)
+            item["mask"] = _tensor(cut(labels, None, voxels, fill_value=BEYOND)[0], torch.int64)
         return item
 
     def _labels(self, case: Case) -> NDArray[np.int16] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from featlift.counting import number_of
 from featlift.errors import InputError, OptionError, RemoteError, StoreError
-from featlift.remote import located
+from featlift.remote import parse_location
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
 from featlift.store.basis import Basis, basis_of
@@ -39,7 +39,7 @@ def open_store(path: Where) -> Store:
 
 def check_store(path: Where) -> dict[str, Any]:
     """Our attributes of the store at `path`, after making sure that it is one we can read."""
-    path = located(path)
+    path = parse_location(path)
     place = backend_of(path)
     if not place.exists():
         raise InputError(f"{path}: no such store; `featlift extract` makes one")
@@ -116,7 +116,7 @@ class Store(Mapping[str, Case]):
     """
 
     def __init__(self, path: Where, attributes: dict[str, Any]) -> None:
-        self.path = located(path)
+        self.path = parse_location(path)
         self.name = backend_of(path).name
         self.attributes = attributes
         self._ids = dict.fromkeys(complete_cases(path))

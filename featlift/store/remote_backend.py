@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from featlift.errors import InputError, OutputError, StoreError
 from featlift.remote import Remote
 from featlift.staging import temporary_folder
+from featlift.store.atomic_io import keys_below
 from featlift.store.backend import Fill, IsThere, StoreBackend
-from featlift.store.durable import keys_below
 from featlift.store.layout import BASIS, METADATA, VOLUMES, VOLUMES_METADATA
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from featlift.errors import StoreError
 from featlift.names import look_alikes
-from featlift.remote import located
+from featlift.remote import parse_location
 from featlift.store.arrays import (
     Put,
     as_float16,
@@ -29,10 +29,10 @@ from featlift.store.arrays import (
     write_scan,
     write_small,
 )
+from featlift.store.atomic_io import as_output_error, fingerprint, keys_below, link_or_copy_tree, sync, sync_tree
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
 from featlift.store.case import Case
-from featlift.store.durable import as_output_error, fingerprint, keys_below, link_or_copy_tree, sync, sync_tree
 from featlift.store.layout import (
     BASIS,
     DAMAGED,
@@ -134,7 +134,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: Where, recipe: Recipe, basis: bytes | None = None) -> None:
-        self.path = located(path)
+        self.path = parse_location(path)
         self.recipe = recipe
         self._backend = backend_of(path)
         with as_output_error(self.path):

@@ -4,12 +4,12 @@ from featlift.volumes.discovery import find_masks, find_scans
 from featlift.volumes.opening import Reading
 from featlift.volumes.preparation import Preparation, Prepared, prepare
 from featlift.volumes.reading import read
-from featlift.volumes.scan import Found, Scan, Selection
+from featlift.volumes.scan import DiscoveredScans, Scan, Selection
 from featlift.volumes.source import Skipped, Source
 from featlift.volumes.volume import Volume
 
 __all__ = [
-    "Found",
+    "DiscoveredScans",
     "Preparation",
     "Prepared",
     "Reading",

@@ -55,20 +55,20 @@ def _on_grid_of(first: Volume, other: Volume, number: int, edges: ChannelEdges) 
     depth, height, width = first.array.shape
     lowest = float(other.array.min())
     onto = on_grid if edges == "edge" else _mixed_with_beyond
-    values = onto(other.array, other.affine, (depth, height, width), first.affine, order=1, beyond=lowest)
+    values = onto(other.array, other.affine, (depth, height, width), first.affine, order=1, fill_value=lowest)
     if values.min() == values.max():
         raise VolumeError(f"channel {number} does not overlap channel 0: are they of one patient?")
     return values
 
 
 def _mixed_with_beyond(
-    array: NDArray[np.float32], affine: Affine, shape: Shape, onto: Affine, order: int, beyond: float
+    array: NDArray[np.float32], affine: Affine, shape: Shape, onto: Affine, order: int, fill_value: float
 ) -> NDArray[np.float32]:
     """`on_grid` as it was: only for stores that began so, whose volumes have to stay alike."""
     from scipy.ndimage import affine_transform
 
     to_array = np.linalg.solve(affine, onto)
     values: NDArray[np.float32] = affine_transform(
-        array, to_array[:3, :3], to_array[:3, 3], output_shape=shape, order=order, mode="grid-constant", cval=beyond
+        array, to_array[:3, :3], to_array[:3, 3], output_shape=shape, order=order, mode="grid-constant", cval=fill_value
     )
     return values

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from featlift.volumes.preparation import Preparation
-from featlift.volumes.scan import Found
+from featlift.volumes.scan import DiscoveredScans
 from featlift.volumes.source import Skipped
 from featlift.volumes.survey import Surveyed
 
@@ -44,7 +44,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SurveyPlan:
     """What the scans are looked at for.
 
     Attributes:
@@ -63,10 +63,10 @@ class Plan:
 
 
 def findings(
-    found: Found,
+    found: DiscoveredScans,
     refused: Sequence[Skipped],
     rows: Sequence[Surveyed],
-    plan: Plan,
+    plan: SurveyPlan,
     besides: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Judge a cohort.
@@ -81,7 +81,7 @@ def findings(
     Returns:
         Failures first, then what is rather a mistake, then what is only worth knowing.
     """
-    judges: tuple[Callable[[Sequence[Surveyed], Plan], Iterable[Finding]], ...] = (
+    judges: tuple[Callable[[Sequence[Surveyed], SurveyPlan], Iterable[Finding]], ...] = (
         _failures,
         _geometry,
         _spacings,
@@ -96,7 +96,7 @@ def findings(
     return sorted(everything, key=lambda finding: ("FAIL", "WARN", "NOTE").index(finding.level))
 
 
-def _failures(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
+def _failures(rows: Sequence[Surveyed], plan: SurveyPlan) -> Iterator[Finding]:
     """Scans that would fail, those of one reason together: their messages say what to do."""
     alike: dict[str, list[Surveyed]] = defaultdict(list)
     for row in rows:
@@ -109,7 +109,7 @@ def _failures(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
         yield Finding("FAIL", same[0].failure, fix, [row.id for row in same])
 
 
-def _geometry(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
+def _geometry(rows: Sequence[Surveyed], plan: SurveyPlan) -> Iterator[Finding]:
     usable = [row for row in rows if row.shape]
     unknown = [row.id for row in usable if row.orientation is None]
     orientations = Counter(row.orientation for row in usable if row.orientation)
@@ -132,7 +132,7 @@ def _geometry(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
         yield Finding("WARN", f"with --orient native the backbone sees several orientations ({listed})", "--orient LPS")
 
 
-def _spacings(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
+def _spacings(rows: Sequence[Surveyed], plan: SurveyPlan) -> Iterator[Finding]:
     known = [row for row in rows if row.spacing]
     unlikely: set[str] = set()
     if len(known) >= _FEWEST:
@@ -161,7 +161,7 @@ def _spacings(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
         )
 
 
-def _intensities(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
+def _intensities(rows: Sequence[Surveyed], plan: SurveyPlan) -> Iterator[Finding]:
     spec = plan.preparation.intensity.spec
     wants_hu = "ct:" in spec
     if wants_hu and (others := [row.id for row in rows if row.modality not in (None, "CT")]):
@@ -192,7 +192,7 @@ def _intensities(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
             yield Finding("WARN", what, "another --intensity", beyond)
 
 
-def _modalities(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
+def _modalities(rows: Sequence[Surveyed], plan: SurveyPlan) -> Iterator[Finding]:
     counted = Counter(row.modality for row in rows if row.modality)
     if len(counted) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counted.most_common())
@@ -201,7 +201,7 @@ def _modalities(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
         )
 
 
-def _sizes(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
+def _sizes(rows: Sequence[Surveyed], plan: SurveyPlan) -> Iterator[Finding]:
     lifted = [(row, row.lifted_shape) for row in rows if row.lifted_shape and not row.failure]
     if plan.stride:
         cells = {row.id: (shape[0], *(math.ceil(n / plan.stride) for n in shape[1:])) for row, shape in lifted}
@@ -225,7 +225,7 @@ def _sizes(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
         )
 
 
-def _long_planes(cells: dict[str, tuple[int, ...]], plan: Plan) -> Iterator[Finding]:
+def _long_planes(cells: dict[str, tuple[int, ...]], plan: SurveyPlan) -> Iterator[Finding]:
     """Planes whose attention will take long, for its cost is quadratic."""
     tokens = {}
     for name, (depth, h, w) in cells.items():
@@ -243,7 +243,7 @@ def _long_planes(cells: dict[str, tuple[int, ...]], plan: Plan) -> Iterator[Find
         )
 
 
-def _masks(rows: Sequence[Surveyed], plan: Plan) -> Iterator[Finding]:
+def _masks(rows: Sequence[Surveyed], plan: SurveyPlan) -> Iterator[Finding]:
     masks = sum(bool(row.mask) for row in rows)
     for problem, ids in _by_problem(rows):
         yield Finding("WARN", f"{len(ids)} of {masks} masks are of no use: {problem}", "correct or leave them out", ids)

@@ -40,7 +40,7 @@ class Voxels(Protocol):
 
 
 def cut(
-    array: Voxels, affine: Affine | None, box: Box, beyond: float | None = None
+    array: Voxels, affine: Affine | None, box: Box, fill_value: float | None = None
 ) -> tuple[NDArray[Any], Affine | None]:
     """The voxels of ``(..., D, H, W)`` in a box.
 
@@ -48,7 +48,7 @@ def cut(
         array: the volume.
         affine: of the volume.
         box: what to keep; some of it lies in the volume.
-        beyond: value of voxels beyond the volume; None repeats its outermost ones.
+        fill_value: value of voxels beyond the volume; None repeats its outermost ones.
     """
     sizes = array.shape[-3:]
     if affine is not None:
@@ -64,10 +64,10 @@ def cut(
     part = array[..., within[0], within[1], within[2]]
     if any(map(any, outside)):
         widths = [(0, 0)] * (part.ndim - 3) + outside
-        if beyond is None:
+        if fill_value is None:
             part = np.pad(part, widths, mode="edge")
         else:
-            part = np.pad(part, widths, mode="constant", constant_values=beyond)
+            part = np.pad(part, widths, mode="constant", constant_values=fill_value)
     return part, affine
 
 

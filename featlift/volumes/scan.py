@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.volumes.formats import suffix_of
 from featlift.volumes.source import Skipped, Source
 
@@ -37,7 +37,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Found:
+class DiscoveredScans:
     """What the inputs hold.
 
     Attributes:
@@ -87,7 +87,7 @@ class Selection:
     def mask_folder(self) -> Path | Remote | None:
         """Where masks are that do not lie among the scans."""
         given = self.roi if self.roi not in (None, "masks") and not self.points else self.masks
-        return None if given is None else located(given)
+        return None if given is None else parse_location(given)
 
     def takes(self, name: str) -> bool:
         """Whether a path below the input folder is wanted."""

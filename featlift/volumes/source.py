@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 
 
 @dataclass(frozen=True)
@@ -45,4 +45,4 @@ def place_and_key(given: str | Path | Remote) -> tuple[Path | Remote, str]:
     if isinstance(given, Remote):
         return given, ""
     text, _, key = str(given).partition("::")
-    return located(text), key
+    return parse_location(text), key

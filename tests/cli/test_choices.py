@@ -17,8 +17,8 @@ from featlift.evaluation.dense.protocol import Weighting
 from featlift.evaluation.featdice.protocol import Protocol
 from featlift.evaluation.featdice.segmentation import Centre
 from featlift.exporting.picture import Grid
-from featlift.exporting.wanted import Format
-from featlift.extraction.keeping import Dtype, Embedding
+from featlift.exporting.spec import Format
+from featlift.extraction.output_spec import Dtype, Embedding
 from featlift.heads import HEADS
 from featlift.heads.cases import Features
 from featlift.heads.dino3dra import ABLATIONS

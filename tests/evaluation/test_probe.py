@@ -13,12 +13,12 @@ from featlift.errors import OptionError
 from featlift.evaluation import Probe, classification_measures, predictions_of, probe, read_labels, read_result
 from featlift.evaluation.classification.embeddings import pooled
 from featlift.evaluation.classification.logistic import CS
-from featlift.evaluation.classification.multi_seed import Heads, Training, train
+from featlift.evaluation.classification.multi_seed import Heads, ProbeTraining, train
 from featlift.evaluation.classification.selection import train_and_select
 from featlift.metrics.classification_bootstrap import mean_areas
 from tests.support.stores import clouds, splits_of, write_labels, write_store
 
-TRAINING = Training("cross entropy", 1e-2, 1e-2, 16, 60, "cosine")
+TRAINING = ProbeTraining("cross entropy", 1e-2, 1e-2, 16, 60, "cosine")
 
 
 def data(count=50, depth=4, channels=6, classes=3):
@@ -94,7 +94,7 @@ def test_unknown_findings_take_no_part():
     findings = (torch.rand(8, 2) > 0.5).float()
     findings[0] = torch.nan
     findings[1, 0] = torch.nan
-    training = Training("binary cross entropy", 0.05, 0.0, 8, 20, "constant")
+    training = ProbeTraining("binary cross entropy", 0.05, 0.0, 8, 20, "constant")
     found = train(vectors, findings, 2, training, [0]).parameters
     moved = vectors.clone()
     moved[0] = 100
@@ -108,7 +108,7 @@ def test_the_latest_of_the_best_epochs_is_kept(monkeypatch):
     """Every epoch's heads again, their validation AUC by scikit-learn, and the choice by hand."""
     vectors, labels = data(60, classes=2)
     parts = [np.arange(0, 30), np.arange(30, 42), np.arange(42, 60)]
-    training = Training("cross entropy", 0.5, 0.0, 8, 42, "constant")
+    training = ProbeTraining("cross entropy", 0.5, 0.0, 8, 42, "constant")
     epochs = []
     train(
         vectors[parts[0]],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featlift import Preparation
-from featlift.extraction import Keeping
+from featlift.extraction import OutputSpec
 from featlift.extraction.forecast import FeatureSizes, forecast
 from featlift.volumes import find_scans
 from tests.extraction.test_inputs import write_everywhere
@@ -91,11 +91,11 @@ def test_large_cohorts_are_judged_by_some_of_their_headers(tmp_path):
     (tmp_path / "scans/100.npy").write_bytes(b"no array")
     scans = find_scans([tmp_path / "scans"]).scans
     sizes = FeatureSizes(((16, 384),), ("cls",))
-    some, every = (forecast(scans, Preparation(), sizes, Keeping(), most=most) for most in (200, 1000))
+    some, every = (forecast(scans, Preparation(), sizes, OutputSpec(), most=most) for most in (200, 1000))
     assert (some.volumes, some.sampled, every.sampled) == (230, 200, 230)
     assert list(every.refused) == ["100"]
     assert some.bytes == pytest.approx(every.bytes, rel=0.02)
-    assert forecast([], Preparation(), sizes, Keeping()).bytes == 0
+    assert forecast([], Preparation(), sizes, OutputSpec()).bytes == 0
 
 
 @pytest.fixture

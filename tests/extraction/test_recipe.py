@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from featlift import Preparation, lift, load_backbone
-from featlift.extraction import Keeping, Reduction, make_recipe
+from featlift.extraction import OutputSpec, Reduction, make_recipe
 from featlift.volumes.intensity import Intensity
 
 TINY = {"embed_dim": 64, "depth": 2, "num_heads": 1, "init_values": 0.5}
@@ -12,7 +12,7 @@ TINY = {"embed_dim": 64, "depth": 2, "num_heads": 1, "init_values": 0.5}
 
 def recipe(*, name="vits16", weights="random:0", load=None, dtype=torch.float32, prepare=None, keep=None, **how):
     backbone = load_backbone(name, weights, **{**TINY, **(load or {})}).to(dtype)
-    return make_recipe(lift(backbone, **how), Preparation(**(prepare or {})), Keeping(**(keep or {})))
+    return make_recipe(lift(backbone, **how), Preparation(**(prepare or {})), OutputSpec(**(keep or {})))
 
 
 CHANGES = {

@@ -9,7 +9,7 @@ import pytest
 
 import featlift
 from featlift.errors import InputError, RemoteError
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.volumes import Selection, find_masks, find_scans
 from featlift.volumes.channels import read_scan
 from featlift.volumes.opening import identity, read_source, signature
@@ -146,7 +146,7 @@ def test_web_and_file_urls(bucket, tmp_path):
         (scan,) = find_scans([url]).scans
         assert (scan.id, scan.name) == ("scan", "scan.nii.gz")
         np.testing.assert_array_equal(read_scan(scan).array, featlift.read(path).array)
-    remote = located(signed.replace("http://", "http://user:password@"))
+    remote = parse_location(signed.replace("http://", "http://user:password@"))
     for text in (str(remote), repr(remote), remote.name, str(remote / "x"), str(remote.parent)):
         assert not any(secret in text for secret in ("Signature", "password", "?"))
     with pytest.raises(InputError, match=r"missing\.nii\.gz: no such file$"):
@@ -190,9 +190,9 @@ def test_credentials_and_packages_that_are_missing(bucket, monkeypatch):
 
 
 def test_places():
-    assert located("s3://bucket/a/b.nii.gz/") == Remote("s3://bucket/a/b.nii.gz/")
-    assert located("file:///a%20b/c.nii") == Path("/a b/c.nii")
-    assert located("C:/a") == Path("C:/a")
-    assert str(located("https://u:p@host/a/b.nii?x=1#y")) == "https://host/a/b.nii"
-    assert located("https://host/a%20b.nii.gz?x=1").name == "a b.nii.gz"
-    assert str(located("s3://bucket/odd?name#1/") / "x") == "s3://bucket/odd?name#1/x"
+    assert parse_location("s3://bucket/a/b.nii.gz/") == Remote("s3://bucket/a/b.nii.gz/")
+    assert parse_location("file:///a%20b/c.nii") == Path("/a b/c.nii")
+    assert parse_location("C:/a") == Path("C:/a")
+    assert str(parse_location("https://u:p@host/a/b.nii?x=1#y")) == "https://host/a/b.nii"
+    assert parse_location("https://host/a%20b.nii.gz?x=1").name == "a b.nii.gz"
+    assert str(parse_location("s3://bucket/odd?name#1/") / "x") == "s3://bucket/odd?name#1/x"

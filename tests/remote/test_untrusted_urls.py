@@ -15,7 +15,7 @@ import pytest
 
 import featlift as package
 from featlift.errors import FeatliftError, RemoteError
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.volumes import Selection, find_masks, find_scans
 from featlift.volumes.opening import read_source
 from tests.support.files import noise
@@ -250,7 +250,7 @@ def test_users_and_passwords_work_and_are_not_told(bucket, tmp_path, featlift):
         assert ("/scan.nii.gz?token=1", "me:hunter2") in web.requests
         assert ("/scan.nii.gz", "me:h/unter") in web.requests
         for url in rows.values():
-            told += [str(excuse(find_scans, [url])), str(excuse(package.read, url)), repr(located(url))]
+            told += [str(excuse(find_scans, [url])), str(excuse(package.read, url)), repr(parse_location(url))]
         gone = f"http://me:hunter2@{web.place}/broken.nii.gz?token=1"
         (tmp_path / "masks.csv").write_text(f"id,path,mask\none,scan.nii.gz,{rows['missing']}\n")
         told += [str(excuse(find_scans, ["masks.csv"])), str(excuse(find_masks, ["one"], rows["missing"]))]

@@ -119,7 +119,7 @@ def test_linear_interpolation_agrees_with_itk(tmp_path):
 def test_the_nearest_neighbour_agrees_with_itk():
     other = STRAIGHT @ np.diag([0.4, 1.7, 1.3, 1])
     labels = noise((14, 8, 9))
-    values = on_grid(labels, other, (7, 11, 13), STRAIGHT, order=0, beyond=-1)
+    values = on_grid(labels, other, (7, 11, 13), STRAIGHT, order=0, fill_value=-1)
     fixed, moving = itk_image(noise(), STRAIGHT), itk_image(labels, other)
     want = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, sitk.Transform(), sitk.sitkNearestNeighbor, -1.0))
     there = apply_affine(np.linalg.inv(other) @ STRAIGHT, np.indices((7, 11, 13)).reshape(3, -1).T)

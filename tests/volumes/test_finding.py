@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from featlift.errors import InputError, OptionError
-from featlift.volumes import Found, Scan, Selection, Source, find_masks, find_scans
+from featlift.volumes import DiscoveredScans, Scan, Selection, Source, find_masks, find_scans
 from tests.support.files import noise, save
 
 TREE_IDS = ["a", "b", "c", "p1__deep__er__x.y", "p1__t1", "p2__t1"]
@@ -293,7 +293,7 @@ def test_frames_as_channels(tree):
 
 def test_found_has_nothing_to_say_of_good_inputs(tmp_path):
     save(tmp_path / "1.nii", noise())
-    assert find_scans([tmp_path]) == Found([Scan("1", "1.nii", (Source(tmp_path / "1.nii"),))])
+    assert find_scans([tmp_path]) == DiscoveredScans([Scan("1", "1.nii", (Source(tmp_path / "1.nii"),))])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may search everything")

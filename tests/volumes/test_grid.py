@@ -176,7 +176,7 @@ def test_ones_are_ones_up_to_the_edges_of_the_outermost_voxels_and_nothing_beyon
     to_array[:3, 3] = np.array(offset) - 2 * np.abs(to_array[:3, :3]).sum(axis=1)  # two voxels before the first
     shape, of = (30, 32, 34), (7, 8, 9)
     at = world(to_array, shape)
-    values = on_grid(np.ones(of, np.float32), affine, shape, affine @ to_array, order, beyond=-5)
+    values = on_grid(np.ones(of, np.float32), affine, shape, affine @ to_array, order, fill_value=-5)
     inside = ((at > -0.499) & (at < np.array(of) - 0.501)).all(axis=-1)
     outside = ((at < -0.502) | (at > np.array(of) - 0.498)).any(axis=-1)
     assert inside.any()
@@ -190,8 +190,8 @@ def test_a_voxel_centred_on_the_edge_is_inside_whichever_way_a_header_is_rounded
     values = np.arange(5, dtype=np.float32)[:, None, None]
     for rounding in (-1e-6, 0, 1e-6):
         onto = OBLIQUE @ np.diag([0.5 + rounding, 1, 1, 1])
-        np.testing.assert_allclose(on_grid(values, OBLIQUE, (10, 1, 1), onto, 0, beyond=-5)[-1], 4)
-        np.testing.assert_allclose(on_grid(values, OBLIQUE, (10, 1, 1), onto, 1, beyond=-5)[-1], 4)
+        np.testing.assert_allclose(on_grid(values, OBLIQUE, (10, 1, 1), onto, 0, fill_value=-5)[-1], 4)
+        np.testing.assert_allclose(on_grid(values, OBLIQUE, (10, 1, 1), onto, 1, fill_value=-5)[-1], 4)
 
 
 def test_real_structures_that_reach_the_edge_keep_their_outermost_voxels(shared):
@@ -208,7 +208,7 @@ def test_real_structures_that_reach_the_edge_keep_their_outermost_voxels(shared)
         chances = cut.reshape(d, h, 4, w, 4).mean(axis=(2, 4), dtype=np.float32)
         blocks = scaled(mask.affine, (1, 4, 4), (0, 1.5, 1.5))
         of_structure = on_grid(chances, blocks, cut.shape, mask.affine, order=1)
-        of_rest = on_grid(1 - chances, blocks, cut.shape, mask.affine, order=1, beyond=1)
+        of_rest = on_grid(1 - chances, blocks, cut.shape, mask.affine, order=1, fill_value=1)
         rim = np.ones(cut.shape, bool)
         rim[:, 1:-1, 1:-1] = False
         found += np.count_nonzero((of_structure > of_rest) & cut & rim)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featlift.errors import FeatliftError, InputError, OptionError
-from featlift.volumes import Found, Scan, Selection, Source, find_scans, read
+from featlift.volumes import DiscoveredScans, Scan, Selection, Source, find_scans, read
 from featlift.volumes.channels import read_scan
 from tests.support.files import noise, save
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def find(folder: Path, text: str, selection: Selection | None = None, encoding: str = "utf-8") -> Found:
+def find(folder: Path, text: str, selection: Selection | None = None, encoding: str = "utf-8") -> DiscoveredScans:
     (folder / "list.csv").write_bytes(text.encode(encoding))
     return find_scans([folder / "list.csv"], selection)
 

@@ -46,7 +46,7 @@ def test_what_is_cut_out_stays_in_its_place(box):
 @settings(max_examples=100, deadline=None)
 @given(boxes(), st.floats(-9, 9))
 def test_beyond_the_volume_may_stand_a_value(box, value):
-    part, affine = cut(ARRAY, None, box, beyond=value)
+    part, affine = cut(ARRAY, None, box, fill_value=value)
     assert affine is None
     before = (np.indices(box.shape).reshape(3, -1).T + box.start).T
     inside = ((before >= 0) & (before < np.array(SHAPE)[:, None])).all(0)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from featlift.volumes import Preparation, Reading, Selection, Skipped, Source, Volume, find_scans, prepare, read
-from featlift.volumes.findings import Plan, findings, totals
+from featlift.volumes.findings import SurveyPlan, findings, totals
 from featlift.volumes.intensity import Intensity
 from featlift.volumes.preparation import expected_grids
-from featlift.volumes.scan import Found, Scan
+from featlift.volumes.scan import DiscoveredScans, Scan
 from featlift.volumes.survey import Surveyed, look, survey
 from featlift.volumes.volume import spacing_of
 from tests.support.files import FORMATS, OBLIQUE, noise, save
@@ -34,8 +34,8 @@ def looked_at(folder, voxels=False, preparation=None, **selection) -> dict[str, 
 
 def whats(rows, level=None, refused=(), **plan) -> str:
     """What is found of rows, as one text."""
-    plan = Plan(**{"preparation": Preparation(), "mode": "pcg", "stride": 16, **plan})
-    found = findings(Found([]), refused, list(rows), plan)
+    plan = SurveyPlan(**{"preparation": Preparation(), "mode": "pcg", "stride": 16, **plan})
+    found = findings(DiscoveredScans([]), refused, list(rows), plan)
     return "\n".join(f"{each.what} [{','.join(each.ids)}]" for each in found if level in (None, each.level))
 
 

@@ -20,7 +20,7 @@ _FIRST, _LAST = 1e-3, 1e-6  # the rate starts at this part of its highest, and e
 
 
 @dataclass(frozen=True)
-class Training:
+class ProbeTraining:
     """How heads are trained.
 
     Attributes:
@@ -92,7 +92,7 @@ def train(
     vectors: Tensor,
     targets: Tensor,
     outputs: int,
-    training: Training,
+    training: ProbeTraining,
     seeds: Sequence[int],
     after_epoch: Callable[[Heads, int], None] | None = None,
     progress: Callable[[int, int], object] | None = None,

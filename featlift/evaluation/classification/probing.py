@@ -117,10 +117,10 @@ def _planecycle(
     how: Probe,
     progress: Progress | None,
 ) -> Result:
-    from featlift.evaluation.classification.multi_seed import Training
+    from featlift.evaluation.classification.multi_seed import ProbeTraining
     from featlift.evaluation.classification.selection import train_and_select
 
-    training = Training("cross entropy", 1e-3, 1e-5, 32, how.iterations or 10_000, "cosine")
+    training = ProbeTraining("cross entropy", 1e-3, 1e-5, 32, how.iterations or 10_000, "cosine")
     depth = int(np.median([len(slices[row]) for row in parts[0]]))
     vectors = pooled(slices, depth)
     found = train_and_select(
@@ -142,7 +142,7 @@ def _findings(
     """One linear layer for all findings; what is not known of a case takes no part in its loss."""
     import torch
 
-    from featlift.evaluation.classification.multi_seed import Training, train
+    from featlift.evaluation.classification.multi_seed import ProbeTraining, train
 
     if several := [task.name for task in tasks if len(task.classes) > 2]:
         raise OptionError(f"ct-rate is for findings, yes or no, and {several[0]} has more classes: choose planecycle")
@@ -155,7 +155,7 @@ def _findings(
     vectors = torch.from_numpy(embeddings_of(store, ids, given))[:, None]
     batch = 1024
     iterations = how.iterations or 50 * math.ceil(len(learned) / batch)
-    training = Training("binary cross entropy", 0.005, 0.01, batch, iterations, "constant")
+    training = ProbeTraining("binary cross entropy", 0.005, 0.01, batch, iterations, "constant")
     told = _training("all findings", progress)
     heads = train(vectors[learned], torch.from_numpy(targets[learned]), len(tasks), training, how.seeds, progress=told)
     probabilities = heads(vectors).double().sigmoid().numpy()

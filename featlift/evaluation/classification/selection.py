@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featlift.evaluation.classification.multi_seed import Heads, Training, train
+from featlift.evaluation.classification.multi_seed import Heads, ProbeTraining, train
 from featlift.metrics.classification_bootstrap import mean_areas
 
 
@@ -33,7 +33,7 @@ def train_and_select(
     labels: NDArray[np.int64],
     parts: Sequence[NDArray[np.intp]],
     classes: int,
-    training: Training,
+    training: ProbeTraining,
     seeds: Sequence[int],
     progress: Callable[[int, int], object] | None = None,
 ) -> Selected:

@@ -23,7 +23,7 @@ TRAIN, TEST = "train", "test"
 
 
 @dataclass(frozen=True, eq=False)
-class Cohort:
+class LabelledCases:
     """Cases with masks, in two splits.
 
     Attributes:
@@ -65,7 +65,7 @@ def survey(
     most_cells: int,
     seeds: Sequence[int],
     progress: Progress | None = None,
-) -> Cohort:
+) -> LabelledCases:
     """Read the mask of every case that takes part and draw the cells to train on.
 
     Args:
@@ -91,7 +91,7 @@ def survey(
             raise OptionError(f"{without[0]} of the split {split!r} has no mask ({len(without)} of {len(found)} cases)")
     if layer is not None and layer not in (held := store.recipe["layers"]):
         raise OptionError(f"layer {layer}: {store.path} holds {', '.join(map(str, held))}")
-    cohort = Cohort(store, masks, layer, {}, ids[TEST])
+    cohort = LabelledCases(store, masks, layer, {}, ids[TEST])
     owner: dict[int, str] = {}  # of each label, a test case that has it
     most = max(1, most_cells // len(ids[TRAIN]))
     for number, case_id in enumerate(counted([*ids[TRAIN], *ids[TEST]], "reading masks", progress)):

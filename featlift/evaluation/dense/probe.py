@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.evaluation.dense.cohort import Cohort, survey
+from featlift.evaluation.dense.cohort import LabelledCases, survey
 from featlift.evaluation.dense.linear import LinearClassifier, fit_linear
 from featlift.evaluation.dense.protocol import DenseProtocol
 from featlift.evaluation.featdice.maps import write_maps
@@ -94,7 +94,7 @@ def dense_probe(
 
 
 def _train(
-    cohort: Cohort, number: int, seed: int, protocol: DenseProtocol, progress: Progress | None
+    cohort: LabelledCases, number: int, seed: int, protocol: DenseProtocol, progress: Progress | None
 ) -> LinearClassifier:
     draws = [draws[number] for draws in cohort.draws.values()]
     features = []
@@ -111,7 +111,7 @@ def _train(
 
 
 def _score_case(
-    cohort: Cohort, case_id: str, classifiers: Sequence[LinearClassifier], folder: Path | None, name: str
+    cohort: LabelledCases, case_id: str, classifiers: Sequence[LinearClassifier], folder: Path | None, name: str
 ) -> DenseScores:
     case = cohort.store[case_id]
     labels, mask = cohort.labels(case)

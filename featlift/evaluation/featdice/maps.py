@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from featlift.evaluation.featdice.segmentation import Segmentation
+from featlift.store.atomic_io import as_output_error
 from featlift.store.case import Case
-from featlift.store.durable import as_output_error
 from featlift.volumes.nifti import write_nifti
 
 

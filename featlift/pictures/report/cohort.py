@@ -16,7 +16,7 @@ from featlift.evaluation.classification.embeddings import embeddings_of, input_o
 from featlift.pictures.colours import Colours, meaning_of
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.report.history import failures_of, runs_of
-from featlift.pictures.report.labels import Column, columns_of
+from featlift.pictures.report.labels import LabelColumn, columns_of
 from featlift.pictures.report.maps import Map, maps_of
 from featlift.pictures.report.outliers import Outlier, by_embedding, by_geometry, by_intensity, strangest
 from featlift.pictures.report.portraits import Portrait, portrait
@@ -58,7 +58,7 @@ class Cohort:
     stores: tuple[Store, ...]
     ids: tuple[str, ...]
     geometry: dict[str, NDArray[np.float64]]
-    labels: list[Column]
+    labels: list[LabelColumn]
     maps: list[Map] = field(default_factory=list)
     outliers: list[Outlier] = field(default_factory=list)
     portraits: dict[str, Portrait] = field(default_factory=dict)

@@ -16,7 +16,7 @@ _MOST_CLASSES = 12
 
 
 @dataclass(frozen=True)
-class Column:
+class LabelColumn:
     """Labels of the cases.
 
     Attributes:
@@ -30,7 +30,7 @@ class Column:
     values: tuple[float | None, ...]
 
 
-def columns_of(tables: Sequence[pa.Table], ids: Sequence[str], path: str | Path | None = None) -> list[Column]:
+def columns_of(tables: Sequence[pa.Table], ids: Sequence[str], path: str | Path | None = None) -> list[LabelColumn]:
     """The label columns of the indices of stores, and of a CSV, whose columns come first.
 
     A column of fractions, or of more than 12 different numbers, is one of numbers; one of up to 12 different values is
@@ -50,13 +50,13 @@ def columns_of(tables: Sequence[pa.Table], ids: Sequence[str], path: str | Path 
     return [column for column in found if column is not None]
 
 
-def _column(name: str, values: Sequence[Any]) -> Column | None:
+def _column(name: str, values: Sequence[Any]) -> LabelColumn | None:
     known = {value for value in values if value not in (None, "")}
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
     if not known or (len(known) > _MOST_CLASSES and not numbers):
         return None
     if numbers and (len(known) > _MOST_CLASSES or any(value != int(value) for value in known)):
-        return Column(name, (), tuple(None if value is None else float(value) for value in values))
+        return LabelColumn(name, (), tuple(None if value is None else float(value) for value in values))
     order = sorted(known) if numbers else sorted(known, key=str)
     places = {value: float(place) for place, value in enumerate(order)}
-    return Column(name, tuple(str(value) for value in order), tuple(places.get(value) for value in values))
+    return LabelColumn(name, tuple(str(value) for value in order), tuple(places.get(value) for value in values))

@@ -14,7 +14,7 @@ from featlift.pictures.pages import policy, script_of, style_of, text_of
 from featlift.pictures.report import sections
 from featlift.pictures.report.cohort import Cohort
 from featlift.pictures.report.outliers import strangest
-from featlift.store.durable import write_output
+from featlift.store.atomic_io import write_output
 from featlift.version import __version__
 
 _TIMES = " \N{MULTIPLICATION SIGN} "

@@ -11,7 +11,7 @@ from featlift.errors import OptionError, StoreError, VolumeError
 from featlift.pictures.pages import policy, script_of, style_of, text_of
 from featlift.pictures.viewer.scene import Scene
 from featlift.progress import Progress
-from featlift.store.durable import write_output
+from featlift.store.atomic_io import write_output
 
 #: Bytes of a page that browsers open well, telephones' too.
 LIMIT = 200_000_000

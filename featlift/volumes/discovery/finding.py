@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from featlift.errors import InputError, OptionError
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.volumes.discovery.ids import alike, unique
 from featlift.volumes.discovery.inputs import is_searched, nothing_found, scans_in
 from featlift.volumes.discovery.masks import masks_apart, paired, without_masks
 from featlift.volumes.discovery.regions import regions_of_interest
 from featlift.volumes.discovery.seeming import masks_by_name
-from featlift.volumes.scan import Found, Scan, Selection
+from featlift.volumes.scan import DiscoveredScans, Scan, Selection
 from featlift.volumes.source import Skipped
 
 
@@ -23,7 +23,7 @@ def find_scans(
     limit: int | None = None,
     refused: list[Skipped] | None = None,
     clashing: list[Skipped] | None = None,
-) -> Found:
+) -> DiscoveredScans:
     """Find every scan in files, folders (recursively), .zip files of DICOM and manifests.
 
     What is a mask by its name is skipped, if it was found in a folder, beside a scan, and without a glob.
@@ -60,8 +60,8 @@ def find_scans(
         scans = unique(regions_of_interest(scans, selection.points, skipped), refused, clashing)
         if not scans:
             why = (refused or skipped)[-1].reason
-            raise InputError(f"--roi {located(selection.roi)}: no region for any scan ({why})")
-    return Found(scans, skipped, [*notices, *alike(scans)], refused or [])
+            raise InputError(f"--roi {parse_location(selection.roi)}: no region for any scan ({why})")
+    return DiscoveredScans(scans, skipped, [*notices, *alike(scans)], refused or [])
 
 
 def _all_in(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from featlift.errors import InputError
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.volumes.discovery.files import in_dicom, in_file, is_dicom, walk, with_frames
 from featlift.volumes.discovery.manifest import read_manifest
 from featlift.volumes.discovery.remote_files import scans_behind
@@ -95,6 +95,6 @@ def nothing_found(inputs: Sequence[str | Path | Remote], what: str, skipped: lis
     """What to say of inputs that hold none of what is looked for."""
     why = f"; skipped {skipped[0].name}: {skipped[0].reason}" if skipped else ""
     more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-    places = [located(given) for given in inputs]
+    places = [parse_location(given) for given in inputs]
     held = "" if skipped else "".join(f"; it holds {kinds}" for place in places[:1] if (kinds := _kinds_in(place)))
     return f"no {what} in {', '.join(map(str, places))} ({', '.join(FORMATS)}, DICOM){why}{more}{held}"

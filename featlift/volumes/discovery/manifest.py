@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featlift.errors import FeatliftError, InputError
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.tables import read_table
 from featlift.volumes.discovery.files import with_frames, with_key
 from featlift.volumes.discovery.series import source_of
@@ -45,7 +45,7 @@ def read_manifest(path: Path | Remote, selection: Selection) -> Iterator[Scan]:
         if not all(row[name] and row[name].isprintable() for name in images):
             raise InputError(f"{path.name}, line {number}: no {' or '.join(images)}")
         name, _, key = row[images[0]].partition("::")
-        place = located(name)
+        place = parse_location(name)
         if isinstance(place, Remote) or place.is_absolute():
             name = place.name  # where it lies is nobody else's business
         if not selection.takes(name):
@@ -61,7 +61,7 @@ def read_manifest(path: Path | Remote, selection: Selection) -> Iterator[Scan]:
 
 def _source(manifest: Path | Remote, text: str) -> Source:
     text, _, key = text.partition("::")
-    place = located(text)
+    place = parse_location(text)
     if isinstance(place, Path) and not place.is_absolute():
         place = manifest.parent / text
     try:

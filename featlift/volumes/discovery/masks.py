@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featlift.errors import InputError
-from featlift.remote import Remote, located
+from featlift.remote import Remote, parse_location
 from featlift.volumes.discovery.ids import real_path, unique
 from featlift.volumes.discovery.inputs import nothing_found, scans_in
 from featlift.volumes.discovery.pairing import pair_scans, shared_part
@@ -36,7 +36,7 @@ def find_masks(ids: Iterable[str], masks: str | Path, pattern: str | None = None
         InputError: there is no such folder or file, it holds none, or a case could have several.
     """
     whole = {case_id: _PART.sub("", case_id) for case_id in ids}
-    place = located(masks)
+    place = parse_location(masks)
     found = _masks_of(place, pattern, {*whole, *whole.values()})
     scans = [Scan(scan_id, scan_id.replace("__", "/"), ()) for scan_id in sorted(set(whole.values()))]
     if _is_file(place) and len(scans) == len(found) == 1:  # whatever they are called

@@ -239,7 +239,7 @@ def test_all_images_at_one_position(tmp_path: Path) -> None:
 
 
 def test_a_slice_that_lost_its_scale_is_refused(tmp_path):
-    """Found by mutation: one of many frames would have been 1024 HU off."""
+    """DiscoveredScans by mutation: one of many frames would have been 1024 HU off."""
     written = slices()
     del written[2].RescaleSlope, written[2].RescaleIntercept
     assert "mixed scales of values: 5 with RescaleSlope, 1 without" in refusal(tmp_path / "ct", written)

@@ -17,7 +17,7 @@ _FEATURES = ("dense", "tokens")
 
 
 @dataclass(frozen=True)
-class Keeping:
+class OutputSpec:
     """What is written of a volume. All of it is part of the recipe.
 
     Attributes:
@@ -78,7 +78,7 @@ class Keeping:
     def as_recipe(self, token_names: tuple[str, ...]) -> dict[str, Any]:
         """Its part of a store's recipe, as JSON values; null is the default."""
         parts = self.parts_of_embedding(token_names)
-        is_default = parts == Keeping().parts_of_embedding(token_names)
+        is_default = parts == OutputSpec().parts_of_embedding(token_names)
         return {
             "dtype": self.dtype,
             "save": None if self.save == SAVED else list(self.save),

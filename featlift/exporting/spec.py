@@ -24,7 +24,7 @@ PICTURES: dict[str, tuple[str, Callable[[Path, Picture], None]]] = {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportSpec:
     """What is exported of every case.
 
     Attributes:

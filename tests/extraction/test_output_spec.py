@@ -10,7 +10,7 @@ import pytest
 import featlift as package
 from featlift import Preparation, find_masks, lift, load_backbone, open_store
 from featlift.errors import OptionError, StoreError
-from featlift.extraction import Extraction, Keeping
+from featlift.extraction import Extraction, OutputSpec
 from featlift.store import StoreWriter, read_index, rebuild_index, verify
 from featlift.store.layout import SAVED, sha256_of
 from featlift.volumes import find_scans
@@ -40,7 +40,7 @@ def written(path, lifted, scan, keeping):
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory, lifted, scan):
-    return written(tmp_path_factory.mktemp("all") / "store.zarr", lifted, scan, Keeping())["a"]
+    return written(tmp_path_factory.mktemp("all") / "store.zarr", lifted, scan, OutputSpec())["a"]
 
 
 def arrays(case, name):
@@ -53,7 +53,7 @@ def arrays(case, name):
 @pytest.mark.parametrize("save", SUBSETS, ids=",".join)
 def test_every_subset(lifted, scan, everything, featlift, tmp_path, save):
     path = tmp_path / "store.zarr"
-    store = written(path, lifted, scan, Keeping(save=save))
+    store = written(path, lifted, scan, OutputSpec(save=save))
     case = store["a"]
     for name in SAVED:
         if name in save:
@@ -81,9 +81,9 @@ def test_every_subset(lifted, scan, everything, featlift, tmp_path, save):
 
 def test_types_and_how_close_they_are(lifted, scan, everything, featlift, tmp_path):
     cosines = {}
-    exact = written(tmp_path / "float32.zarr", lifted, scan, Keeping(dtype="float32"))["a"]
+    exact = written(tmp_path / "float32.zarr", lifted, scan, OutputSpec(dtype="float32"))["a"]
     for dtype in ("float16", "int8"):
-        case = written(tmp_path / f"{dtype}.zarr", lifted, scan, Keeping(dtype=dtype))["a"]
+        case = written(tmp_path / f"{dtype}.zarr", lifted, scan, OutputSpec(dtype=dtype))["a"]
         for index, layer in case.layers.items():
             for ours, theirs in ((layer.dense, exact.layers[index].dense), (layer.tokens, exact.layers[index].tokens)):
                 axis = 0 if ours.ndim == 4 else 2
@@ -101,7 +101,7 @@ def test_types_and_how_close_they_are(lifted, scan, everything, featlift, tmp_pa
 
 @pytest.mark.parametrize("parts", ["cls-mean", "patch-mean", "cls-mean+patch-mean"])
 def test_parts_of_the_embedding(lifted, scan, everything, tmp_path, parts):
-    case = written(tmp_path / "store.zarr", lifted, scan, Keeping(embedding=parts))["a"]
+    case = written(tmp_path / "store.zarr", lifted, scan, OutputSpec(embedding=parts))["a"]
     names = parts.split("+")
     want = [everything.embedding[slice(*everything.embedding_parts[name])] for name in names]
     np.testing.assert_array_equal(case.embedding, np.concatenate(want))
@@ -121,15 +121,16 @@ REFUSALS = [
 @pytest.mark.parametrize(("keeping", "says"), REFUSALS)
 def test_what_makes_no_sense(keeping, says):
     with pytest.raises(OptionError, match=says):
-        Keeping(**keeping)
+        OutputSpec(**keeping)
 
 
 def test_what_a_backbone_has_not(lite0):
     lifted = lift(lite0, mode="2d")
-    for keeping, says in ((Keeping(save=("tokens",)), "no global tokens"), (Keeping(embedding="cls-mean"), "no class")):
+    wrong = ((OutputSpec(save=("tokens",)), "no global tokens"), (OutputSpec(embedding="cls-mean"), "no class"))
+    for keeping, says in wrong:
         with pytest.raises(OptionError, match=says):
             Extraction(lifted, Preparation(), keeping=keeping)
-    both = (Keeping(), Keeping(embedding="patch-mean"))
+    both = (OutputSpec(), OutputSpec(embedding="patch-mean"))
     assert len({Extraction(lifted, Preparation(), keeping=each).recipe["embedding"] for each in both}) == 1
 
 

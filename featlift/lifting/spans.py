@@ -10,41 +10,41 @@ from featlift.lifting.planes import Cycle, Plane
 
 
 @dataclass(frozen=True)
-class Run:
+class BlockSpan:
     """Consecutive blocks on one orientation between which no plane needs to hear of another."""
 
     plane: Plane
     blocks: range
 
 
-def plan_runs(
+def plan_spans(
     backbone: Backbone, cycle: Cycle, layers: tuple[Layer, ...], tokens_stay: Callable[[Plane], bool]
-) -> list[Run]:
-    """Give every block its plane and group the blocks into runs.
+) -> list[BlockSpan]:
+    """Give every block its plane and group the blocks into spans.
 
     Blocks that change the shape run in HW; the others, counted by themselves, take the planes of the cycle in turn.
 
     Args:
         backbone: whose blocks.
         cycle: planes in turn.
-        layers: layers to read; a run ends where one is read.
+        layers: layers to read; a span ends where one is read.
         tokens_stay: whether two blocks in a row on this plane leave each plane's global tokens to itself.
 
     Returns:
-        Runs in order. The first follows the embedding, in HW; it may hold no block.
+        Spans in order. The first follows the embedding, in HW; it may hold no block.
     """
     reads = {layer.after for layer in layers}
-    runs = [Run("HW", range(0))]
+    spans = [BlockSpan("HW", range(0))]
     turn = 0
     for block in range(layers[-1].after):
         plane: Plane = "HW"
         if not backbone.changes_shape(block):
             plane = cycle[turn % len(cycle)]
             turn += 1
-        last = runs[-1]
-        # the first run needs no pooling even in pcm: after the embedding every slice has the same global tokens
+        last = spans[-1]
+        # the first span needs no pooling even in pcm: after the embedding every slice has the same global tokens
         if plane == last.plane and block not in reads and (not last.blocks or tokens_stay(plane)):
-            runs[-1] = Run(plane, range(last.blocks.start, block + 1))
+            spans[-1] = BlockSpan(plane, range(last.blocks.start, block + 1))
         else:
-            runs.append(Run(plane, range(block, block + 1)))
-    return runs
+            spans.append(BlockSpan(plane, range(block, block + 1)))
+    return spans

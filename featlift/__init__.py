@@ -9,7 +9,9 @@ from featlift.errors import FeatliftError
 from featlift.version import __version__
 
 if TYPE_CHECKING:
+    from featlift.backbones.catalogue import list_models
     from featlift.backbones.loading import load_backbone
+    from featlift.cohort import extract_cohort
     from featlift.extraction import extract
     from featlift.lifting import Features, LiftedBackbone, lift
     from featlift.store import Case, Store, open_store
@@ -28,8 +30,10 @@ __all__ = [
     "Volume",
     "__version__",
     "extract",
+    "extract_cohort",
     "find_masks",
     "lift",
+    "list_models",
     "load_backbone",
     "open_store",
     "prepare",
@@ -39,6 +43,8 @@ __all__ = [
 _HOME = {
     "load_backbone": "featlift.backbones.loading",
     "extract": "featlift.extraction",
+    "extract_cohort": "featlift.cohort",
+    "list_models": "featlift.backbones.catalogue",
     "FeaturePatches": "featlift.store.patches",
     **dict.fromkeys(("Features", "LiftedBackbone", "lift"), "featlift.lifting"),
     **dict.fromkeys(("Case", "Store", "open_store"), "featlift.store"),

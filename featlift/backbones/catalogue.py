@@ -123,3 +123,8 @@ OFFSETS: dict[tuple[str, str], tuple[float | None, ...]] = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ): (None, 2.5, 3.5, 9.5, 18.0),
 }
+
+
+def list_models() -> list[Entry]:
+    """The backbones with a short name, as `featlift models` lists them; any timm name of their families works too."""
+    return list(CATALOGUE.values())

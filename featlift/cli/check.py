@@ -6,17 +6,18 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featlift.cli import arguments, choices
-from featlift.cli.arguments import MODEL
-from featlift.cli.options import decimal_bytes, frame_of, human_seconds, layers, model_args, numbers, times, words
+from featlift.cli.configured import configured
+from featlift.cli.options import human_seconds, times
+from featlift.config import ExtractConfig
 from featlift.counting import number_of
 from featlift.errors import FeatliftError
+from featlift.sizes import decimal_bytes
 
 if TYPE_CHECKING:
     from featlift.volumes import Preparation, Reading, Scan, Skipped
@@ -25,11 +26,17 @@ if TYPE_CHECKING:
 
 _LOOK = "How closely"
 _FINDINGS, _IDS = 12, 3  # listed; --json and --csv have all
+_OF_THE_RUN = (
+    "memory", "offload", "compile", "overwrite", "yes", "prefetch", "shard", "devices", "engine", "actors",
+    "confirm_above",
+)  # fmt: skip
 _MOST_WORKERS = 4  # each holds a volume or two, if voxels are read
 
 
+@configured(leave_out=_OF_THE_RUN)
 def check(
     inputs: Annotated[list[str], typer.Argument(help="Scans, folders, manifests: what extract would be given.")],
+    config: ExtractConfig,
     sample: Annotated[
         int, typer.Option(min=0, help="Read the voxels of N scans, evenly spread.", rich_help_panel=_LOOK)
     ] = 0,
@@ -39,96 +46,40 @@ def check(
     measure: Annotated[
         bool, typer.Option("--measure", help="Lift the scan of median size, for the time.", rich_help_panel=_LOOK)
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that read. Default: up to 4.", rich_help_panel=_LOOK)
-    ] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a CSV with a row for each scan.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    glob: arguments.Glob = None,
-    exclude: arguments.Exclude = None,
-    mask_pattern: arguments.MaskPattern = None,
-    masks: arguments.Masks = None,
-    key: arguments.Key = None,
-    frame: arguments.Frame = None,
-    channels: arguments.Channels = None,
-    allow_irregular: arguments.AllowIrregular = False,
-    max_voxels: arguments.MaxVoxels = None,
-    limit: arguments.Limit = None,
-    intensity: arguments.Intensity = "percentile:0.5,99.5",
-    spacing: arguments.Spacing = None,
-    size: arguments.Size = None,
-    crop: arguments.Crop = None,
-    depth_stride: arguments.DepthStride = 1,
-    orient: arguments.Orient = "LPS",
-    nan_to: arguments.NanTo = None,
-    model: arguments.Model = "vitb16",
-    model_arg: arguments.ModelArg = None,
-    mode: arguments.Mode = "pcg",
-    layer: arguments.Layers = "-1",
-    depth_window: arguments.DepthWindow = None,
-    save: arguments.Save = "scan,dense,tokens,slice_mean,embedding",
-    save_dtype: arguments.SaveDtype = "float16",
-    reduce: arguments.Reduce = None,
-    device: Annotated[str, typer.Option(help="For --measure: auto, cpu, cuda, ...", rich_help_panel=MODEL)] = "auto",
-    precision: Annotated[str, choices.one_of(choices.PRECISIONS, "For --measure.", rich_help_panel=MODEL)] = "auto",
 ) -> None:
     """Look for what extract would trip over, before it costs hours: unreadable scans, odd geometry, intensities, masks.
 
     Headers only, unless --sample or --voxels asks for more. Exit code 1 if some scans would fail.
     """
+    from featlift.processes import cores
     from featlift.remote import Remote
     from featlift.sample import evenly_spaced
     from featlift.store.index import check_label_names
     from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.findings import Finding, SurveyPlan, findings, totals
-    from featlift.volumes.intensity import Intensity
 
-    preparation = Preparation(
-        orient=orient,  # type: ignore[arg-type]
-        intensity=Intensity(intensity),
-        spacing=numbers(spacing, float, "--spacing"),
-        size=numbers(size, int, "--size"),
-        nan_to=nan_to,
-        crop=crop,
-        depth_stride=depth_stride,
-    )
-    selection = Selection(
-        glob=glob or (),
-        exclude=exclude or (),
-        key=key,
-        frame=frame_of(frame),
-        channels=words(channels),
-        mask_pattern=mask_pattern,
-        masks=masks,
-    )
-    reading = Reading(**({"max_voxels": max_voxels} if max_voxels else {}), allow_irregular=allow_irregular)
+    preparation, reading = Preparation.of(config.preparation), Reading.of(config.reading)
+    selection = Selection.of(config.selection)
     refused: list[Skipped] = []
-    found = find_scans(inputs, selection, limit, refused, refused)
+    found = find_scans(inputs, selection, config.selection.limit, refused, refused)
     check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
     from featlift.diagnosis.weights import missing_weights
-    from featlift.extraction import (  # torch takes seconds: not before what it needs
-        OutputSpec,
-        Reduction,
-        lifted_backbone,
-    )
+    from featlift.extraction import OutputSpec, lifted_network  # torch takes seconds: not before what it needs
     from featlift.extraction.forecast import FeatureSizes, volume_bytes
     from featlift.extraction.measuring import measure_lifting
 
-    lifted = lifted_backbone(
-        model,
-        "random:0",  # of any weights the sizes are the same, and so is the time
-        device=device if measure else "cpu",
-        precision=precision if measure else "fp32",
-        loading=model_args(model_arg or ()),
-        mode=mode,
-        layers=layers(layer),
-        depth_window=depth_window,
-    )
-    keeping = OutputSpec(words(save), save_dtype, None, Reduction.of(reduce))  # type: ignore[arg-type]
+    network = replace(config.network, weights="random:0")  # of any weights the sizes are the same, and so is the time
+    if not measure:
+        network = replace(network, device="cpu", precision="fp32")
+    lifted = lifted_network(network, config.lifting)
+    keeping = OutputSpec.of(config.output)
     keeping.check(lifted)
     closely = found.scans if voxels else evenly_spaced(found.scans, sample)
     if behind_url := sum(any(isinstance(source.path, Remote) for source in scan.sources) for scan in found.scans):
         typer.echo(f"featlift: {behind_url} of {len(found.scans)} scans are behind URLs: fetched whole", err=True)
+    workers = config.running.workers or min(_MOST_WORKERS, cores())
     rows = _survey(found.scans, preparation, reading, {scan.id for scan in closely}, workers)
     usable = [row for row in rows if row.lifted_shape and not row.failure]
     sizes = FeatureSizes.of(lifted)
@@ -143,8 +94,9 @@ def check(
             report["time"] = asdict(measure_lifting(lifted, found.scans, usable, preparation, reading))
         except FeatliftError as error:
             report["time"] = {"failure": str(error)}
-    plan = SurveyPlan(preparation, mode, lifted.stride, depth_window, bool(mask_pattern or masks))
-    missing = missing_weights(model)
+    has_masks = bool(selection.mask_pattern or selection.masks)
+    plan = SurveyPlan(preparation, config.lifting.mode, lifted.stride, config.lifting.depth_window, has_masks)
+    missing = missing_weights(config.network.model) if config.network.weights is None else None
     besides = (
         [Finding("WARN", f"no weights here for {missing.what}", f"{missing.fix}; or --weights FILE")] if missing else []
     )
@@ -161,14 +113,13 @@ def check(
 
 
 def _survey(
-    scans: Sequence[Scan], preparation: Preparation, reading: Reading, closely: set[str], workers: int | None
+    scans: Sequence[Scan], preparation: Preparation, reading: Reading, closely: set[str], workers: int
 ) -> list[Surveyed]:
     from tqdm import tqdm
 
-    from featlift.processes import cores
     from featlift.volumes.survey import survey
 
-    rows = survey(scans, preparation, reading, closely, workers or min(_MOST_WORKERS, cores()))
+    rows = survey(scans, preparation, reading, closely, workers)
     return list(tqdm(rows, total=len(scans), unit="scan", disable=None))
 
 

@@ -6,23 +6,12 @@ The words are those of the functions behind the commands, which cannot be import
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import typer
 
-from featlift.errors import OptionError
+from featlift.config.options import read_word
 
-MODES = ("pcg", "pcm", "2d", "3d")
-PLANES = ("HW", "DW", "DH")
-TOKEN_POOLINGS = ("depth", "direct")
-ROPE_PERIODS = ("auto", "file", "fp32", "bf16")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-ORIENTATIONS = ("LPS", "native")
-SAVED = ("scan", "dense", "tokens", "slice_mean", "embedding")
-DTYPES = ("float16", "float32", "int8")
-EMBEDDINGS = ("cls-mean", "patch-mean", "cls-mean+patch-mean")
-ENGINES = ("local", "ray")
 FEATDICE_PROTOCOLS = ("centre", "prototype")
 CENTRES = ("grid", "lesion")
 NEAREST = ("corner", "centre")
@@ -53,7 +42,7 @@ def one_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  #
         names: of the option, as for `typer.Option`.
         more: of `typer.Option`.
     """
-    return typer.Option(*names, help=help, metavar="|".join(words), callback=_checked(words, _one), **more)
+    return typer.Option(*names, help=help, metavar="|".join(words), callback=_checked(words, read_word), **more)
 
 
 def some_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  # noqa: A002 - typer's own word
@@ -63,19 +52,10 @@ def some_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  
 
 def _checked(words: Sequence[str], read: Callable[[str, str, Sequence[str]], str]) -> Callable[..., str | None]:
     def check(param: typer.CallbackParam, value: str | None) -> str | None:
-        return value and read(max(param.opts, key=len), value, words)
+        return value and read(value, max(param.opts, key=len), words)
 
     return check
 
 
-def _one(option: str, value: str, words: Sequence[str]) -> str:
-    folded = {word.casefold(): word for word in words}
-    if (found := folded.get(value.strip().casefold())) is not None:
-        return found
-    nearest = get_close_matches(value.casefold(), folded, n=1, cutoff=0.5)
-    hint = f"; did you mean {folded[nearest[0]]}?" if nearest else ""
-    raise OptionError(f"{option} {value!r}: choose one of {', '.join(words)}{hint}")
-
-
-def _some(option: str, value: str, words: Sequence[str]) -> str:
-    return ",".join(_one(option, part, words) for part in value.split(","))
+def _some(value: str, option: str, words: Sequence[str]) -> str:
+    return ",".join(read_word(part, option, words) for part in value.split(","))

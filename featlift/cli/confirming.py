@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from featlift.cli.options import decimal_bytes
 from featlift.counting import number_of
 from featlift.errors import OptionError
+from featlift.sizes import decimal_bytes
 
 if TYPE_CHECKING:
     from featlift.extraction.forecast import Forecast

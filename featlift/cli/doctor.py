@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from featlift.cli.options import model_args
+from featlift.config.options import MODEL_ARGS
 
 
 def doctor(
@@ -29,7 +29,7 @@ def doctor(
     from featlift.diagnosis import diagnose
 
     rows = []
-    arguments = model_args(model_arg or ())
+    arguments = MODEL_ARGS.read(model_arg or (), "--model-arg")
     for row in diagnose(model, weights, output, model_args=arguments, weights_prefix=weights_prefix, offline=offline):
         rows.append(row)
         if not as_json:

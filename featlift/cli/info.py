@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from featlift.cli.options import human_bytes
 from featlift.counting import number_of
 from featlift.errors import StoreError
+from featlift.sizes import human_bytes
 
 
 def info(

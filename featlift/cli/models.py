@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from featlift.backbones.catalogue import CATALOGUE, FAMILIES
+from featlift.backbones.catalogue import FAMILIES, list_models
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the backbones with a short name. Any timm name of their families works too."""
-    entries = CATALOGUE.values()
+    entries = list_models()
     if as_json:
         typer.echo(json.dumps([entry.as_dict() for entry in entries], indent=2))
         return

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from featlift.cli.options import decimal_bytes
 from featlift.counting import number_of
+from featlift.sizes import decimal_bytes
 
 
 def report(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featlift.cli.options import decimal_bytes
 from featlift.cli.results import bars, chosen_cases, masks_of, opened, print_failures
 from featlift.counting import number_of
+from featlift.sizes import decimal_bytes
 
 if TYPE_CHECKING:
     from featlift.pictures.viewer import Scene

@@ -2,7 +2,7 @@
 
 from featlift.extraction.extraction import Extraction, extract
 from featlift.extraction.job import Job
-from featlift.extraction.network import lifted_backbone
+from featlift.extraction.network import lifted_backbone, lifted_network
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.pipeline import Pipeline
@@ -22,5 +22,6 @@ __all__ = [
     "Shard",
     "extract",
     "lifted_backbone",
+    "lifted_network",
     "make_recipe",
 ]

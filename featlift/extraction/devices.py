@@ -48,7 +48,7 @@ class DevicePool(WorkerPool):
             del self._pipes[pipe]
             process = self._processes[number]
             process.join()
-            device = self.jobs[number].network["device"]
+            device = self.jobs[number].config.network.device
             return number, Ended(f"the process that lifted on {device} ended with {ending(process.exitcode)}")
         if isinstance(event, FeatliftError):
             raise event

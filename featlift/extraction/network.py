@@ -9,6 +9,7 @@ import torch
 
 from featlift.backbones.loading import load_backbone
 from featlift.backbones.precision import DTYPES, place, resolve_device, resolve_precision
+from featlift.config import LiftingConfig, NetworkConfig
 from featlift.lifting import LiftedBackbone, lift
 
 
@@ -36,13 +37,17 @@ def lifted_backbone(
     return lift(place(backbone, on, resolve_precision(precision, on, backbone.family)), **lifting)
 
 
-def precision_of(network: dict[str, Any]) -> str:
-    """The precision that ``auto`` becomes on the device of a network: one of ``fp32``, ``bf16``, ``fp16``.
-
-    Args:
-        network: arguments of `lifted_backbone`.
-    """
-    return precision_name(lifted_backbone(**network).backbone.dtype)
+def lifted_network(network: NetworkConfig, lifting: LiftingConfig) -> LiftedBackbone:
+    """The lifted backbone that a configuration asks for; raises what `lifted_backbone` does."""
+    loading = {"weights_prefix": network.weights_prefix, "rope_periods": network.rope_periods}
+    return lifted_backbone(
+        network.model,
+        network.weights,
+        device=network.device,
+        precision=network.precision,
+        loading={**loading, **(network.model_args or {})},
+        **vars(lifting),
+    )
 
 
 def precision_name(dtype: torch.dtype) -> str:

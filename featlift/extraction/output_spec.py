@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from featlift.config import OutputConfig
 from featlift.errors import OptionError
 from featlift.extraction.reduction import Reduction
 from featlift.lifting import LiftedBackbone
+from featlift.remote import parse_location
+from featlift.store.basis import Basis
 from featlift.store.layout import SAVED
 
 Dtype = Literal["float16", "float32", "int8"]
@@ -50,6 +53,13 @@ class OutputSpec:
             raise OptionError(f"reduce {self.reduction.spec} is of dense features, which --save leaves out")
         if self.embedding is not None and "embedding" not in self.save:
             raise OptionError(f"embedding {self.embedding}: --save leaves the embedding out")
+
+    @classmethod
+    def of(cls, config: OutputConfig) -> OutputSpec:
+        """What a configuration asks for; raises what `Basis.read` does if it names a basis."""
+        basis = None if config.basis is None else Basis.read(parse_location(config.basis))
+        reduction = Reduction.of(config.reduce, basis)
+        return cls(config.save, config.save_dtype, config.embedding, reduction)  # type: ignore[arg-type]
 
     def check(self, lifted: LiftedBackbone) -> None:
         """Refuse what a backbone does not have.

@@ -1,4 +1,4 @@
-"""How much memory is free, here and now, and how much of it a user allows."""
+"""How much memory is free, here and now."""
 
 from __future__ import annotations
 
@@ -9,27 +9,8 @@ from pathlib import Path
 
 import torch
 
-from featlift.errors import OptionError
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BINARY_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
 #: The words of those that have no error of their own for it: MPS, hosts, cuBLAS.
 _OUT_OF_MEMORY = "out of memory|not enough memory|can't allocate memory|ALLOC_FAILED"
-
-
-def parse_size(text: int | str) -> int | None:
-    """Read bytes, ``"500MiB"`` or ``"8GB"``; ``"auto"`` is None.
-
-    Raises:
-        OptionError: no size, or none above zero.
-    """
-    if text == "auto":
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]?)B?|([KMGT])IB)", str(text).strip().upper())
-    if found is None or float(found[1]) == 0:
-        raise OptionError(f"memory {text!r}: give auto or a size such as 500MiB or 8GB")
-    return int(float(found[1]) * (_BINARY_UNITS[found[3]] if found[3] else _UNITS[found[2]]))
 
 
 def free_bytes(device: torch.device, root: Path = Path("/")) -> int | None:

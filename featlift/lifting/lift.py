@@ -9,10 +9,10 @@ from typing import get_args
 from featlift.backbones.backbone import Backbone, Layer
 from featlift.errors import LiftingError
 from featlift.lifting.batches import PlaneBatches
-from featlift.lifting.budget import parse_size
 from featlift.lifting.lifted import LiftedBackbone, Mode
 from featlift.lifting.planes import DEFAULT_CYCLE, Cycle, parse_cycle
 from featlift.lifting.tokens import TokenPooling
+from featlift.sizes import parse_size
 
 
 def lift(

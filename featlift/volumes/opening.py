@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from featlift.checksums import sha256_of_file
+from featlift.config import ReadingConfig
 from featlift.errors import InputError, RemoteError, VolumeError
 from featlift.names import without_folders
 from featlift.remote import Remote, Stamp
@@ -42,6 +43,11 @@ class Reading:
 
     max_voxels: int = MAX_VOXELS
     allow_irregular: bool = False
+
+    @classmethod
+    def of(cls, config: ReadingConfig) -> Reading:
+        """What a configuration asks for."""
+        return cls(config.max_voxels or MAX_VOXELS, config.allow_irregular)
 
 
 def read_source(source: Source, reading: Reading = Reading()) -> Volume:

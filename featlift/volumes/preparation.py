@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.config import PreparationConfig
 from featlift.errors import OptionError, VolumeError
 from featlift.volumes.grid import Shape, resample, target_shape
 from featlift.volumes.intensity import Intensity
@@ -81,6 +82,11 @@ class Preparation:
             raise OptionError("crop and roi-mm: a region of interest is a crop already, give one of them")
         if not isinstance(self.depth_stride, int) or self.depth_stride < 1:
             raise OptionError(f"depth-stride {self.depth_stride}: give 1 for every slice, 2 for every second one, ...")
+
+    @classmethod
+    def of(cls, config: PreparationConfig) -> Preparation:
+        """What a configuration asks for."""
+        return cls(**{**vars(config), "intensity": Intensity(config.intensity)})
 
     def as_recipe(self) -> dict[str, Any]:
         """Its part of a store's recipe, as JSON values."""

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
+from featlift.config import SelectionConfig
 from featlift.remote import Remote, parse_location
 from featlift.volumes.formats import suffix_of
 from featlift.volumes.source import Skipped, Source
@@ -77,6 +78,11 @@ class Selection:
     mask_pattern: str | None = None
     masks: str | Path | None = None
     roi: str | None = None
+
+    @classmethod
+    def of(cls, config: SelectionConfig) -> Selection:
+        """What a configuration asks for."""
+        return cls(**{name: value for name, value in vars(config).items() if name != "limit"})
 
     @property
     def points(self) -> Path | None:

@@ -10,6 +10,7 @@ from featlift import open_store
 from featlift.backbones.precision import PrecisionChoice
 from featlift.backbones.rope import RopePeriods
 from featlift.cli import choices
+from featlift.config import words as words_of
 from featlift.evaluation.classification.embeddings import Input
 from featlift.evaluation.classification.labels import SPLITS
 from featlift.evaluation.classification.probing import Name
@@ -75,7 +76,7 @@ def test_a_wrong_word_is_told_before_torch_is_imported():
 def test_help_shows_the_words(featlift, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     told = featlift("extract", "--help").stdout
-    for words in (choices.MODES, choices.PRECISIONS, choices.ORIENTATIONS, choices.EMBEDDINGS, choices.SAVED):
+    for words in (words_of.MODES, words_of.PRECISIONS, words_of.ORIENTATIONS, words_of.EMBEDDINGS, words_of.SAVED):
         assert "|".join(words) in told
 
 
@@ -89,7 +90,7 @@ def test_words_in_any_case_and_several_of_them(featlift, tmp_path):
     assert (recipe["orient"], recipe["save"], recipe["dtype"]) == ("native", ["scan", "dense"], "float32")
     assert recipe["cycle"] == "HW,DW"
     told = featlift("extract", "a.nii.gz", "--save", "scan,dens").stderr
-    assert told == f"featlift: --save 'dens': choose one of {', '.join(choices.SAVED)}; did you mean dense?\n"
+    assert told == f"featlift: --save 'dens': choose one of {', '.join(words_of.SAVED)}; did you mean dense?\n"
 
 
 @pytest.mark.parametrize(
@@ -119,17 +120,17 @@ def test_without_a_command_the_help_is_shown(featlift):
 
 
 def test_the_words_are_those_of_the_functions():
-    assert set(choices.PLANES) == set(get_args(Plane)) - {"DHW"}  # which is no plane of a cycle
+    assert set(words_of.PLANES) == set(get_args(Plane)) - {"DHW"}  # which is no plane of a cycle
     assert set(choices.EXPORTS) == {*get_args(Format), "parquet"}
     for words, theirs in (
-        (choices.MODES, get_args(Mode)),
-        (choices.TOKEN_POOLINGS, get_args(TokenPooling)),
-        (choices.ROPE_PERIODS, get_args(RopePeriods)),
-        (choices.PRECISIONS, get_args(PrecisionChoice)),
-        (choices.ORIENTATIONS, get_args(Orientation)),
-        (choices.SAVED, SAVED),
-        (choices.DTYPES, get_args(Dtype)),
-        (choices.EMBEDDINGS, get_args(Embedding)),
+        (words_of.MODES, get_args(Mode)),
+        (words_of.TOKEN_POOLINGS, get_args(TokenPooling)),
+        (words_of.ROPE_PERIODS, get_args(RopePeriods)),
+        (words_of.PRECISIONS, get_args(PrecisionChoice)),
+        (words_of.ORIENTATIONS, get_args(Orientation)),
+        (words_of.SAVED, SAVED),
+        (words_of.DTYPES, get_args(Dtype)),
+        (words_of.EMBEDDINGS, get_args(Embedding)),
         (choices.FEATDICE_PROTOCOLS, get_args(get_type_hints(Protocol)["name"])),
         (choices.CENTRES, get_args(Centre)),
         (choices.NEAREST, get_args(Nearest)),

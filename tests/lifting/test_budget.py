@@ -5,7 +5,8 @@ import torch
 
 from featlift import lift
 from featlift.errors import OptionError
-from featlift.lifting.budget import free_bytes, parse_size
+from featlift.lifting.budget import free_bytes
+from featlift.sizes import parse_size
 
 CPU = torch.device("cpu")
 

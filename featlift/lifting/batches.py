@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from featlift.errors import LiftingMemoryError
 from featlift.lifting.budget import FreeMemory, is_out_of_memory
+from featlift.lifting.costs import PlaneCost
 
 #: What a batch of planes goes through: tensors (N, ...) to planes (N, R, S, C) and tokens (N, g, C).
 Step = Callable[..., tuple[Tensor, Tensor]]
@@ -22,19 +22,6 @@ _ACCELERATOR_VALUES = 65536 * 768
 
 #: Share of the free memory that ``auto`` counts on: the rest is for what an estimate does not see.
 _SHARE = 0.8
-
-
-@dataclass(frozen=True)
-class PlaneCost:
-    """What one plane takes on its way through the steps of a run.
-
-    Attributes:
-        values: at the most, before or after a step.
-        held: bytes at the peak.
-    """
-
-    values: float
-    held: float
 
 
 class PlaneBatches:

@@ -1,5 +1,7 @@
 """A 2D backbone lifted to 3D: Algorithm 1 of PlaneCycle (arXiv 2603.04165), a few planes at a time.
 
+`featlift.lifting.reference` is the same in its plainest form.
+
 Letters as in the paper: a volume of patch tokens x ``(B, D, H, W, C)`` and global tokens g ``(B, P, g, C)``, where P is
 the number of planes in the current orientation.
 """
@@ -18,8 +20,9 @@ from torch.utils.checkpoint import checkpoint
 from featlift.backbones.backbone import Backbone, Layer
 from featlift.errors import LiftingError
 from featlift.lifting.attention import best_attention
-from featlift.lifting.batches import PlaneBatches, PlaneCost
+from featlift.lifting.batches import PlaneBatches
 from featlift.lifting.budget import FreeMemory
+from featlift.lifting.costs import feature_bytes, norm_cost, span_cost
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.planes import Cycle, Plane, from_planes, to_planes
 from featlift.lifting.spans import BlockSpan, plan_spans
@@ -100,7 +103,8 @@ class LiftedBackbone(nn.Module):
         leading, *spans = self._spans
         depth = volume.shape[2]
         rope = cache(partial(self._rope, depth))
-        free = FreeMemory(self.backbone.device, self._kept(volume))
+        kept = 0.0 if self._batches.offload else feature_bytes(self.layers, volume, self.backbone.dtype)
+        free = FreeMemory(self.backbone.device, kept)
         x, g = self._embed(volume, leading, rope, free)
         self._read(features, leading.blocks.stop, x, g, free)
         for span in spans:
@@ -123,7 +127,7 @@ class LiftedBackbone(nn.Module):
             return through_blocks(*self.backbone.embed(slices.expand(-1, 3, -1, -1).to(self.backbone.dtype)))
 
         slices = rearrange(volume, "b c d h w -> b d c h w")
-        cost = self._cost(leading, 3 * slices[0, 0, 0].numel(), embeds=True)
+        cost = span_cost(self.backbone, leading, 3 * slices[0, 0, 0].numel(), embeds=True)
         return self._batches.run(embed, (slices,), cost, free)
 
     def _advance(
@@ -134,7 +138,7 @@ class LiftedBackbone(nn.Module):
         Without gradients, blocks that keep the shape write each batch of planes back where it came from.
         """
         in_place = not torch.is_grad_enabled() and not any(map(self.backbone.changes_shape, span.blocks))
-        cost = self._cost(span, planes[0, 0].numel())
+        cost = span_cost(self.backbone, span, planes[0, 0].numel())
         return self._batches.run(self._blocks(span, rope), (planes, g), cost, free, planes if in_place else None)
 
     def _blocks(self, span: BlockSpan, rope: Rope) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -160,29 +164,6 @@ class LiftedBackbone(nn.Module):
             return self.backbone.rope_3d(depth, rows // depth, columns)
         return self.backbone.rope(block, rows, columns)
 
-    def _cost(self, span: BlockSpan, values: float, embeds: bool = False) -> PlaneCost:
-        """What one plane of so many values takes on its way through a span."""
-        most, held = values, 0.0
-        if embeds:
-            stem = self.backbone.embed_footprint
-            held = values * stem.peak * torch.float32.itemsize  # the type of intensities
-            values *= stem.result
-        for step in (self.backbone.footprints[block] for block in span.blocks):
-            held = max(held, values * step.peak * self.backbone.dtype.itemsize)
-            most = max(most, values)
-            values *= step.result
-        if torch.is_grad_enabled():  # on the way back all steps of a block are there at once
-            held *= 2
-        return PlaneCost(max(most, values), held)
-
-    def _kept(self, volume: Tensor) -> float:
-        """Bytes on the device that are features when a pass is through."""
-        if self._batches.offload:
-            return 0.0
-        voxels = volume.numel() / volume.shape[1]
-        cells = sum(layer.channels * voxels / layer.sampling.stride**2 for layer in self.layers)
-        return cells * self.backbone.dtype.itemsize
-
     def _pool(self, g: Tensor, planes: int) -> Tensor:
         """Bring the global tokens to the planes of the next block."""
         return pool_mean(g, planes) if self.mode == "pcm" else pool_adaptive(g, planes)
@@ -197,12 +178,8 @@ class LiftedBackbone(nn.Module):
             # the next blocks write to x; after the last layer the norm does
             x_is_free = layer is self.layers[-1] and not torch.is_grad_enabled()
             if self.norm and self.backbone.has_norm(layer):
-                step, cost = (
-                    partial(self.backbone.norm, layer),
-                    PlaneCost(planes[0, 0].numel(), 2 * planes[0, 0].nbytes),
-                )
-                target = planes if x_is_free else None
-                dense, tokens = self._batches.run(step, (planes, tokens), cost, free, target)
+                step, target = partial(self.backbone.norm, layer), planes if x_is_free else None
+                dense, tokens = self._batches.run(step, (planes, tokens), norm_cost(planes), free, target)
             else:
                 dense = planes if x_is_free else planes.clone()
             features[layer.index] = LayerFeatures(rearrange(dense.view(x.shape), "b d h w c -> b c d h w"), tokens)

@@ -5,7 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from featlift import lift, load_backbone
-from tests.lifting.test_properties import LIFTS, plain_planecycle
+from featlift.lifting.reference import planecycle
+from tests.lifting.test_properties import LIFTS
 
 TINY = {"depth": 4, "embed_dim": 64, "num_heads": 1, "init_values": 0.5}
 
@@ -34,7 +35,7 @@ def test_gradients_are_those_of_the_plain_formula(trainable, how, plane_batch):
     volume = random(1, 1, 3, 32, 48)
     cycle = ("HW",) if how["mode"] == "2d" else ("HW", "DW", "DH", "HW")
     route = how.get("token_pooling", "depth")
-    x, g = plain_planecycle(trainable, volume, "pcg" if how["mode"] == "2d" else how["mode"], cycle, route)
+    x, g = planecycle(trainable, volume, "pcg" if how["mode"] == "2d" else how["mode"], cycle, route)
     want = gradients(trainable, x, g)
     lifted = lift(trainable, plane_batch=plane_batch, **how)(volume)
     got = gradients(trainable, lifted.dense, lifted.tokens)
@@ -59,7 +60,7 @@ def test_only_inputs_of_blocks_are_kept_for_the_way_back(trainable):
         features = lift(trainable, norm=False, plane_batch=2)(volume)
         lifted = sum(kept)
         kept.clear()
-        plain_planecycle(trainable, volume, "pcg", ("HW", "DW", "DH", "HW"), "depth")
+        planecycle(trainable, volume, "pcg", ("HW", "DW", "DH", "HW"), "depth")
     assert lifted < sum(kept) / 3
     assert features.dense.requires_grad
 

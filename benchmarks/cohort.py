@@ -59,7 +59,7 @@ class Waiting(Extraction):
     """In the place of lifting: waits as long as a GPU would take, and returns the features of one volume per shape."""
 
     def __init__(self, extraction: Extraction, wait: float) -> None:
-        super().__init__(extraction.lifted, extraction.preparation, extraction.reading)
+        super().__init__(extraction.encoder, extraction.preparation, extraction.reading)
         self.wait = wait
         self._made: dict[tuple[int, ...], CaseData] = {}
 
@@ -85,7 +85,7 @@ class Waiting(Extraction):
 
 def loop(output: Path, extraction: Extraction, found: DiscoveredScans, seconds: dict[str, float]) -> None:
     """One scan after the other, as one would write it first."""
-    writer = StoreWriter(output, make_recipe(extraction.lifted, extraction.preparation))
+    writer = StoreWriter(output, make_recipe(extraction.encoder, extraction.preparation))
     for scan in found.scans:
         loaded: Loaded = load(scan, extraction.preparation)
         for stage, took in loaded.seconds.items():

@@ -160,7 +160,7 @@ def _forecast(job: Job, extraction: Extraction, confirm: Callable[[Forecast], ob
         return
     held = set() if differs else set(complete_cases(output))
     left = [scan for scan in job.found.scans if scan.id not in held]
-    sizes = FeatureSizes.of(extraction.lifted)
+    sizes = FeatureSizes.of(extraction.encoder)
     confirm(forecast(left, extraction.preparation, sizes, extraction.keeping, extraction.reading))
 
 

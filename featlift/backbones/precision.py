@@ -15,6 +15,11 @@ PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """The name that recipes have for a type."""
+    return next(name for name, each in DTYPES.items() if each == dtype)
+
+
 def resolve_precision(choice: str, device: torch.device, family: str) -> Precision:
     """Resolve ``auto``: bfloat16 for transformers where the hardware multiplies it natively, else float32.
 

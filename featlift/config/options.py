@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from featlift.errors import OptionError
@@ -192,11 +193,13 @@ def _pair(text: Any, name: str) -> tuple[str, Any]:
         return key, value
 
 
-def _size(value: Any, name: str) -> int | str:
+def _size(value: Any, name: str, auto: bool = True) -> int | str:
     try:
-        parse_size(value)
+        if parse_size(value) is None and not auto:
+            raise OptionError("no size")
     except OptionError as error:
-        raise OptionError(f"{name} {value!r}: give auto or a size such as 500MiB or 100GB") from error
+        wanted = "auto or a size" if auto else "a size"
+        raise OptionError(f"{name} {value!r}: give {wanted} such as 500MiB or 100GB") from error
     return value  # type: ignore[no-any-return]
 
 
@@ -208,4 +211,5 @@ PATTERNS = Kind(_patterns, list)
 FRAME = Kind(_frame)
 LAYERS = Kind(_layers)
 MODEL_ARGS = Kind(_model_args, list)
-SIZE = Kind(_size)
+SIZE = Kind(_size)  # or auto
+BYTES = Kind(partial(_size, auto=False))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featlift.config.options import (
+    BYTES,
     FLAG,
     FRAME,
     LAYERS,
@@ -159,4 +160,4 @@ class RunningConfig:
     devices: tuple[str, ...] = option((), WORDS, "Several at once, as cuda:0,cuda:1: a process for each.")
     engine: str = option("local", one_of(*ENGINES), "Here, or on the cluster of RAY_ADDRESS.")
     actors: int | None = option(None, whole(1), "Of ray. Default: one for each GPU.")
-    confirm_above: str = option("100GB", SIZE, "Ask before writing a store larger than this.")
+    confirm_above: str = option("100GB", BYTES, "Ask before writing a store larger than this.")

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featlift.backbones.backbone import Layer
 from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.reduction import recorded, reduce
-from featlift.lifting import Features, LayerFeatures, LiftedBackbone
+from featlift.lifting import FeatureLayer, Features, LayerFeatures, VolumeEncoder
 from featlift.store import CaseData, LayerData
 from featlift.volumes import Prepared, Scan
 from featlift.volumes.grid import Shape, cells_within
@@ -22,27 +21,29 @@ from featlift.volumes.volume import scaled, spacing_of
 
 def assemble(
     loaded: Loaded,
-    lifted: LiftedBackbone,
+    encoder: VolumeEncoder,
     features: Features,
     number: int,
-    padding: tuple[int, int],
+    padding: Shape,
     keeping: OutputSpec,
 ) -> CaseData:
     """What is stored of one volume, padded cells left out of every mean.
 
     Args:
         loaded: the volume.
-        lifted: the network that saw it.
+        encoder: what saw it.
         features: of the volumes that were lifted with it.
         number: its place among them.
-        padding: voxels added at the end of height and width.
+        padding: voxels added at the end of depth, height and width.
         keeping: what is kept.
     """
     scan, prepared = loaded.scan, loaded.prepared
-    token_names = lifted.backbone.token_names
+    token_names = encoder.token_names
     of_layers = {index: _one_of(layer, number) for index, layer in features.layers.items()}
-    means = {layer.index: _slice_mean(layer, of_layers[layer.index], prepared) for layer in lifted.layers}
-    layers = [_layer(layer, of_layers[layer.index], prepared, lifted.norm, keeping) for layer in lifted.layers]
+    means = {layer.index: _slice_mean(layer, of_layers[layer.index], prepared) for layer in encoder.feature_layers}
+    layers = [
+        _layer(layer, of_layers[layer.index], prepared, encoder.normed, keeping) for layer in encoder.feature_layers
+    ]
     if "slice_mean" in keeping.save:
         layers = [replace(layer, slice_mean=means[layer.index]) for layer in layers]
     deepest = layers[-1].index
@@ -61,7 +62,7 @@ def assemble(
         "spacing": None if affine is None else list(spacing_of(affine)),
         "box": None if prepared.box is None else {"start": list(prepared.box.start), "shape": list(prepared.box.shape)},
         "windows": [list(window) for window in prepared.windows],
-        "padding": {"after": [0, *padding], "mode": "edge"},
+        "padding": {"after": list(padding), "mode": "edge"},
     }
     scan_array = prepared.scan[0] if len(prepared.scan) == 1 else prepared.scan
     return CaseData(
@@ -86,24 +87,25 @@ def _one_of(layer: LayerFeatures, number: int) -> LayerFeatures:
     return LayerFeatures(layer.dense[number : number + 1], layer.tokens[number : number + 1])
 
 
-def _slice_mean(layer: Layer, features: LayerFeatures, prepared: Prepared) -> NDArray[np.float32]:
+def _slice_mean(layer: FeatureLayer, features: LayerFeatures, prepared: Prepared) -> NDArray[np.float32]:
     """Mean patch token of each slice ``(d, C)``."""
-    _, h, w = valid_cells(prepared.shape, layer, features)
-    return features.dense[0, :, :, :h, :w].mean(dim=(2, 3), dtype=torch.float32).T.cpu().numpy()
+    d, h, w = valid_cells(prepared.shape, layer, features)
+    return features.dense[0, :, :d, :h, :w].mean(dim=(2, 3), dtype=torch.float32).T.cpu().numpy()
 
 
-def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool, keeping: OutputSpec) -> LayerData:
+def _layer(
+    layer: FeatureLayer, features: LayerFeatures, prepared: Prepared, norm: bool, keeping: OutputSpec
+) -> LayerData:
     """A layer without its slice means: only what is kept leaves the device."""
-    stride, offset = layer.sampling.stride, layer.sampling.offset
     affine = None
     if prepared.affine is not None:
-        affine = scaled(prepared.affine, (1, stride, stride), (0, offset, offset)).tolist()
+        affine = scaled(prepared.affine, layer.stride, layer.offset).tolist()
     attributes: dict[str, Any] = {
         "layer": layer.index,
         "module": layer.name,
         "norm": norm,
-        "stride": [1, stride, stride],
-        "offset": [0, offset, offset],
+        "stride": list(layer.stride),
+        "offset": list(layer.offset),
         "valid": list(valid_cells(prepared.shape, layer, features)),
         "affine": affine,
     }
@@ -120,14 +122,12 @@ def _layer(layer: Layer, features: LayerFeatures, prepared: Prepared, norm: bool
     return LayerData(layer.index, dense, tokens, None, attributes)
 
 
-def valid_cells(shape: Shape, layer: Layer, features: LayerFeatures) -> Shape:
+def valid_cells(shape: Shape, layer: FeatureLayer, features: LayerFeatures) -> Shape:
     """(d, h, w) of the cells that are centred in the scan; those beyond are padding."""
-    stride, offset = layer.sampling.stride, layer.sampling.offset
-    h, w = (
-        min(there, cells_within(size, stride, offset))  # one more would be, where the first looks before the scan
-        for there, size in zip(features.dense.shape[-2:], shape[1:], strict=True)
-    )
-    return shape[0], h, w
+    axes = zip(features.dense.shape[-3:], shape, layer.stride, layer.offset, strict=True)
+    # one more would be, where the first looks before the scan
+    d, h, w = (min(there, cells_within(size, stride, offset)) for there, size, stride, offset in axes)
+    return d, h, w
 
 
 def _embedding(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
-
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.fitting import with_basis_of
 from featlift.store.backend import Where
@@ -26,8 +24,5 @@ def as_begun(store: Where, extraction: Extraction) -> Extraction:
     ours, theirs = extraction.recipe, check_store(store)["recipe"]
     if {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)} != {"offsets"}:
         return extraction
-    lifted = copy(extraction.lifted)  # the same network: another extraction may go on with its own offsets
-    offsets = theirs.get("offsets") or [None] * len(lifted.layers)
-    pairs = zip(lifted.layers, offsets, strict=True)
-    lifted.layers = tuple(layer.looking_at(offset) for layer, offset in pairs)
-    return Extraction(lifted, extraction.preparation, extraction.reading, extraction.keeping)
+    encoder = extraction.encoder.looking_at(theirs.get("offsets"))
+    return Extraction(encoder, extraction.preparation, extraction.reading, extraction.keeping)

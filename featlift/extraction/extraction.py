@@ -14,7 +14,7 @@ from featlift.extraction.assembling import assemble
 from featlift.extraction.network import lifted_backbone
 from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.recipe import make_recipe
-from featlift.lifting import LiftedBackbone
+from featlift.lifting import VolumeEncoder
 from featlift.store import Case, CaseData, case_in_memory
 from featlift.store.layout import Recipe
 from featlift.volumes import Preparation, Reading, Scan, Volume
@@ -26,7 +26,7 @@ from featlift.volumes.scan import case_id_of
 
 def extract(
     volume: Volume | str | Path,
-    model: str | LiftedBackbone = "vitb16",
+    model: str | VolumeEncoder = "vitb16",
     preparation: Preparation | Recipe | None = None,
     *,
     centre: tuple[float, float, float] | None = None,
@@ -36,7 +36,7 @@ def extract(
 
     Args:
         volume: as `featlift.read` gives it, or the path or URL of one.
-        model: a lifted backbone, or the name of one; with a name the network is loaded for this call alone.
+        model: an encoder, such as a lifted backbone, or the name of a backbone, which is loaded for this call alone.
         preparation: what happens before lifting, or the recipe of a store whose volumes were made so.
         centre: of a region of interest of the preparation's `roi_mm`, (x, y, z) in LPS millimetres.
         **options: with a name: ``weights``, ``device``, ``precision`` and the arguments of `featlift.lift`.
@@ -57,15 +57,15 @@ def extract(
         source = source_of(volume)
         scan = Scan(case_id_of(source.path.name), source.path.name, (source,), centre=centre)
         loaded = load(scan, preparation)
-    lifted = lifted_backbone(model, **options) if isinstance(model, str) else model
-    return case_in_memory(Extraction(lifted, preparation).lift([loaded])[0])
+    encoder = lifted_backbone(model, **options) if isinstance(model, str) else model
+    return case_in_memory(Extraction(encoder, preparation).lift([loaded])[0])
 
 
 class Extraction:
     """How scans become features.
 
     Args:
-        lifted: the network.
+        encoder: the network.
         preparation: what happens to a volume before it.
         reading: how far reading may go.
         keeping: what is kept of a volume; None keeps everything in float16.
@@ -76,21 +76,21 @@ class Extraction:
 
     def __init__(
         self,
-        lifted: LiftedBackbone,
+        encoder: VolumeEncoder,
         preparation: Preparation,
         reading: Reading | None = None,
         keeping: OutputSpec | None = None,
     ) -> None:
-        self.lifted = lifted
+        self.encoder = encoder
         self.preparation = preparation
         self.reading = reading or Reading()
         self.keeping = keeping or OutputSpec()
-        self.keeping.check(lifted)
+        self.keeping.check(encoder)
 
     @property
     def recipe(self) -> Recipe:
         """Everything that changes a feature."""
-        return make_recipe(self.lifted, self.preparation, self.keeping)
+        return make_recipe(self.encoder, self.preparation, self.keeping)
 
     def lift(self, loaded: Sequence[Loaded]) -> list[CaseData]:
         """Lift volumes that were loaded, in one pass: all of one shape.
@@ -98,16 +98,16 @@ class Extraction:
         Raises:
             LiftingMemoryError: they do not fit the device.
         """
-        padding = padding_to(loaded[0].prepared.shape, self.lifted.stride)
+        padding = padding_to(loaded[0].prepared.shape, self.encoder.size_multiple)
         with torch.inference_mode():
-            features = self.lifted(self._on_device([pad(each.prepared.scan, padding) for each in loaded]))
+            features = self.encoder(self._on_device([pad(each.prepared.scan, padding) for each in loaded]))
             return [
-                assemble(each, self.lifted, features, number, padding, self.keeping)
+                assemble(each, self.encoder, features, number, padding, self.keeping)
                 for number, each in enumerate(loaded)
             ]
 
     def _on_device(self, volumes: list[NDArray[np.float32]]) -> torch.Tensor:
         """Volumes of one shape together, copied once: to where they are lifted."""
-        device = self.lifted.backbone.device
+        device = self.encoder.device
         there = [torch.from_numpy(volume).to(device) for volume in volumes]
         return there[0][None] if len(there) == 1 else torch.stack(there)

@@ -80,9 +80,9 @@ def fit(extraction: Extraction, scans: Sequence[Scan], channels: int) -> Basis:
         OptionError: fewer cells than channels.
     """
     plain = Extraction(
-        extraction.lifted, extraction.preparation, extraction.reading, OutputSpec(save=("dense",), dtype="float32")
+        extraction.encoder, extraction.preparation, extraction.reading, OutputSpec(save=("dense",), dtype="float32")
     )
-    found = {layer.index: Covariance(layer.channels) for layer in extraction.lifted.layers}
+    found = {layer.index: Covariance(layer.channels) for layer in extraction.encoder.feature_layers}
     used, failure = 0, ""
     for scan in evenly_spaced(scans, SAMPLED_SCANS):
         try:
@@ -115,4 +115,4 @@ def _needs_basis(extraction: Extraction) -> bool:
 def _with(extraction: Extraction, basis: Basis) -> Extraction:
     assert extraction.keeping.reduction is not None
     keeping = replace(extraction.keeping, reduction=replace(extraction.keeping.reduction, basis=basis))
-    return Extraction(extraction.lifted, extraction.preparation, extraction.reading, keeping)
+    return Extraction(extraction.encoder, extraction.preparation, extraction.reading, keeping)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from featlift.errors import FeatliftError
 from featlift.extraction.output_spec import OutputSpec
-from featlift.lifting import LiftedBackbone
+from featlift.lifting import FeatureLayer, VolumeEncoder
 from featlift.remote import Remote
 from featlift.sample import evenly_spaced
 from featlift.store.arrays import dense_bytes, scan_bytes, small_bytes
 from featlift.volumes import Preparation, Reading, Scan
-from featlift.volumes.grid import Shape
+from featlift.volumes.grid import Shape, cells_within, padding_to
 from featlift.volumes.opening import check_header
 from featlift.volumes.preparation import expected_grids
 
@@ -28,23 +28,24 @@ _GROUP_METADATA = 2500  # of a volume's, which lists the arrays and says where t
 
 @dataclass(frozen=True)
 class FeatureSizes:
-    """The sizes of what a lifted backbone gives, whatever the volume.
+    """The sizes of what an encoder gives, whatever the volume.
 
     Attributes:
-        layers: stride and channels of each, shallow to deep.
+        layers: shallow to deep.
+        size_multiple: what D, H and W are padded to multiples of.
         token_names: of the g global tokens.
-        tokens_per_slice: whether each slice has its own; mode 3d has one set a volume.
+        tokens_per_slice: whether each slice has its own; otherwise the volume has one set.
     """
 
-    layers: tuple[tuple[int, int], ...]
+    layers: tuple[FeatureLayer, ...]
+    size_multiple: Shape
     token_names: tuple[str, ...] = ()
     tokens_per_slice: bool = True
 
     @classmethod
-    def of(cls, lifted: LiftedBackbone) -> FeatureSizes:
-        """The sizes of a lifted backbone."""
-        layers = tuple((layer.sampling.stride, layer.channels) for layer in lifted.layers)
-        return cls(layers, lifted.backbone.token_names, lifted.mode != "3d")
+    def of(cls, encoder: VolumeEncoder) -> FeatureSizes:
+        """The sizes of what an encoder gives."""
+        return cls(encoder.feature_layers, encoder.size_multiple, encoder.token_names, encoder.tokens_per_slice)
 
 
 @dataclass(frozen=True)
@@ -141,26 +142,25 @@ def volume_bytes(shape: Shape, channels: int, sizes: FeatureSizes, keeping: Outp
 
 
 def _arrays(shape: Shape, channels: int, sizes: FeatureSizes, keeping: OutputSpec) -> Iterator[tuple[str, int]]:
-    depth, height, width = shape
-    save, itemsize, full = keeping.save, _ITEMSIZE[keeping.dtype], sizes.layers[-1][1]
-    stride = sizes.layers[-1][0]  # all layers have the padding of the deepest
-    height, width = -(-height // stride) * stride, -(-width // stride) * stride
+    save, itemsize, full = keeping.save, _ITEMSIZE[keeping.dtype], sizes.layers[-1].channels
+    padded = [size + more for size, more in zip(shape, padding_to(shape, sizes.size_multiple), strict=True)]
     if "scan" in save:
         yield "scan", scan_bytes(shape if channels == 1 else (channels, *shape), 2)
     if "embedding" in save:
         yield "embedding", small_bytes((full * len(keeping.parts_of_embedding(sizes.token_names)),), 4)
-    for layer_stride, width_of_features in sizes.layers:
-        kept = width_of_features if keeping.reduction is None else keeping.reduction.channels
+    for layer in sizes.layers:
+        kept = layer.channels if keeping.reduction is None else keeping.reduction.channels
+        slices = cells_within(shape[0], layer.stride[0], layer.offset[0])
         if "dense" in save:
-            cells = (depth, height // layer_stride, width // layer_stride)
+            cells = (size // stride for size, stride in zip(padded, layer.stride, strict=True))
             yield "dense", dense_bytes((kept, *cells), itemsize)
             yield from _beside("dense", kept, keeping)
         if "slice_mean" in save:
-            yield "slice_mean", small_bytes((depth, width_of_features), 4)
+            yield "slice_mean", small_bytes((slices, layer.channels), 4)
         if "tokens" in save and sizes.token_names:
-            sets = depth if sizes.tokens_per_slice else 1
-            yield "tokens", small_bytes((sets, len(sizes.token_names), width_of_features), itemsize)
-            yield from _beside("tokens", width_of_features, keeping)
+            sets = slices if sizes.tokens_per_slice else 1
+            yield "tokens", small_bytes((sets, len(sizes.token_names), layer.channels), itemsize)
+            yield from _beside("tokens", layer.channels, keeping)
 
 
 def _beside(name: str, channels: int, keeping: OutputSpec) -> Iterator[tuple[str, int]]:

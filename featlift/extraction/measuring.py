@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from featlift.lifting import LiftedBackbone
+from featlift.lifting import VolumeEncoder
 from featlift.timing import timed
 from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.grid import pad, padding_to
@@ -32,7 +32,7 @@ class Measured:
 
 
 def measure_lifting(
-    lifted: LiftedBackbone,
+    encoder: VolumeEncoder,
     scans: Sequence[Scan],
     usable: Sequence[Surveyed],
     preparation: Preparation,
@@ -41,7 +41,7 @@ def measure_lifting(
     """Read, prepare and lift the scan of median size.
 
     Args:
-        lifted: the network, on its device.
+        encoder: the network, on its device.
         scans: of the cohort.
         usable: those of them that would not fail; at least one.
         preparation: what happens before lifting.
@@ -57,11 +57,11 @@ def measure_lifting(
     seconds = {**loaded.seconds}
     with timed(seconds, "prepare"):
         prepared = loaded.prepared
-        padded = torch.from_numpy(pad(prepared.scan, padding_to(prepared.shape, lifted.stride)))[None]
+        padded = torch.from_numpy(pad(prepared.scan, padding_to(prepared.shape, encoder.size_multiple)))[None]
     for _ in range(2):  # the first pass warms the device up
         lifting: dict[str, float] = {}
         with timed(lifting, "lift"), torch.inference_mode():
-            lifted(padded.to(lifted.backbone.device)).dense.cpu()
+            encoder(padded.to(encoder.device)).dense.cpu()
     seconds |= lifting
     share = sum(map(_voxels, usable)) / _voxels(median)
     return Measured(scan.id, seconds, sum(seconds.values()) * share)

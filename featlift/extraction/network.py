@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from featlift.backbones.loading import load_backbone
-from featlift.backbones.precision import DTYPES, place, resolve_device, resolve_precision
+from featlift.backbones.precision import place, resolve_device, resolve_precision
 from featlift.config import LiftingConfig, NetworkConfig
 from featlift.lifting import LiftedBackbone, lift
 
@@ -48,8 +46,3 @@ def lifted_network(network: NetworkConfig, lifting: LiftingConfig) -> LiftedBack
         loading={**loading, **(network.model_args or {})},
         **vars(lifting),
     )
-
-
-def precision_name(dtype: torch.dtype) -> str:
-    """The name that recipes have for a type."""
-    return next(name for name, each in DTYPES.items() if each == dtype)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from featlift.config import OutputConfig
 from featlift.errors import OptionError
 from featlift.extraction.reduction import Reduction
-from featlift.lifting import LiftedBackbone
+from featlift.lifting import VolumeEncoder
 from featlift.remote import parse_location
 from featlift.store.basis import Basis
 from featlift.store.layout import SAVED
@@ -61,22 +61,22 @@ class OutputSpec:
         reduction = Reduction.of(config.reduce, basis)
         return cls(config.save, config.save_dtype, config.embedding, reduction)  # type: ignore[arg-type]
 
-    def check(self, lifted: LiftedBackbone) -> None:
-        """Refuse what a backbone does not have.
+    def check(self, encoder: VolumeEncoder) -> None:
+        """Refuse what an encoder does not have.
 
         Raises:
             OptionError: a class token or global tokens that it lacks, fewer channels than are to be kept, or a basis
                 of another network.
         """
-        name, tokens = lifted.backbone.name, lifted.backbone.token_names
+        name, tokens = encoder.name, encoder.token_names
         if self.save == ("tokens",) and not tokens:
             raise OptionError(f"save tokens: {name} has no global tokens, so there would be nothing to keep")
         if "cls" in (self.embedding or "") and tokens[:1] != ("cls",):
             raise OptionError(f"embedding {self.embedding}: {name} has no class token; choose patch-mean")
         if self.reduction is not None:
-            self.reduction.check(lifted.layers)
+            self.reduction.check(encoder.feature_layers)
         basis = None if self.reduction is None else self.reduction.basis
-        if basis is not None and basis.about["weights_sha256"] != lifted.backbone.weights["sha256"]:
+        if basis is not None and basis.about["weights_sha256"] != encoder.weights["sha256"]:
             raise OptionError(f"the basis was fitted on features of {basis.about['model']} with other weights")
 
     def parts_of_embedding(self, token_names: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Reading processes → prepared volumes (at most `prefetch` bytes) → lifting �
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,7 +63,7 @@ class Pipeline:
         self.publish = publish
         self.readers = Readers(extraction.preparation, extraction.reading, workers, prefetch)
         self.together = together
-        self.writers = writers or default_writers(extraction.lifted.backbone.device)
+        self.writers = writers or default_writers(extraction.encoder.device)
         self.outcomes: list[Outcome] = []
         self.waited = {"read": 0.0, "write": 0.0}
         self._writing: deque[Future[Outcome]] = deque()
@@ -121,11 +122,11 @@ class Pipeline:
     def _most_together(self, loaded: Loaded) -> int:
         if self.together is not None:
             return self.together
-        lifted = self.extraction.lifted
-        if lifted.backbone.device.type == "cpu":
+        encoder = self.extraction.encoder
+        if encoder.device.type == "cpu":
             return 1
-        depth, height, width = loaded.prepared.shape
-        return max(1, _TOKENS_TOGETHER // max(1, depth * height * width // lifted.stride**2))
+        tokens = math.prod(loaded.prepared.shape) // math.prod(encoder.feature_layers[-1].stride)
+        return max(1, _TOKENS_TOGETHER // max(1, tokens))
 
     def _lift(self, group: list[Loaded]) -> Iterator[tuple[CaseData, dict[str, float]]]:
         """The cases of a group; of volumes that do not fit the device together, one at a time."""

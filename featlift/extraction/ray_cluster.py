@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from featlift.backbones.precision import precision_name
 from featlift.errors import FeatliftError, OptionError
 from featlift.extraction.job import Job
-from featlift.extraction.network import lifted_network, precision_name
+from featlift.extraction.network import lifted_network
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.worker import lift_all
 from featlift.extraction.worker_pool import Ended, Event, Finished, WorkerPool

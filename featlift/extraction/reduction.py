@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featlift.backbones.backbone import Layer
 from featlift.counting import number_of
 from featlift.errors import OptionError
+from featlift.lifting import FeatureLayer
 from featlift.store.basis import Basis
 from featlift.store.principal import Projection
 
@@ -62,7 +62,7 @@ class Reduction:
         """Of the file of the basis, if there is one."""
         return None if self.basis is None else self.basis.sha256
 
-    def check(self, layers: Sequence[Layer]) -> None:
+    def check(self, layers: Sequence[FeatureLayer]) -> None:
         """Refuse layers with fewer channels, or that the basis is not for, with an `OptionError`."""
         for layer in layers:
             if layer.channels < self.channels:

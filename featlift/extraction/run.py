@@ -110,12 +110,12 @@ class Run:
     @property
     def device(self) -> str:
         """Where it lifts, for the record."""
-        return ", ".join(self._devices) or name_of(self.extraction.lifted.backbone.device)
+        return ", ".join(self._devices) or name_of(self.extraction.encoder.device)
 
     @property
     def bottleneck(self) -> str:
         """Which stage the others waited for, and what would help, in a sentence."""
-        return bottleneck(self._pipeline, self.extraction.lifted.backbone.device)
+        return bottleneck(self._pipeline, self.extraction.encoder.device)
 
     def count(self, status: str) -> int:
         """How many scans are ``done``, ``failed`` or ``skipped``: complete before, or made by another process."""
@@ -237,10 +237,9 @@ class Run:
             rebuild_index(self.output, labels or None)
 
     def _record(self) -> dict[str, Any]:
-        backbone = self.extraction.lifted.backbone
         return run_record(
             recipe=self._writer.recipe,
-            weights=backbone.weights,
+            weights=dict(self.extraction.encoder.weights),
             device=self.device,
             started=self._started.isoformat(),
             seconds=self.seconds,

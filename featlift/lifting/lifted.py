@@ -8,9 +8,10 @@ the number of planes in the current orientation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from featlift.backbones.backbone import Backbone, Layer
+from featlift.backbones.precision import precision_name
 from featlift.errors import LiftingError
 from featlift.lifting.attention import best_attention
 from featlift.lifting.batches import PlaneBatches
 from featlift.lifting.budget import FreeMemory
 from featlift.lifting.costs import feature_bytes, norm_cost, span_cost
+from featlift.lifting.encoder import FeatureLayer, Triple
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.planes import Cycle, Plane, from_planes, to_planes
 from featlift.lifting.spans import BlockSpan, plan_spans
@@ -77,6 +80,86 @@ class LiftedBackbone(nn.Module):
     def stride(self) -> int:
         """Stride of the deepest layer asked for: H and W must be multiples of it."""
         return self.layers[-1].sampling.stride
+
+    @property
+    def name(self) -> str:
+        """See `VolumeEncoder`."""
+        return self.backbone.name
+
+    @property
+    def feature_layers(self) -> tuple[FeatureLayer, ...]:
+        """See `VolumeEncoder`: along the depth every slice has its cells."""
+        return tuple(
+            FeatureLayer(
+                layer.index,
+                layer.name,
+                layer.channels,
+                (1, layer.sampling.stride, layer.sampling.stride),
+                (0, layer.sampling.offset, layer.sampling.offset),
+            )
+            for layer in self.layers
+        )
+
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """See `VolumeEncoder`."""
+        return self.backbone.token_names
+
+    @property
+    def tokens_per_slice(self) -> bool:
+        """See `VolumeEncoder`."""
+        return self.mode != "3d"
+
+    @property
+    def size_multiple(self) -> Triple:
+        """See `VolumeEncoder`."""
+        return 1, self.stride, self.stride
+
+    @property
+    def normed(self) -> bool:
+        """See `VolumeEncoder`."""
+        return self.norm
+
+    @property
+    def device(self) -> torch.device:
+        """See `VolumeEncoder`."""
+        return self.backbone.device
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """See `VolumeEncoder`."""
+        return self.backbone.weights
+
+    def recipe(self) -> dict[str, Any]:
+        """See `VolumeEncoder`. Device and batch sizes are not in it: they change a feature by rounding at most."""
+        backbone, planewise = self.backbone, self.mode in ("pcg", "pcm")
+        offsets = [layer.sampling.offset for layer in self.layers]
+        return {
+            "model": backbone.name,
+            "model_args": {name: _as_json(value) for name, value in sorted(backbone.arguments.items())},
+            "weights_sha256": backbone.weights["sha256"],
+            "weights_prefix": backbone.weights.get("prefix"),
+            "rope_periods": backbone.weights.get("rope_periods"),
+            "mean": list(backbone.mean) if self.normalise else None,
+            "std": list(backbone.std) if self.normalise else None,
+            "mode": self.mode,
+            "cycle": ",".join(self.cycle) if planewise else None,
+            "token_pooling": self.token_pooling if planewise and backbone.token_names else None,
+            "layers": [layer.index for layer in self.layers],
+            "norm": self.norm,
+            "depth_window": self.depth_window,
+            "depth_overlap": self.depth_overlap if self.depth_window is not None else None,
+            "precision": precision_name(backbone.dtype),
+            # where the first cells look, if that is not the middle of their windows: it decides which cells are scan
+            **({"offsets": offsets} if any(layer.windows is not None for layer in self.layers) else {}),
+        }
+
+    def looking_at(self, offsets: Sequence[float | None] | None) -> LiftedBackbone:
+        """See `VolumeEncoder`: the same network, which another extraction may go on using with its own offsets."""
+        other = copy(self)
+        pairs = zip(self.layers, offsets or [None] * len(self.layers), strict=True)
+        other.layers = tuple(layer.looking_at(offset) for layer, offset in pairs)
+        return other
 
     def forward(self, volume: Tensor) -> Features:
         """Lift a batch of volumes.
@@ -204,3 +287,9 @@ class LiftedBackbone(nn.Module):
                 f"volume of shape {tuple(volume.shape)}: H and W must be multiples of {stride}, the stride of "
                 f"{self.backbone.name}; pad it first, as featlift.volumes.grid.pad does"
             )
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return [_as_json(item) for item in value] if isinstance(value, (list, tuple)) else repr(value)

@@ -120,16 +120,17 @@ def inside(shape: Shape, affine: Affine, of: Shape, onto: Affine) -> NDArray[np.
     return found
 
 
-def padding_to(shape: Shape, stride: int) -> tuple[int, int]:
-    """Voxels to add after the last row and column so that H and W are whole patches."""
-    return -shape[1] % stride, -shape[2] % stride
+def padding_to(shape: Shape, multiple: Shape) -> Shape:
+    """Voxels to add after the last slice, row and column so that D, H and W are multiples."""
+    d, h, w = (-size % each for size, each in zip(shape, multiple, strict=True))
+    return d, h, w
 
 
-def pad(channels: NDArray[np.float32], padding: tuple[int, int]) -> NDArray[np.float32]:
-    """Continue the last row and column of ``(C, D, H, W)``: an edge of zeros would be the strongest feature there."""
+def pad(channels: NDArray[np.float32], padding: Shape) -> NDArray[np.float32]:
+    """Continue the ends of ``(C, D, H, W)``: an edge of zeros would be the strongest feature there."""
     if not any(padding):
         return channels  # np.pad copies all the same
-    return np.pad(channels, ((0, 0), (0, 0), (0, padding[0]), (0, padding[1])), mode="edge")
+    return np.pad(channels, ((0, 0), *((0, after) for after in padding)), mode="edge")
 
 
 def cells_within(size: int, stride: int, offset: float) -> int:

@@ -12,6 +12,7 @@ import pytest
 from featlift import Preparation
 from featlift.extraction import OutputSpec
 from featlift.extraction.forecast import FeatureSizes, forecast
+from featlift.lifting import FeatureLayer
 from featlift.volumes import find_scans
 from tests.extraction.test_inputs import write_everywhere
 from tests.support import series as dicom
@@ -90,7 +91,7 @@ def test_large_cohorts_are_judged_by_some_of_their_headers(tmp_path):
         np.save(tmp_path / f"scans/{number:03}.npy", np.zeros((3 + number % 2, 32, 32), np.float32))
     (tmp_path / "scans/100.npy").write_bytes(b"no array")
     scans = find_scans([tmp_path / "scans"]).scans
-    sizes = FeatureSizes(((16, 384),), ("cls",))
+    sizes = FeatureSizes((FeatureLayer(11, "blocks.11", 384, (1, 16, 16), (0, 7.5, 7.5)),), (1, 16, 16), ("cls",))
     some, every = (forecast(scans, Preparation(), sizes, OutputSpec(), most=most) for most in (200, 1000))
     assert (some.volumes, some.sampled, every.sampled) == (230, 200, 230)
     assert list(every.refused) == ["100"]

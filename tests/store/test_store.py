@@ -35,7 +35,7 @@ def test_the_store_holds_what_python_gives(store, golden_backbone):
     lifted = lift(golden_backbone, layers=(2, -1))
     for name, case in open_store(store).items():
         prepared = prepare(read(store.parent / "scans" / f"{name}.nii.gz"))
-        padded = pad(prepared.scan, padding_to(prepared.shape, 16))
+        padded = pad(prepared.scan, padding_to(prepared.shape, (1, 16, 16)))
         features = lifted(torch.from_numpy(padded)[None])
         for index, layer in features.layers.items():
             dense = layer.dense[0].numpy()

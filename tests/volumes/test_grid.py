@@ -127,17 +127,26 @@ def test_scaled_affine_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("shape", "stride", "want"),
-    [((9, 32, 48), 16, (0, 0)), ((9, 33, 47), 16, (15, 1)), ((9, 1, 1), 14, (13, 13)), ((9, 5, 7), 1, (0, 0))],
+    ("shape", "multiple", "want"),
+    [
+        ((9, 32, 48), (1, 16, 16), (0, 0, 0)),
+        ((9, 33, 47), (1, 16, 16), (0, 15, 1)),
+        ((9, 1, 1), (1, 14, 14), (0, 13, 13)),
+        ((9, 5, 7), (1, 1, 1), (0, 0, 0)),
+        ((9, 5, 7), (4, 2, 8), (3, 1, 1)),
+    ],
 )
-def test_padding_to_whole_patches(shape, stride, want):
-    assert padding_to(shape, stride) == want
+def test_padding_to_whole_patches(shape, multiple, want):
+    assert padding_to(shape, multiple) == want
 
 
 def test_padding_continues_the_edge():
     image = np.arange(2 * 2 * 2 * 3, dtype=np.float32).reshape(2, 2, 2, 3)
-    padded = pad(image, (2, 1))
-    assert padded.shape == (2, 2, 4, 4)
+    assert pad(image, (0, 0, 0)) is image
+    padded = pad(image, (1, 2, 1))
+    assert padded.shape == (2, 3, 4, 4)
+    np.testing.assert_array_equal(padded[:, 2], padded[:, 1])
+    padded = padded[:, :2]
     np.testing.assert_array_equal(padded[:, :, :2, :3], image)
     np.testing.assert_array_equal(padded[0, 0], [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]])
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
+from featlift.atomic_io import write_atomically
 from featlift.backbones.backbone import Backbone, Layer
 from featlift.backbones.catalogue import OFFSETS
 from featlift.backbones.mirror import BORDER, looking_at
-from featlift.staging import staging_name
 
 Offsets = Sequence[float | None]
 
@@ -107,8 +107,5 @@ def _remembered(file: Path, backbone: Backbone) -> Offsets | None:
 
 def _remember(file: Path, offsets: Offsets) -> None:
     """Keep offsets for later runs; a cache that cannot be written costs a measure, and nothing else."""
-    draft = file.with_name(staging_name(file.name))
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"offsets": offsets}))
-        draft.replace(file)
+        write_atomically(file, lambda draft: draft.write_text(json.dumps({"offsets": offsets})))

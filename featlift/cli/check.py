@@ -125,7 +125,7 @@ def _survey(
 
 def _write_csv(path: Path, rows: Sequence[Surveyed]) -> None:
     """A row for each scan, what has three values in three columns."""
-    from featlift.store.atomic_io import as_output_error
+    from featlift.atomic_io import as_output_error
 
     flat = []
     for row in rows:

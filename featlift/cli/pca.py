@@ -47,9 +47,9 @@ def pca(
     """
     from tqdm import tqdm
 
+    from featlift.atomic_io import check_writable
     from featlift.names import file_names
     from featlift.pictures.figure import CaseFigure, check_formats
-    from featlift.store.atomic_io import check_writable
 
     found = opened(stores)
     kinds = check_formats(words(formats), sweep)

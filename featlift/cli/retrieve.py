@@ -48,7 +48,7 @@ def retrieve(
         rows, failed = _places(opened, case, voxel, point, layer, top)
     _print(rows)
     if csv_file is not None:
-        from featlift.store.atomic_io import as_output_error
+        from featlift.atomic_io import as_output_error
 
         with as_output_error(csv_file), csv_file.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featlift.atomic_io import as_output_error, sync, sync_tree
 from featlift.checksums import sha256_of_file
 from featlift.errors import OptionError, OutputError, StoreError, VolumeError
 from featlift.exporting.npy import write_about, write_npy
@@ -18,7 +19,6 @@ from featlift.names import file_names
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
 from featlift.staging import remove_abandoned_temporary, temporary_folder
-from featlift.store.atomic_io import as_output_error, sync, sync_tree
 from featlift.store.backends import backend_of
 from featlift.store.case import Case
 from featlift.store.layout import differing_fields

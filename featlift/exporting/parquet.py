@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import OptionError, StoreError
-from featlift.store.atomic_io import write_output
 from featlift.store.index import EMBEDDING, current_index
 from featlift.store.reading import Store
 
@@ -46,7 +46,7 @@ def write_parquet(store: Store, path: Path, cases: Sequence[str] = ()) -> list[s
     if not len(table):
         raise OptionError(f"{store.path}: no volumes to export")
     table = _of_fixed_size(table, store)
-    write_output(path, lambda draft: pq.write_table(table, draft))
+    write_atomically(path, lambda draft: pq.write_table(table, draft))
     held = set(table["id"].to_pylist())
     return [case_id for case_id in wanted if case_id not in held]
 

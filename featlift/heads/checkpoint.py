@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import StoreError
-from featlift.heads.folder import write_file
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -37,7 +37,7 @@ class Checkpoint:
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Put a checkpoint in the place of the last one, in one step."""
-    write_file(folder / CHECKPOINT, lambda draft: torch.save(vars(checkpoint), draft))
+    write_atomically(folder / CHECKPOINT, lambda draft: torch.save(vars(checkpoint), draft))
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

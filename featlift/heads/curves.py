@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from featlift.heads.folder import write_file
+from featlift.atomic_io import write_atomically
 
 _NAME = "curves"
 
@@ -20,7 +20,7 @@ def write_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
             writer.writeheader()
             writer.writerows(rows)
 
-    write_file(folder / f"{_NAME}.csv", write)
+    write_atomically(folder / f"{_NAME}.csv", write)
 
 
 def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
@@ -40,5 +40,5 @@ def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
     loss.set(xlabel="epoch", ylabel="training loss")
     dice.set(ylabel="validation Dice", ylim=(0, 1))
     loss.legend(handles=[first, second], loc="center right", frameon=False)
-    write_file(folder / f"{_NAME}.svg", lambda draft: figure.savefig(draft, format="svg"))
+    write_atomically(folder / f"{_NAME}.svg", lambda draft: figure.savefig(draft, format="svg"))
     return True

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import InputError, StoreError
 from featlift.heads.cases import CaseReader
 from featlift.heads.catalogue import make_head
 from featlift.heads.head import Head, Size
 from featlift.heads.plan import Plan
-from featlift.staging import remove_abandoned
-from featlift.store.atomic_io import as_output_error, write_atomically
 from featlift.store.layout import Recipe, differing_fields
 from featlift.store.reading import Store
 from featlift.version import __version__
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
-_STAGING = ".staging"
 
 
 #: Of a plan, what tells heads apart by name.
@@ -97,21 +93,10 @@ def write_head(folder: Path, head: Head, config: Config) -> None:
     from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
-    write_file(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
+    write_atomically(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
     document = {"format": FORMAT, "featlift": __version__, **asdict(config)}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    write_file(folder / CONFIG, lambda draft: draft.write_text(text, encoding="utf-8"))
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file of a head's folder, whole or not at all."""
-    with as_output_error(path):
-        staging = path.parent / _STAGING
-        staging.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(staging.iterdir())
-        write_atomically(path, write, staging)
-        with suppress(OSError):  # another process may be writing there
-            staging.rmdir()
+    write_atomically(folder / CONFIG, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def read_config(folder: str | Path) -> Config:

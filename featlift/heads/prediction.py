@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featlift.atomic_io import check_writable, write_atomically
 from featlift.errors import OptionError, StoreError
 from featlift.evaluation.featdice.segmentation import segment_by_maps
-from featlift.heads.folder import CONFIG, Config, read_head, write_file
+from featlift.heads.folder import CONFIG, Config, read_head
 from featlift.heads.grids import ImageGrid, Voxels, grids_of
 from featlift.heads.head import Head
 from featlift.heads.plan import Precision
@@ -23,7 +24,6 @@ from featlift.heads.training import use_bf16
 from featlift.heads.windows import logits_of
 from featlift.names import file_names
 from featlift.progress import Progress, counted
-from featlift.store.atomic_io import check_writable, write_output
 from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.volumes.grid import inside, on_grid
@@ -145,7 +145,9 @@ def predict(
             written.append(_write(output / f"{names[case_id]}.nii.gz", labels, case.scan_affine))
     others = {*there["on_stored_grid"]} - {*ids} | ({*ids} - {*grids} if grids else set())
     notes = notes_of(trained, sorted({*there["cases"], *ids}), voxels_of, sorted(others))
-    write_file(output / NOTES, lambda draft: draft.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8"))
+    write_atomically(
+        output / NOTES, lambda draft: draft.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
+    )
     return written
 
 
@@ -232,5 +234,5 @@ def _on_image(chances: Tensor, config: Config, store: Store, case: Case, image: 
 def _write(path: Path, labels: NDArray[np.int32], affine: Affine | None) -> Path:
     """A file of the smallest type that holds the labels, whole or not at all."""
     kind = np.uint8 if labels.max() < 256 else np.int16 if labels.max() < 1 << 15 else np.int32
-    write_output(path, lambda draft: write_nifti(draft, labels.astype(kind), affine))
+    write_atomically(path, lambda draft: write_nifti(draft, labels.astype(kind), affine))
     return path

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from featlift.atomic_io import check_writable
 from featlift.errors import OptionError
 from featlift.heads.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
 from featlift.heads.curves import draw_curves, write_curves
@@ -26,7 +27,6 @@ from featlift.heads.splits import Split
 from featlift.heads.survey import TrainingData, survey
 from featlift.heads.windows import logits_of
 from featlift.progress import Progress
-from featlift.store.atomic_io import check_writable
 from featlift.store.layout import differing_fields
 from featlift.store.reading import Store
 

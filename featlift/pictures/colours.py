@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import InputError, OptionError, StoreError
-from featlift.store.atomic_io import write_output
 from featlift.store.layout import differing_fields
 from featlift.store.principal import Projection
 from featlift.store.reading import Store
@@ -98,7 +98,7 @@ class Colours:
         if self.foreground is not None:
             tensors |= {"foreground": self.foreground, "threshold": np.array([self.threshold])}
         content = pack(tensors, self.about)
-        write_output(Path(path), lambda draft: draft.write_bytes(content))
+        write_atomically(Path(path), lambda draft: draft.write_bytes(content))
 
     @classmethod
     def read(cls, path: str | Path) -> Colours:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import OptionError
 from featlift.pictures.anatomy import View, views
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import Foreground
 from featlift.pictures.painting import Painting, scan_picture
-from featlift.store.atomic_io import write_output
 from featlift.store.case import Case
 from featlift.store.features import labels_of
 from featlift.store.reading import Store
@@ -119,7 +119,7 @@ class CaseFigure:
         with _style():
             figure, show = self._laid_out()
             show(voxel)
-            write_output(Path(path), lambda draft: figure.savefig(draft, dpi=dpi))
+            write_atomically(Path(path), lambda draft: figure.savefig(draft, dpi=dpi))
 
     def sweep(self, path: str | Path, frames: int = 48, fps: int = 8) -> None:
         """Write an animation that goes through all slices of the three planes at once.
@@ -144,7 +144,7 @@ class CaseFigure:
                         show([int(share * size) for size in self.case.scan_shape])
                         writer.grab_frame(facecolor=figure.get_facecolor())
 
-            write_output(Path(path), animate)
+            write_atomically(Path(path), animate)
 
     def _laid_out(self) -> tuple[Any, Callable[[Sequence[int]], None]]:
         """The figure, every panel of the same mm per inch, and a function that shows the planes through a voxel."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import OptionError
 from featlift.results.comparison import Comparison
-from featlift.store.atomic_io import write_output
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -49,4 +49,4 @@ def write_figure(comparison: Comparison, path: str | Path) -> None:
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(rows), names, fontsize=9)
     panels[0].set_ylim(rows - 0.5, -0.5)
-    write_output(path, lambda draft: figure.savefig(draft, dpi=200))
+    write_atomically(path, lambda draft: figure.savefig(draft, dpi=200))

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import InputError, StoreError
 from featlift.metrics.bootstrap import Interval
-from featlift.store.atomic_io import write_output
 from featlift.store.layout import Recipe, sha256_of
 from featlift.version import __version__
 
@@ -136,7 +136,7 @@ def write_result(result: Result, folder: str | Path) -> Path:
     folder = Path(folder)
     for suffix, text in ((".csv", result.as_csv()), (".json", result.as_json())):
         write = partial(Path.write_text, data=text, encoding="utf-8")
-        write_output(folder / f"{result.name}{suffix}", write)
+        write_atomically(folder / f"{result.name}{suffix}", write)
     return folder / f"{result.name}.json"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featlift.store.atomic_io import as_output_error
+from featlift.atomic_io import as_output_error
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
 from featlift.store.layout import Recipe, differing_fields

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featlift.atomic_io import as_output_error
 from featlift.errors import InputError, RemoteError, StoreError
-from featlift.store.atomic_io import as_output_error
 from featlift.store.backend import StoreBackend, Where
 from featlift.store.backends import backend_of
 from featlift.store.case import open_case

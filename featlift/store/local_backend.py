@@ -13,8 +13,8 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
+from featlift.atomic_io import check_writable, keys_below, sync, sync_tree, write_atomically
 from featlift.staging import remove_abandoned, staging_name
-from featlift.store.atomic_io import check_writable, keys_below, sync, sync_tree, write_atomically
 from featlift.store.backend import Fill, IsThere, StoreBackend
 from featlift.store.layout import METADATA, RUNS, STAGING, VOLUMES
 

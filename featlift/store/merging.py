@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from featlift.atomic_io import as_output_error, write_atomically
 from featlift.errors import OptionError, StoreError
 from featlift.remote import Remote, parse_location
-from featlift.store.atomic_io import as_output_error, write_atomically
 from featlift.store.backend import Where
 from featlift.store.case import read_volume
 from featlift.store.index import labels_of, rebuild_index

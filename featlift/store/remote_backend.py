@@ -11,10 +11,10 @@ import hashlib
 from glob import has_magic
 from typing import TYPE_CHECKING, Any
 
+from featlift.atomic_io import keys_below
 from featlift.errors import InputError, OutputError, StoreError
 from featlift.remote import Remote
 from featlift.staging import temporary_folder
-from featlift.store.atomic_io import keys_below
 from featlift.store.backend import Fill, IsThere, StoreBackend
 from featlift.store.layout import BASIS, METADATA, VOLUMES, VOLUMES_METADATA
 

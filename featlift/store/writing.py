@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
+from featlift.atomic_io import as_output_error, fingerprint, keys_below, link_or_copy_tree, sync, sync_tree
 from featlift.errors import StoreError
 from featlift.names import look_alikes
 from featlift.remote import parse_location
@@ -29,7 +30,6 @@ from featlift.store.arrays import (
     write_scan,
     write_small,
 )
-from featlift.store.atomic_io import as_output_error, fingerprint, keys_below, link_or_copy_tree, sync, sync_tree
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
 from featlift.store.case import Case

@@ -147,8 +147,7 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(featlift, cohort
     process.wait()
     assert (tmp_path / "killed" / CHECKPOINT).exists()
     assert not (tmp_path / "killed/config.json").exists()
-    draft = tmp_path / f"killed/.staging/~{socket.gethostname()}~{process.pid}~0badcafe"  # as if it was just writing
-    draft.parent.mkdir(exist_ok=True)
+    draft = tmp_path / f"killed/.~{socket.gethostname()}~{process.pid}~0badcafe.safetensors"  # as if it was writing
     draft.write_bytes(b"half")
     done = featlift(*given, "-o", "killed")
     assert done.returncode == 0, done.stderr

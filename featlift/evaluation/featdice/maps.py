@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from featlift.atomic_io import as_output_error
 from featlift.evaluation.featdice.segmentation import Segmentation
-from featlift.store.atomic_io import as_output_error
 from featlift.store.case import Case
 from featlift.volumes.nifti import write_nifti
 

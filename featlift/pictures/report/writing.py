@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import OptionError
 from featlift.pictures.pages import policy, script_of, style_of, text_of
 from featlift.pictures.report import sections
 from featlift.pictures.report.cohort import Cohort
 from featlift.pictures.report.outliers import strangest
-from featlift.store.atomic_io import write_output
 from featlift.version import __version__
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
@@ -34,7 +34,7 @@ def write_report(cohort: Cohort, path: str | Path, label: str | None = None) -> 
         OutputError: it cannot be written.
     """
     page = _page(cohort, _chosen(cohort, label))
-    write_output(Path(path), lambda draft: draft.write_text(page, encoding="utf-8"))
+    write_atomically(Path(path), lambda draft: draft.write_text(page, encoding="utf-8"))
 
 
 def _chosen(cohort: Cohort, label: str | None) -> int:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import OptionError, StoreError, VolumeError
 from featlift.pictures.pages import policy, script_of, style_of, text_of
 from featlift.pictures.viewer.scene import Scene
 from featlift.progress import Progress
-from featlift.store.atomic_io import write_output
 
 #: Bytes of a page that browsers open well, telephones' too.
 LIMIT = 200_000_000
@@ -51,7 +51,7 @@ def write_view(scene: Scene, path: str | Path, limit: int = LIMIT, tell: Progres
                         "fewer --case or --channels, or --serve, which has no limit"
                     )
 
-    write_output(Path(path), write)
+    write_atomically(Path(path), write)
     return failures
 
 

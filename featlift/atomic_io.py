@@ -6,12 +6,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from featlift.checksums import sha256_of_file
 from featlift.errors import AccessError, OutputError, RemoteError
-from featlift.staging import staging_name
+from featlift.staging import remove_abandoned, staging_name
 
 
 @contextmanager
@@ -56,34 +57,38 @@ def link_or_copy_tree(folder: Path, place: Path) -> None:
             shutil.copyfile(folder / key, place / key)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object], staging: Path) -> None:
-    """Let `write` make a draft in the folder `staging`, then put it in the place of `path` in one step."""
-    staging.mkdir(exist_ok=True)
-    draft = staging / staging_name()
-    try:
-        write(draft)
-        sync(draft)
-        draft.replace(path)
-        sync(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
+def write_atomically(path: Path, write: Callable[[Path], object], staging: Path | None = None) -> None:
+    """Let `write` make a draft of the same suffix, then put it in the place of `path` in one step.
 
-
-def write_output(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a draft beside `path`, of the same suffix, then put it in its place in one step.
+    Args:
+        path: the file.
+        write: makes the draft, by which suffix writers choose the format, as of ``.nii.gz``.
+        staging: a folder on the same disk for the draft; None puts it beside `path`, where drafts of processes that
+            were killed are cleared away.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        suffixes = "".join(path.suffixes[-2:])  # writers choose the format by it, as of .nii.gz
-        draft = path.with_name(f"{staging_name('.')}{suffixes}")
+        if staging is None:
+            _clear(path.parent)
+        else:
+            staging.mkdir(exist_ok=True)
+        draft = (staging or path.parent) / f"{staging_name('.')}{''.join(path.suffixes[-2:])}"
         try:
             write(draft)
+            sync(draft)
             draft.replace(path)
+            sync(path.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+@cache  # a folder of ten thousand predictions is not looked through for each of them
+def _clear(folder: Path) -> None:
+    """Remove the drafts of processes that were killed."""
+    remove_abandoned(folder.glob(".~*~*"))
 
 
 def keys_below(folder: Path) -> Iterator[str]:

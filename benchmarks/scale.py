@@ -67,7 +67,7 @@ def main() -> None:
         path = Path(folder, "ct.nii.gz")
         write_ct(options.ct, path)
         scan = find_scans([path]).scans[0]
-        recipe = {"layers": [11], **OutputSpec().as_recipe(TOKENS)}
+        recipe = {"model": "made up", "mode": "pcg", "layers": [11], **OutputSpec().as_recipe(TOKENS)}
         writer = StoreWriter(Path(folder, "store.zarr"), recipe)
         for _ in range(options.runs):
             loaded = load(scan, Preparation())

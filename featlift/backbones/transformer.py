@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from featlift.backbones.backbone import Backbone, Layer
 from featlift.backbones.eva import make_lean
 from featlift.backbones.footprint import Footprint, footprint_of
+from featlift.backbones.positions import PositionResize, add_positions
 from featlift.backbones.rope import LastRopes, has_dinov3_rope, rope_3d
 from featlift.backbones.sampling import patches
 from featlift.backbones.stem import GreyStem, cuts_patches
@@ -20,6 +21,9 @@ from featlift.errors import ModelError
 
 class TransformerBackbone(Backbone):
     """A vision transformer: every block preserves the shape, so every block takes its turn in the cycle."""
+
+    #: How a learned table of positions comes to other sizes, see `featlift.backbones.positions`.
+    position_resize: PositionResize = "timm"
 
     #: Keys of timm's model that features never pass through.
     UNUSED = ("head.", "fc_norm.", "attn_pool.", "head_dist.")
@@ -68,7 +72,8 @@ class TransformerBackbone(Backbone):
     def _place(self, patches: Tensor, slices: Tensor) -> tuple[Tensor, Tensor]:
         """Give patches of slices their positions and global tokens."""
         net = self.net
-        sequence = net._pos_embed(patches)
+        resize = self.position_resize
+        sequence = net._pos_embed(patches) if resize == "timm" else add_positions(net, patches, resize)
         sequence = net.norm_pre(sequence[0] if isinstance(sequence, tuple) else sequence)
         return self._split(sequence, *(n // self.stride for n in slices.shape[-2:]))
 

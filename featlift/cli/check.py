@@ -60,6 +60,7 @@ def check(
     from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.findings import Finding, SurveyPlan, findings, totals
 
+    config.check()
     preparation, reading = Preparation.of(config.preparation), Reading.of(config.reading)
     selection = Selection.of(config.selection)
     refused: list[Skipped] = []
@@ -75,6 +76,8 @@ def check(
         network = replace(network, device="cpu", precision="fp32")
     lifted = lifted_network(network, config.lifting)
     keeping = OutputSpec.of(config.output)
+    if keeping.reduction is not None:  # a basis is of the real weights; of it only how many channels it keeps matters
+        keeping = replace(keeping, reduction=replace(keeping.reduction, basis=None))
     keeping.check(lifted)
     closely = found.scans if voxels else evenly_spaced(found.scans, sample)
     if behind_url := sum(any(isinstance(source.path, Remote) for source in scan.sources) for scan in found.scans):

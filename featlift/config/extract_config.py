@@ -71,6 +71,11 @@ class ExtractConfig:
             changes.setdefault(section, {})[name] = read
         return replace(self, **{name: replace(getattr(self, name), **new) for name, new in changes.items()})
 
+    def check(self) -> None:
+        """Refuse what makes sense only together, with an `OptionError`."""
+        if bool(self.selection.roi) != bool(self.preparation.roi_mm):
+            raise OptionError("--roi and --roi-mm belong together: where the regions are, and how large")
+
     @classmethod
     def of_file(cls, path: str | Path) -> Self:
         """Read a TOML file with a table for each section.

@@ -151,7 +151,7 @@ def _look_at_headers(scan: Scan, preparation: Preparation, reading: Reading, fac
         if other.shape != first.shape and (first.affine is None or other.affine is None):
             raise VolumeError(f"channel {number} has another shape than channel 0, and one does not say where it lies")
     channels = preparation.intensity.channels_of(len(images))
-    *_, (shape, affine) = expected_grids(first.shape, first.affine, preparation)
+    *_, (shape, affine) = expected_grids(first.shape, first.affine, preparation, scan.centre)
     facts.update(lifted_shape=shape, lifted_spacing=_spacing(affine), channels=channels)
     return images
 

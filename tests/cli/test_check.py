@@ -153,3 +153,19 @@ def test_weights_that_are_not_here_are_told(featlift_process, tmp_path):
     assert "hf download timm/vit_base_patch16_dinov3_qkvb.lvd1689m model.safetensors" in done.stdout
     assert "--weights FILE" in done.stdout
     assert "no weights" not in featlift_process("check", "a.nii.gz", "--model", "efficientnet-lite0").stdout
+
+
+def test_regions_are_looked_at_as_they_will_be_lifted(featlift, tmp_path):
+    """From headers and masks alone; with their voxels the same."""
+    write_scan(tmp_path / "scans" / "p1.nii.gz")
+    mask = np.zeros((40, 36, 6), np.float32)
+    mask[4:9, 5:9, 1:4] = mask[30:34, 20:26, 2:5] = 1
+    write_nifti(tmp_path / "masks" / "p1.nii.gz", mask)
+    given = ["check", "scans", "--roi", "masks", "--roi-mm", "12", *TINY, "--json"]
+    headers, voxels = (json.loads(featlift(*given, *more).stdout)["cases"] for more in ((), ("--voxels",)))
+    assert [row["id"] for row in headers] == ["p1__roi1", "p1__roi2"]
+    for one, other in zip(headers, voxels, strict=True):
+        assert one["lifted_shape"] == other["lifted_shape"]
+        assert one["lifted_shape"] != one["shape"]
+    alone = featlift("check", "scans", "--roi", "masks", *TINY)
+    assert alone.stderr == "featlift: --roi and --roi-mm belong together: where the regions are, and how large\n"

@@ -160,12 +160,12 @@ def test_regions_are_looked_at_as_they_will_be_lifted(featlift, tmp_path):
     write_scan(tmp_path / "scans" / "p1.nii.gz")
     mask = np.zeros((40, 36, 6), np.float32)
     mask[4:9, 5:9, 1:4] = mask[30:34, 20:26, 2:5] = 1
-    write_nifti(tmp_path / "masks" / "p1.nii.gz", mask)
-    given = ["check", "scans", "--roi", "masks", "--roi-mm", "12", *TINY, "--json"]
+    write_nifti(tmp_path / "lesions" / "p1.nii.gz", mask)
+    given = ["check", "scans", "--roi", "lesions", "--roi-mm", "12", *TINY, "--json"]
     headers, voxels = (json.loads(featlift(*given, *more).stdout)["cases"] for more in ((), ("--voxels",)))
     assert [row["id"] for row in headers] == ["p1__roi1", "p1__roi2"]
     for one, other in zip(headers, voxels, strict=True):
         assert one["lifted_shape"] == other["lifted_shape"]
         assert one["lifted_shape"] != one["shape"]
-    alone = featlift("check", "scans", "--roi", "masks", *TINY)
+    alone = featlift("check", "scans", "--roi", "lesions", *TINY)
     assert alone.stderr == "featlift: --roi and --roi-mm belong together: where the regions are, and how large\n"

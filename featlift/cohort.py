@@ -94,6 +94,21 @@ def extract_cohort(
     return _extract(store, found, config, progress or (lambda outcome, done, total: None), notify, confirm)
 
 
+def config_of(store: str | Path | Remote) -> ExtractConfig:
+    """The configuration that makes what a store holds, as far as its recipe tells; see `ExtractConfig.of_recipe`.
+
+    Raises:
+        InputError: no such store.
+        StoreError: something else is there.
+    """
+    from featlift.backbones.catalogue import list_models
+    from featlift.store.reading import check_store
+
+    recipe = check_store(store)["recipe"]
+    short = {entry.timm_name: entry.name for entry in list_models()}
+    return ExtractConfig.of_recipe({**recipe, "model": short.get(recipe["model"], recipe["model"])})
+
+
 def _tell_of(found: DiscoveredScans, notify: Callable[[str], object]) -> None:
     """Say what is no scan, and what might be a mistake."""
     for each in found.skipped[:_LISTED]:

@@ -74,9 +74,9 @@ def _begin(config_file: str | None, recipe_of: str | None) -> ExtractConfig:
     if config_file is not None:
         return ExtractConfig.of_file(config_file)
     if recipe_of is not None:
-        from featlift.store.reading import check_store
+        from featlift.cohort import config_of
 
-        return ExtractConfig.of_recipe(check_store(recipe_of)["recipe"])
+        return config_of(recipe_of)
     return ExtractConfig()
 
 

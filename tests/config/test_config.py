@@ -218,3 +218,15 @@ def test_the_models_are_listed():
     assert "vitb16" in names
     assert "efficientnet-lite0" in names
     assert {"extract_cohort", "list_models"} <= set(featlift.__all__)
+
+
+def test_a_short_name_is_found_again_in_a_recipe(featlift, tmp_path):
+    """So that its published weights are taken."""
+    write_scan(tmp_path / "one.nii.gz")
+    made = ("--model", "efficientnet-lite0", "--layers", "stride16", "--size", "64", "--intensity", "minmax")
+    assert featlift("extract", "one.nii.gz", *made).returncode == 0
+    done = featlift("extract", "one.nii.gz", "-o", "again.zarr", "--recipe-of", "features.zarr")
+    assert done.returncode == 0, done.stderr
+    stores = [open_store(tmp_path / name) for name in ("features.zarr", "again.zarr")]
+    assert stores[0].recipe == stores[1].recipe
+    assert np.array_equal(stores[0]["one"].dense[...], stores[1]["one"].dense[...])

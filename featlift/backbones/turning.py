@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def turn(qkv: Tensor, rope: Tensor, prefix: int) -> None:
-    """Turn q and k by their positions, the two halves of each head against each other, in float32.
+    """Turn q and k by their positions, the two halves of each head against each other, in float32 or wider.
 
     Args:
         qkv: ``(N, L, 3, heads, width)``, contiguous; q and k are written, v is not touched.
@@ -20,7 +20,7 @@ def turn(qkv: Tensor, rope: Tensor, prefix: int) -> None:
     """
     half = qkv.shape[-1] // 2
     sines, cosines = rope[:, :half], rope[:, 2 * half : 3 * half]
-    turning = _kernel() if qkv.is_cuda else turn_plainly
+    turning = _kernel() if qkv.is_cuda and qkv.dtype != torch.float64 else turn_plainly
     turning(qkv, sines, cosines, prefix)
 
 
@@ -28,7 +28,7 @@ def turn_plainly(qkv: Tensor, sines: Tensor, cosines: Tensor, prefix: int) -> No
     """`turn` in torch's own operations; sines and cosines are ``(L - prefix, width / 2)``."""
     sines, cosines = sines[:, None, None], cosines[:, None, None]
     patches = qkv[:, prefix:, :2]
-    exact = patches.float()  # the same memory, or float32 beside narrower values
+    exact = patches.to(torch.promote_types(patches.dtype, torch.float32))  # the same memory, or beside narrower values
     first, second = exact.split(qkv.shape[-1] // 2, dim=-1)
     across = first * sines
     first.mul_(cosines).addcmul_(second, sines, value=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -46,6 +47,7 @@ def turn_in_place(qkv: Tensor, sines: Tensor, cosines: Tensor, prefix: int) -> N
     assert sines.stride(1) == 1
     half = width // 2
     powers = (triton.next_power_of_2(heads), triton.next_power_of_2(half))
-    _turn_token[(count * length,)](
-        qkv, sines, cosines, sines.stride(0), length, prefix, heads, half, *powers, num_warps=4
-    )
+    with torch.cuda.device_of(qkv):  # Triton launches on the current device, whichever the tensors are on
+        _turn_token[(count * length,)](
+            qkv, sines, cosines, sines.stride(0), length, prefix, heads, half, *powers, num_warps=4
+        )

@@ -11,9 +11,9 @@ import typer
 from featlift.cli.configured import configured
 from featlift.cli.confirming import confirm_size
 from featlift.cli.interrupts import remembered_interrupts
-from featlift.cli.options import size
 from featlift.config import ExtractConfig
 from featlift.counting import number_of
+from featlift.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def extract(
     from featlift.cohort import extract_cohort
 
     running = config.running
-    above = sys.maxsize if running.yes else size(running.confirm_above, "--confirm-above")
+    above = None if running.yes else parse_size(running.confirm_above)
     try:
         with remembered_interrupts() as check_interrupt, closing(_Bar(check_interrupt)) as bar:
             extracted = extract_cohort(
@@ -50,7 +50,7 @@ def extract(
                 config,
                 progress=bar,
                 notify=lambda line: typer.echo(line, err=True),
-                confirm=lambda forecast: confirm_size(forecast, above),
+                confirm=lambda forecast: confirm_size(forecast, above or sys.maxsize),
             )
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)

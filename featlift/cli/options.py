@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
-from featlift.errors import OptionError
+from featlift.config.options import numbers as numbers_of
 
 Number = TypeVar("Number", int, float)
 
 
-def numbers(text: str | None, kind: Callable[[str], Number], option: str) -> tuple[Number, ...]:
+def numbers(text: str | None, kind: type[Number], option: str) -> tuple[Number, ...]:
     """Read ``"1,2,3"``; nothing gives an empty tuple."""
-    if not text:
-        return ()
-    try:
-        return tuple(kind(part) for part in text.split(","))
-    except ValueError as error:
-        whole = "whole " if kind is int else ""
-        raise OptionError(f"{option} {text!r}: give {whole}numbers separated by commas") from error
+    return numbers_of(kind).read(text, option) if text else ()
 
 
 def words(text: str | None) -> tuple[str, ...]:
     """Read ``"t1,t2,flair"``; nothing gives an empty tuple."""
     return tuple(word.strip() for word in text.split(",")) if text else ()
-
-
-def size(text: str, option: str) -> int:
-    """Read ``"100GB"`` or ``"500MiB"`` into bytes."""
-    from featlift.sizes import parse_size
-
-    try:
-        count = parse_size(text)
-    except OptionError:
-        count = None
-    if count is None:
-        raise OptionError(f"{option} {text!r}: give a size such as 500MiB or 100GB")
-    return count
 
 
 def human_seconds(count: float) -> str:

@@ -65,8 +65,8 @@ def option(default: Any, kind: Kind, help: str, **more: Any) -> Any:  # noqa: A0
 
 def nearest(word: str, words: Sequence[str]) -> str:
     """What to say of a word that is none of these."""
-    found = get_close_matches(word.casefold(), {each.casefold(): each for each in words}, n=1, cutoff=0.5)
     known = {each.casefold(): each for each in words}
+    found = get_close_matches(word.casefold(), known, n=1, cutoff=0.5)
     return f"; did you mean {known[found[0]]}?" if found else ""
 
 

@@ -14,23 +14,10 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from featlift.atomic_io import fingerprint, keys_below, sync, sync_tree
-from featlift.store.arrays import (
-    Put,
-    as_float16,
-    as_floats,
-    as_json,
-    write_dense,
-    write_scan,
-    write_small,
-)
+from featlift.store.arrays import Put, as_float16, as_floats, as_json, write_dense, write_scan, write_small
 from featlift.store.case import Case
 from featlift.store.case_data import CaseData
-from featlift.store.layout import (
-    METADATA,
-    NAMESPACE,
-    SAVED,
-    sha256_of,
-)
+from featlift.store.layout import METADATA, NAMESPACE, SAVED, sha256_of
 from featlift.store.metadata import RecordedFile, RecordedVolume, json_object
 from featlift.store.ome import ome_attributes
 from featlift.store.quantised import quantise

@@ -53,6 +53,15 @@ def test_a_lean_block_computes_what_timms_does(arguments, dtype):
         assert torch.cosine_similarity(got.float(), want.float(), dim=-1).min() > 0.9999
 
 
+@torch.no_grad()
+def test_wider_values_stay_as_wide():
+    net = dinov3().double()
+    x, rope = given(net, torch.float64)
+    want = copy.deepcopy(net.blocks[1])(x, rope=rope)
+    assert make_lean(net.blocks[1])
+    torch.testing.assert_close(net.blocks[1](x, rope=rope), want, atol=1e-12, rtol=1e-12)
+
+
 def test_with_gradients_it_is_timms_own():
     net = dinov3()
     x, rope = given(net)

@@ -91,7 +91,7 @@ def extract_cohort(
     _tell_of(found, notify)
     if (config.network.weights or "").startswith("random:"):
         notify("featlift: random weights: these features mean nothing")
-    return _extract(store, found, config, progress or (lambda outcome, done, total: None), notify, confirm)
+    return extract_scans(found, store, config, progress=progress, notify=notify, confirm=confirm)
 
 
 def config_of(store: str | Path | Remote) -> ExtractConfig:
@@ -119,14 +119,16 @@ def _tell_of(found: DiscoveredScans, notify: Callable[[str], object]) -> None:
         notify(f"featlift: {notice}")
 
 
-def _extract(
-    store: str | Path | Remote,
+def extract_scans(
     found: DiscoveredScans,
+    store: str | Path | Remote,
     config: ExtractConfig,
-    progress: CohortProgress,
-    notify: Callable[[str], object],
-    confirm: Callable[[Forecast], object] | None,
+    *,
+    progress: CohortProgress | None = None,
+    notify: Callable[[str], object] | None = None,
+    confirm: Callable[[Forecast], object] | None = None,
 ) -> Extracted:
+    """Lift scans that are found into a store, as `extract_cohort` does those of its inputs; raises what that does."""
     from featlift.extraction import Job, Shard
     from featlift.extraction.beginning import as_begun
     from featlift.extraction.engines import worker_pool_of
@@ -135,6 +137,8 @@ def _extract(
     from featlift.store.backends import backend_of
     from featlift.store.erasing import erase_other
 
+    progress = progress or (lambda outcome, done, total: None)
+    notify = notify or (lambda line: None)
     backend_of(store).check_writable()
     shard = config.running.shard
     part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)

@@ -49,8 +49,8 @@ def load_backbone(
     Args:
         name: a name of `featlift models`, or any timm name of the families VisionTransformer, Eva, ConvNeXt, ResNet and
             EfficientNet, with or without tag.
-        weights: a file in any known layout; ``"random:SEED"`` for seeded random weights (tests and benchmarks: such
-            features mean nothing); None for the name's published weights.
+        weights: a file in any known layout; ``"random:SEED"`` for seeded random weights, LayerScale near one (a
+            network's twin that has learned nothing); None for the name's published weights.
         weights_prefix: prefix of the network's keys in the file; None recognises the usual wrappers.
         rope_periods: periods of DINOv3's rotary embedding, see `featlift.backbones.rope.resolve_periods`.
         position_resize: how a learned table of positions comes to other sizes, see `featlift.backbones.positions`.
@@ -118,11 +118,21 @@ def _create(timm_name: str, name: str, model_args: dict[str, Any], seed: int | N
             if seed is not None:
                 torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the accelerators
             net = timm.create_model(timm_name, pretrained=False, **arguments)
+            if seed is not None:
+                _let_blocks_act(net)
     except Exception as error:  # timm raises many kinds for arguments it cannot use
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ModelError(f"{name}: timm refuses to build it with {arguments} ({reason})") from error
     family_of(net)
     return net
+
+
+def _let_blocks_act(net: Any) -> None:
+    """Draw LayerScale near one: where it starts, at 1e-5, a random network's blocks change nothing, in any mode."""
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if name.rpartition(".")[2].startswith("gamma"):
+                value.normal_(1.0, 0.1)
 
 
 def _family_of_entrypoint(timm: Any, timm_name: str) -> str:

@@ -18,6 +18,8 @@ def dense(
     weighting: str,
     cells: int,
     layer: int | None,
+    on: str,
+    features: str,
     seeds: tuple[int, ...],
     save_maps: Path | None,
     output: Path,
@@ -31,7 +33,7 @@ def dense(
 
     if masks is None:
         raise OptionError("--dense compares with masks: give --masks")
-    how = DenseProtocol(weighting, cells, layer=layer)  # type: ignore[arg-type]
+    how = DenseProtocol(weighting, cells, layer=layer, on=on, features=features)  # type: ignore[arg-type]
     results = []
     for store in opened(stores):
         pairs = find_masks(store, masks, mask_pattern)

@@ -43,6 +43,8 @@ def featdice(
     uncentred: Annotated[
         bool, typer.Option("--uncentred", help="Of stores with --reduce pca: give features their mean back.")
     ] = False,
+    on: Annotated[str, choices.one_of(choices.ON, "Score on the voxels of the stored scan, or of the mask.")] = "scan",
+    features: Annotated[str, typer.Option(help=choices.SOURCES_HELP)] = "stored",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
     save_maps: Annotated[Path | None, typer.Option(help="Folder for maps and predictions as NIfTI.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
@@ -57,7 +59,7 @@ def featdice(
 
     found = opened(stores)
     name = protocol or _default_protocol(found)
-    how = Protocol(name, centre, threshold, nearest, layer, uncentred)  # type: ignore[arg-type]
+    how = Protocol(name, centre, threshold, nearest, layer, uncentred, on, features)  # type: ignore[arg-type]
     if name == "centre" and not all(store.recipe.get("roi_mm") for store in found):
         typer.echo("featlift: not regions around lesions (extract --roi): their centres are those of scans", err=True)
     results = []

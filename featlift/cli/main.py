@@ -24,6 +24,7 @@ from featlift.cli.probe import probe
 from featlift.cli.report import report
 from featlift.cli.retrieve import retrieve
 from featlift.cli.segment import segment
+from featlift.cli.study import study
 from featlift.cli.verify import verify
 from featlift.cli.view import view
 from featlift.errors import FeatliftError
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 _PANELS = {
     "Extract features": (extract, check, models, doctor),
-    "Measure them": (featdice, knn, probe, retrieve, compare),
+    "Measure them": (featdice, knn, probe, retrieve, compare, study),
     "Look at them": (pca, view, report, export),
     "Keep them": (info, verify, merge, index),
 }

@@ -36,6 +36,10 @@ def probe(
     ] = "cells",
     cells: Annotated[int, typer.Option(min=1, help="Of --dense: to train on, of all cases together.")] = 100_000,
     layer: Annotated[int | None, typer.Option(help="Of --dense: absolute index. Default: the deepest.")] = None,
+    on: Annotated[
+        str, choices.one_of(choices.ON, "Of --dense: cells and the scan's voxels, or the mask's own voxels.")
+    ] = "scan",
+    features: Annotated[str, typer.Option(help=f"Of --dense: {choices.SOURCES_HELP}")] = "stored",
     save_maps: Annotated[Path | None, typer.Option(help="Of --dense: folder for logits and predictions.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
     specificity: Annotated[float, typer.Option(min=0, max=1, help="At which sensitivity is read.")] = 0.9,
@@ -53,11 +57,12 @@ def probe(
         from featlift.cli.dense import dense as probe_cells
 
         all_seeds = numbers(seeds, int, "--seeds")
-        training = (masks, mask_pattern, labels, weighting, cells, layer, all_seeds)
+        training = (masks, mask_pattern, labels, weighting, cells, layer, on, features, all_seeds)
         probe_cells(stores, *training, save_maps, output, seed, resamples)
         return
-    if masks or mask_pattern or save_maps or layer is not None:
-        raise OptionError("--masks, --mask-pattern, --layer and --save-maps belong to --dense: give that too")
+    if masks or mask_pattern or save_maps or layer is not None or on != "scan" or features != "stored":
+        of_dense = "--masks, --mask-pattern, --layer, --on, --features and --save-maps"
+        raise OptionError(f"{of_dense} belong to --dense: give that too")
     from featlift.cli.results import bars, intervals, opened, tasks_of, written
     from featlift.evaluation import Probe, table
     from featlift.evaluation import probe as evaluate

@@ -13,7 +13,7 @@ from featlift.results.result import Result
 from featlift.results.table import protocol_of
 
 #: Settings of a protocol that say what was measured rather than how: of which features, by which head.
-_OF_FEATURES = ("layer", "input", "head", "uncentred")
+_OF_FEATURES = ("layer", "input", "head", "uncentred", "features")
 #: Fields of a recipe that say nothing on the features of one layer.
 _NOT_OF_FEATURES = ("model", "mode", "layers")
 _NAMED = 3

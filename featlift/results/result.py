@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -157,14 +157,21 @@ def read_result(path: str | Path) -> Result:
         raise StoreError(f"{path}: not a result of featlift")
     if not isinstance(document["format"], int) or document["format"] > FORMAT:
         raise StoreError(f"{path} has format {document['format']}, this featlift reads up to {FORMAT}: update it")
-    kind = document.pop("result")
-    for name in ("format", "featlift", "recipe_sha256"):
-        document.pop(name, None)
     try:
-        measures = {name: Measure(**values) for name, values in document.pop("measures").items()}
-        return Result(kind, measures=measures, **document)
+        return result_of(document)
     except (LookupError, TypeError, AttributeError) as error:
         raise StoreError(f"{path}: a result with a part missing or too many ({error})") from error
+
+
+def result_of(document: Mapping[str, Any]) -> Result:
+    """The result that `Result.as_json` wrote.
+
+    Raises:
+        LookupError, TypeError, AttributeError: a part is missing, or too many.
+    """
+    rest = {name: value for name, value in document.items() if name not in ("format", "featlift", "recipe_sha256")}
+    measures = {name: Measure(**values) for name, values in rest.pop("measures").items()}
+    return Result(rest.pop("result"), measures=measures, **rest)
 
 
 def read_results(paths: Sequence[str | Path]) -> list[Result]:

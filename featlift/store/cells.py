@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,26 @@ from numpy.typing import NDArray
 from featlift.volumes.grid import Shape
 
 Nearest = Literal["corner", "centre"]
+
+
+class VoxelGrid(Protocol):
+    """Voxels that cells meet: those of the stored scan (`CellGrid`) or of a mask (`MaskGrid`)."""
+
+    @property
+    def voxels(self) -> Shape:
+        """(D, H, W)."""
+
+    def upsample(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A map ``(d, h, w)`` of the cells at every voxel, ``(D, H, W)``."""
+
+    def labels_on_cells(self, labels: NDArray[np.int32], nearest: Nearest = "centre") -> NDArray[np.int32]:
+        """Labels ``(D, H, W)`` of the voxels at the cells, ``(d, h, w)``."""
+
+    def labels_to_learn(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Of labels ``(D, H, W)`` those of the places that `sample` knows."""
+
+    def sample(self, features: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Features ``(C, d, h, w)`` at some places of the flattened `labels_to_learn`, ``(N, C)``."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +87,14 @@ class CellGrid:
                 and the released notebook.
         """
         return labels[np.ix_(*self.voxels_of_cells(nearest))]
+
+    def labels_to_learn(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """`labels_on_cells`: what is learned of cells is learned without interpolating any."""
+        return self.labels_on_cells(labels)
+
+    def sample(self, features: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Features ``(C, d, h, w)`` of some cells, by their index in the flattened grid, ``(N, C)``."""
+        return features.reshape(len(features), -1)[:, places].T
 
     def voxels_of_cells(self, nearest: Nearest = "centre") -> list[NDArray[np.intp]]:
         """Along each axis the voxel that speaks for each cell, see `labels_on_cells`."""

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from featlift.errors import OptionError, VolumeError
 from featlift.store.case import Case, CaseLayer
 from featlift.store.cells import CellGrid
+from featlift.volumes.grid import Shape
 from featlift.volumes.masks import labels_on
-from featlift.volumes.volume import Volume
+from featlift.volumes.volume import Affine, Volume
 
 _SLAB = 8  # slices that are read at a time, as they are chunked
 _MOST_LABELS = 256  # a scan taken for a mask has more values
@@ -78,9 +79,14 @@ def labels_of(case: Case, mask: Volume) -> NDArray[np.int32]:
     Raises:
         VolumeError: the mask is empty, holds no labels, does not overlap the case, or is the scan itself.
     """
+    return as_labels(case, mask, case.scan_shape, case.scan_affine)
+
+
+def as_labels(case: Case, mask: Volume, shape: Shape, affine: Affine | None) -> NDArray[np.int32]:
+    """The labels of a mask on any grid, ``(D, H, W)``; raises as `labels_of`."""
     if mask.source is not None and mask.source["sha256"] == case.attributes["source"].get("sha256"):
         raise VolumeError("its mask is the scan itself: --mask-pattern says which files are masks")
-    labels = labels_on(mask, case.scan_shape, case.scan_affine)
+    labels = labels_on(mask, shape, affine)
     if labels.min() < 0 or len(np.unique(labels)) > _MOST_LABELS:
         raise VolumeError("not a mask: its values are those of a scan; --mask-pattern says which files are masks")
     return labels

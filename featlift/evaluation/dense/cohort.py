@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from featlift.errors import OptionError, VolumeError
 from featlift.evaluation.dense.draws import Draw, draw_cells
+from featlift.evaluation.dense.protocol import DenseProtocol
+from featlift.evaluation.sources import features_from
 from featlift.progress import Progress, counted
 from featlift.store.case import Case
-from featlift.store.cells import CellGrid
-from featlift.store.features import features_of, grid_of, labels_of, layer_of
+from featlift.store.cells import VoxelGrid
+from featlift.store.features import layer_of
 from featlift.store.reading import Store
+from featlift.store.truth import Truth, truth_of
 from featlift.volumes.reading import read
-from featlift.volumes.volume import Volume
 
 TRAIN, TEST = "train", "test"
 
@@ -29,30 +31,27 @@ class LabelledCases:
     Attributes:
         store: that they are of.
         masks: the path of the mask of each case, by its id.
-        layer: absolute index; None is the deepest.
-        draws: by training case the cells to train on, a draw for each seed.
+        protocol: how the probe is trained.
+        draws: by training case what to train on, a draw for each seed.
+        grids: of the training cases.
         test: ids of the cases to score.
     """
 
     store: Store
     masks: Mapping[str, str | Path]
-    layer: int | None
+    protocol: DenseProtocol
     draws: dict[str, list[Draw]]
+    grids: dict[str, VoxelGrid]
     test: list[str]
 
     def features(self, case: Case) -> NDArray[np.float32]:
-        """See `features_of`."""
-        return features_of(layer_of(case, self.layer))
+        """See `features_from`."""
+        return features_from(case, layer_of(case, self.protocol.layer), self.protocol.features)
 
-    def grid(self, case: Case) -> CellGrid:
-        """See `grid_of`."""
-        return grid_of(case, layer_of(case, self.layer))
-
-    def labels(self, case: Case) -> tuple[NDArray[np.int32], Volume]:
-        """See `labels_of`, and the mask as it was read; errors name the case."""
+    def truth(self, case: Case) -> Truth:
+        """See `truth_of`; errors name the case."""
         try:
-            mask = read(self.masks[case.id])
-            return labels_of(case, mask), mask
+            return truth_of(case, layer_of(case, self.protocol.layer), read(self.masks[case.id]), self.protocol.on)
         except (VolumeError, FileNotFoundError) as error:
             raise VolumeError(f"{case.id}: {error}") from error
 
@@ -61,19 +60,17 @@ def survey(
     store: Store,
     masks: Mapping[str, str | Path],
     splits: Mapping[str, str],
-    layer: int | None,
-    most_cells: int,
+    protocol: DenseProtocol,
     seeds: Sequence[int],
     progress: Progress | None = None,
 ) -> LabelledCases:
-    """Read the mask of every case that takes part and draw the cells to train on.
+    """Read the mask of every case that takes part and draw the cells, or voxels, to train on.
 
     Args:
         store: of the cases.
         masks: the path of the mask of each case, by its id.
         splits: the split of each case.
-        layer: absolute index; None is the deepest.
-        most_cells: to draw, of all training cases together.
+        protocol: how the probe is trained; at most its ``cells`` are drawn, of all training cases together.
         seeds: of the draws.
         progress: called with what is being done, the cases that are done and their number.
 
@@ -89,20 +86,21 @@ def survey(
             raise OptionError(f"no case of {store.path} is in the split {split!r}: give the split of each")
         if without := [case_id for case_id in found if case_id not in masks]:
             raise OptionError(f"{without[0]} of the split {split!r} has no mask ({len(without)} of {len(found)} cases)")
-    if layer is not None and layer not in (held := store.recipe["layers"]):
+    if (layer := protocol.layer) is not None and layer not in (held := store.recipe["layers"]):
         raise OptionError(f"layer {layer}: {store.path} holds {', '.join(map(str, held))}")
-    cohort = LabelledCases(store, masks, layer, {}, ids[TEST])
+    cohort = LabelledCases(store, masks, protocol, {}, {}, ids[TEST])
     owner: dict[int, str] = {}  # of each label, a test case that has it
-    most = max(1, most_cells // len(ids[TRAIN]))
+    most = max(1, protocol.cells // len(ids[TRAIN]))
     for number, case_id in enumerate(counted([*ids[TRAIN], *ids[TEST]], "reading masks", progress)):
         case = store[case_id]
-        labels, _ = cohort.labels(case)
+        truth = cohort.truth(case)
         if number < len(ids[TRAIN]):
-            on_cells = cohort.grid(case).labels_on_cells(labels)
             rngs = [np.random.default_rng([seed, number]) for seed in seeds]
-            cohort.draws[case_id] = [draw_cells(on_cells, most, rng) for rng in rngs]
+            labels = truth.grid.labels_to_learn(truth.labels)
+            cohort.draws[case_id] = [draw_cells(labels, most, rng) for rng in rngs]
+            cohort.grids[case_id] = truth.grid
         else:
-            owner |= dict.fromkeys(np.unique(labels).tolist(), case_id)
+            owner |= dict.fromkeys(np.unique(truth.labels).tolist(), case_id)
     known = {label for draws in cohort.draws.values() for label in np.unique(draws[0].labels).tolist()}
     if unknown := sorted(set(owner) - known):
         raise OptionError(f"label {unknown[0]} of {owner[unknown[0]]} is on no feature cell of any training case")

@@ -20,7 +20,6 @@ from featlift.metrics.surface import surface_distances
 from featlift.names import file_names
 from featlift.progress import Progress, counted
 from featlift.store.reading import Store, open_store
-from featlift.volumes.volume import spacing_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def dense_probe(
     """Train a linear classifier of cells on the cases of the split ``train``, segment those of ``test`` with it.
 
     Of the training cases at most ``protocol.cells`` cells are held in memory, of the others one case at a time. A test
-    case's logits are upsampled trilinearly to the voxels of its stored scan, where the highest wins.
+    case's logits are upsampled trilinearly to the voxels of its stored scan, or of its mask, where the highest wins.
 
     Args:
         store: a store, or its path.
@@ -67,7 +66,7 @@ def dense_probe(
         splits: the split of each case; those of other splits than ``train`` and ``test`` take no part.
         protocol: how to train; `DenseProtocol()` is the documented one.
         seeds: of the draws of cells; a classifier is trained from each.
-        save_maps: a folder for the logits and predictions of the first seed as NIfTI, on the grid of the stored scan.
+        save_maps: a folder for the logits and predictions of the first seed as NIfTI, on the voxels that are scored.
         progress: called with what is being done, the cases that are done and their number.
 
     Raises:
@@ -79,7 +78,7 @@ def dense_probe(
     protocol = protocol or DenseProtocol()
     if not seeds:
         raise OptionError("no seeds: give at least one")
-    cohort = survey(store, masks, splits, protocol.layer, protocol.cells, seeds, progress)
+    cohort = survey(store, masks, splits, protocol, seeds, progress)
     classifiers = []
     for number, seed in enumerate(seeds):
         classifiers.append(_train(cohort, number, seed, protocol, progress))
@@ -99,8 +98,7 @@ def _train(
     draws = [draws[number] for draws in cohort.draws.values()]
     features = []
     for case_id, draw in zip(counted(list(cohort.draws), f"training, seed {seed}", progress), draws, strict=True):
-        dense = cohort.features(cohort.store[case_id])
-        features.append(dense.reshape(len(dense), -1)[:, draw.cells].T)
+        features.append(cohort.grids[case_id].sample(cohort.features(cohort.store[case_id]), draw.cells))
     labels = np.concatenate([draw.labels for draw in draws])
     weights = np.concatenate([draw.weights for draw in draws])
     if protocol.weighting == "labels":
@@ -114,18 +112,16 @@ def _score_case(
     cohort: LabelledCases, case_id: str, classifiers: Sequence[LinearClassifier], folder: Path | None, name: str
 ) -> DenseScores:
     case = cohort.store[case_id]
-    labels, mask = cohort.labels(case)
-    grid = cohort.grid(case)
+    truth = cohort.truth(case)
     features = cohort.features(case)
-    spacing = None if case.scan_affine is None else spacing_of(case.scan_affine)
-    scores: dict[int, list[DenseScore]] = {label: [] for label in np.unique(labels[labels != 0]).tolist()}
+    scores: dict[int, list[DenseScore]] = {label: [] for label in np.unique(truth.labels[truth.labels != 0]).tolist()}
     for number, classifier in enumerate(classifiers):
-        segmentation = segment_by_maps(classifier.logits(features), grid)
+        segmentation = segment_by_maps(classifier.logits(features), truth.grid)
         for label, found in scores.items():
-            found.append(_score(segmentation, label, labels == label, spacing))
+            found.append(_score(segmentation, label, truth.labels == label, truth.spacing))
         if folder is not None and number == 0:
-            write_maps(folder, name, case, segmentation)
-    return DenseScores(case_id, scores, None if mask.source is None else mask.source["sha256"])
+            write_maps(folder, name, truth.affine, segmentation)
+    return DenseScores(case_id, scores, truth.mask_sha256)
 
 
 def _score(

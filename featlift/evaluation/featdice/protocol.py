@@ -7,7 +7,9 @@ from typing import Any, Literal, get_args
 
 from featlift.errors import OptionError
 from featlift.evaluation.featdice.segmentation import THRESHOLD, Centre
+from featlift.evaluation.sources import STORED, check_sources
 from featlift.store.cells import Nearest
+from featlift.store.truth import On
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,9 @@ class Protocol:
             released notebook.
         layer: absolute index; None takes the deepest.
         uncentred: give reduced features their mean back, see `CaseLayer.uncentred`.
+        on: of ``prototype``: score on the voxels of the stored ``scan``, or on the ``mask``'s own, where features of
+            any size can be compared.
+        features: what is measured, see `featlift.evaluation.sources.SOURCES`.
     """
 
     name: Literal["centre", "prototype"] = "prototype"
@@ -30,6 +35,8 @@ class Protocol:
     nearest: Nearest = "centre"
     layer: int | None = None
     uncentred: bool = False
+    on: On = "scan"
+    features: str = STORED
 
     def __post_init__(self) -> None:
         if self.name not in ("centre", "prototype"):
@@ -44,10 +51,17 @@ class Protocol:
             raise OptionError("centre and threshold belong to the protocol centre, not to prototype")
         if self.name == "centre" and self.nearest != "centre":
             raise OptionError("nearest belongs to the protocol prototype, not to centre")
+        if self.on not in get_args(On):
+            raise OptionError(f"on {self.on!r}: choose scan or mask")
+        if self.on == "mask" and (self.name, self.nearest) != ("prototype", "centre"):
+            raise OptionError("on mask belongs to the protocol prototype with nearest centre")
+        check_sources(self.features)
 
     def as_json(self) -> dict[str, Any]:
         """What of it decides the scores."""
-        features = {"layer": self.layer, **({"uncentred": True} if self.uncentred else {})}
+        features: dict[str, Any] = {"layer": self.layer, **({"uncentred": True} if self.uncentred else {})}
+        features |= {} if self.on == "scan" else {"on": self.on}
+        features |= {} if self.features == STORED else {"features": self.features}
         if self.name == "centre":
             return {"name": self.name, "centre": self.centre, "threshold": self.threshold, **features}
         return {"name": self.name, "nearest": self.nearest, **features}
@@ -62,5 +76,7 @@ class Protocol:
             f"nearest-{self.nearest}" if self.name == "prototype" else "",
             "" if self.layer is None else f"layer{self.layer}",
             "uncentred" if self.uncentred else "",
+            "" if self.on == "scan" else f"on-{self.on}",
+            "" if self.features == STORED else self.features,
         ]
         return "-".join(part for part in parts if part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,11 +15,14 @@ from featlift.evaluation.featdice.lesions import lesion_at
 from featlift.evaluation.featdice.maps import write_maps
 from featlift.evaluation.featdice.protocol import Protocol
 from featlift.evaluation.featdice.segmentation import Segmentation, segment_by_centre, segment_by_prototypes
+from featlift.evaluation.sources import features_from
 from featlift.metrics.scores import Score, auroc, best_dice, dice
 from featlift.names import file_names
-from featlift.store.case import Case
-from featlift.store.features import features_of, grid_of, labels_of, layer_of
+from featlift.store.case import Case, CaseLayer
+from featlift.store.cells import CellGrid
+from featlift.store.features import layer_of
 from featlift.store.reading import Store, open_store
+from featlift.store.truth import Truth, truth_of
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Volume
 
@@ -112,26 +115,27 @@ def score_case(
         OutputError: the maps cannot be written.
     """
     layer = layer_of(case, protocol.layer)
-    grid = grid_of(case, layer)
-    labels = _labels(case, mask, protocol)
-    features = features_of(layer, uncentred=protocol.uncentred)
-    if protocol.name == "centre":
+    truth = _truth(case, layer, mask, protocol)
+    labels, grid = truth.labels, truth.grid
+    features = features_from(case, layer, protocol.features, protocol.uncentred)
+    if isinstance(grid, CellGrid) and protocol.name == "centre":
         segmentation = segment_by_centre(features, labels, grid, centre=protocol.centre, threshold=protocol.threshold)
     else:
         segmentation = segment_by_prototypes(features, labels, grid, nearest=protocol.nearest)
     scores = {label: _score(segmentation, label, labels == label) for label in np.unique(labels[labels != 0]).tolist()}
     if save_maps is not None:
-        write_maps(save_maps, name or case.id, case, segmentation)
-    return CaseScores(case.id, scores, None if mask.source is None else mask.source["sha256"])
+        write_maps(save_maps, name or case.id, truth.affine, segmentation)
+    return CaseScores(case.id, scores, truth.mask_sha256)
 
 
-def _labels(case: Case, mask: Volume, protocol: Protocol) -> NDArray[np.int32]:
-    """The labels of a mask on the grid of the case's scan: for ``centre``, 1 in the lesion of its region."""
+def _truth(case: Case, layer: CaseLayer, mask: Volume, protocol: Protocol) -> Truth:
+    """The labels of a mask: for ``centre``, 1 in the lesion of its region."""
     centre = case.attributes["selection"]["centre"]
     if protocol.name == "prototype":
-        return labels_of(case, mask)
-    labels = labels_of(case, mask if centre is None else lesion_at(mask, centre))
-    return np.where(labels != 0, np.int32(1), np.int32(0))
+        return truth_of(case, layer, mask, protocol.on)
+    truth = truth_of(case, layer, mask if centre is None else lesion_at(mask, centre))
+    sha256 = None if mask.source is None else mask.source["sha256"]  # of the whole mask
+    return replace(truth, labels=np.where(truth.labels != 0, np.int32(1), np.int32(0)), mask_sha256=sha256)
 
 
 def _score(segmentation: Segmentation, label: int, mask: NDArray[np.bool_]) -> Score:

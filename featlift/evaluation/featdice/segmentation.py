@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.store.cells import CellGrid, Nearest
+from featlift.store.cells import CellGrid, Nearest, VoxelGrid
 
 Centre = Literal["grid", "lesion"]
 
@@ -35,7 +35,7 @@ class Segmentation:
 
     similarity: dict[int, NDArray[np.float32]]
     prediction: NDArray[np.int32]
-    grid: CellGrid
+    grid: VoxelGrid
 
     def map_of(self, label: int) -> NDArray[np.float32]:
         """The similarity to a label's prototype, or the logit, at every voxel, ``(D, H, W)``."""
@@ -88,7 +88,7 @@ def segment_by_centre(
 def segment_by_prototypes(
     features: NDArray[np.float32],
     labels: NDArray[np.int32],
-    grid: CellGrid | None = None,
+    grid: VoxelGrid | None = None,
     *,
     nearest: Nearest = "centre",
 ) -> Segmentation:
@@ -112,7 +112,7 @@ def segment_by_prototypes(
     return segment_by_maps(similarity, grid)
 
 
-def segment_by_maps(maps: dict[int, NDArray[np.float32]], grid: CellGrid) -> Segmentation:
+def segment_by_maps(maps: dict[int, NDArray[np.float32]], grid: VoxelGrid) -> Segmentation:
     """Give each voxel the label whose upsampled map is highest there; of several, the first.
 
     Args:

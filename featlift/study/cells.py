@@ -1,0 +1,85 @@
+"""The cells of a study: one task on the features of one arm's layer, of one cohort, scored on one split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from featlift.results.result import name_of
+from featlift.study.plan import Arm, Cohort, Study, StudyTask
+
+#: ``val`` is for choices, ``test`` for the report.
+Split = Literal["val", "test"]
+#: Sources of features that no network makes.
+_OF_NO_NETWORK = {"coordinates", "intensity"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score.
+
+    Attributes:
+        split: that is scored.
+        cohort: whose cases.
+        arm: whose features.
+        task: that scores.
+        layer: absolute index.
+        features: see `featlift.evaluation.sources.SOURCES`.
+    """
+
+    split: Split
+    cohort: Cohort
+    arm: Arm
+    task: StudyTask
+    layer: int
+    features: str
+
+    @property
+    def is_control(self) -> bool:
+        """Whether no network takes part, so that only the grid of the arm's cells does."""
+        return set(self.features.split("+")) <= _OF_NO_NETWORK
+
+    def place(self, folder: Path) -> Path:
+        """The file of its result."""
+        name = name_of(self.task.name, f"layer{self.layer}", self.features)
+        return folder / "results" / self.split / self.cohort.name / name_of(self.arm.name) / f"{name}.json"
+
+
+def cells_of(study: Study, split: Split, chosen: Iterable[tuple[str, str, int]] | None = None) -> Iterator[Cell]:
+    """The cells that are scored on a split, cohort by cohort and arm by arm.
+
+    A control without a network is scored once for each grid of cells: by the first arm that has it.
+
+    Args:
+        study: the study.
+        split: that is scored.
+        chosen: names of cohort and arm, and layer, of those to score; None takes all.
+    """
+    wanted = None if chosen is None else set(chosen)
+    for cohort in study.cohorts:
+        seen = set()
+        for arm in study.arms:
+            if arm.cost_only:
+                continue
+            for cell in _cells(study, split, cohort, arm):
+                if wanted is not None and (cohort.name, arm.name, cell.layer) not in wanted:
+                    continue
+                grid = (cell.task.name, cell.features, arm.config.network.model, arm.config.preparation)
+                if cell.is_control and grid in seen:
+                    continue
+                seen.add(grid)
+                yield cell
+
+
+def _cells(study: Study, split: Split, cohort: Cohort, arm: Arm) -> Iterator[Cell]:
+    for task in study.tasks:
+        if task.cohorts and cohort.name not in task.cohorts:
+            continue
+        held = [layer for layer in arm.layers if not task.layers or layer in task.layers]
+        if task.kind in ("knn", "probe"):
+            held = [arm.layers[-1]]
+        for features in task.features:
+            for layer in held:
+                yield Cell(split, cohort, arm, task, layer, features)

@@ -1,0 +1,146 @@
+"""A cohort as it takes part: scans, masks, splits and labels, padded at random where a study asks for that."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.atomic_io import write_atomically
+from featlift.config import SelectionConfig
+from featlift.errors import InputError, VolumeError
+from featlift.progress import Progress, counted
+from featlift.study.plan import Cohort
+from featlift.tables import read_table
+from featlift.volumes import DiscoveredScans, Selection, find_masks, find_scans, read
+from featlift.volumes.nifti import write_nifti
+from featlift.volumes.scan import known_id
+from featlift.volumes.volume import Affine, scaled, spacing_of
+
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Members:
+    """Who takes part.
+
+    Attributes:
+        found: their scans.
+        masks: the path of the mask of each that has one.
+        splits: of each, train, val or test.
+        labels: what else is known of each, by column.
+    """
+
+    found: DiscoveredScans
+    masks: Mapping[str, str | Path]
+    splits: Mapping[str, str]
+    labels: Mapping[str, Mapping[str, str]]
+
+    def of(self, *splits: str) -> DiscoveredScans:
+        """The scans of some splits."""
+        return replace(self.found, scans=[scan for scan in self.found.scans if self.splits[scan.id] in splits])
+
+
+def members_of(cohort: Cohort, selection: SelectionConfig, folder: Path, progress: Progress | None = None) -> Members:
+    """Find the scans of a cohort, their masks, splits and labels.
+
+    Args:
+        cohort: of the study.
+        selection: which files are scans.
+        folder: for scans and masks that are padded at random; what it holds already is left.
+        progress: told of scans that are padded.
+
+    Raises:
+        InputError: no scan, a case of no scan, a split without cases or a split that is none.
+        VolumeError: a scan that is to be padded cannot be read, or has no geometry.
+        OutputError: the folder cannot be written.
+    """
+    found = find_scans([cohort.scans], Selection.of(selection), refused=[])
+    rows = _rows(cohort, found)
+    splits = {case_id: row["split"] for case_id, row in rows.items() if row.get("split")}
+    where = cohort.splits or cohort.scans
+    if not splits:
+        raise InputError(f"{where}: no column split: the study needs train, val and test of each case")
+    if wrong := [case_id for case_id, split in splits.items() if split not in _SPLITS]:
+        raise InputError(f"{where}: the split of {wrong[0]} is {splits[wrong[0]]!r}: give {', '.join(_SPLITS)}")
+    found = replace(found, scans=[scan for scan in found.scans if scan.id in splits])
+    masks = find_masks([scan.id for scan in found.scans], cohort.masks) if cohort.masks else {}
+    labels = {case_id: {key: value for key, value in row.items() if key != "split"} for case_id, row in rows.items()}
+    members = Members(found, masks, splits, labels)
+    return _padded(members, cohort, folder, progress) if cohort.pad_at_random else members
+
+
+def write_table(members: Members, ids: Sequence[str], path: Path) -> Path:
+    """A CSV with ``id``, ``split`` and labels of some cases, as `featlift.evaluation.read_labels` takes it."""
+    columns = list(dict.fromkeys(key for case_id in ids for key in members.labels[case_id]))
+
+    def write(draft: Path) -> None:
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", "split", *columns])
+            for case_id in ids:
+                known = members.labels[case_id]
+                writer.writerow([case_id, members.splits[case_id], *(known.get(key, "") for key in columns)])
+
+    write_atomically(path, write)
+    return path
+
+
+def _rows(cohort: Cohort, found: DiscoveredScans) -> dict[str, dict[str, str]]:
+    """What is known of each case of the cohort that is a scan."""
+    own = {scan.id: {key: str(value) for key, value in scan.labels.items()} for scan in found.scans}
+    if cohort.splits is None:
+        return own
+    table = read_table(cohort.splits, ("id", "split"), "a study's splits are a CSV with id,split")
+    if not {"id", "split"} <= set(table.names):
+        raise InputError(f"{cohort.splits}: give a header such as id,split; it has {', '.join(table.names)}")
+    rows = {}
+    for row in table.dicts():
+        case_id = known_id(row.pop("id").strip(), own)
+        if case_id not in own:
+            raise InputError(f"{cohort.splits}: {case_id} is no scan in {cohort.scans}")
+        rows[case_id] = own[case_id] | {key: value.strip() for key, value in row.items()}
+    return rows
+
+
+def _padded(members: Members, cohort: Cohort, folder: Path, progress: Progress | None) -> Members:
+    ids = {scan.id: scan for scan in members.found.scans}
+    for case_id in counted(list(ids), "padding", progress):
+        scan, mask = folder / "scans" / f"{case_id}.nii.gz", folder / "masks" / f"{case_id}.nii.gz"
+        if not scan.exists():  # written after the mask
+            source = ids[case_id].sources[0]
+            volume = read(source.path, key=source.key, frame=source.frame)
+            if volume.affine is None:
+                raise VolumeError(f"{case_id}: its geometry is unknown, so that millimetres cannot be padded")
+            before, after = _ends(case_id, volume.affine, cohort.pad_at_random)
+            if case_id in members.masks:
+                truth = read(members.masks[case_id])
+                if truth.affine is None or truth.array.shape != volume.array.shape:
+                    raise VolumeError(f"{case_id}: its mask is on another grid than the scan, so they cannot be padded")
+                _write(mask, truth.array.astype(np.int32), truth.affine, before, after, "constant")
+            _write(scan, volume.array, volume.affine, before, after, "edge")
+    masks = {case_id: folder / "masks" / f"{case_id}.nii.gz" for case_id in members.masks}
+    found = find_scans([folder / "scans"], refused=[])
+    scans = [replace(scan, labels=ids[scan.id].labels) for scan in found.scans if scan.id in ids]
+    return replace(members, found=replace(found, scans=scans), masks=masks)
+
+
+def _ends(case_id: str, affine: Affine, millimetres: float) -> tuple[list[int], list[int]]:
+    """Voxels to add before the first and after the last of each axis: as many in all for every case."""
+    rng = np.random.default_rng(list(case_id.encode()))  # the same in every run, on every machine
+    total = [round(millimetres / spacing) for spacing in spacing_of(affine)]
+    before = [int(rng.integers(size + 1)) for size in total]
+    return before, [size - first for size, first in zip(total, before, strict=True)]
+
+
+def _write(
+    path: Path, array: NDArray[np.generic], affine: Affine, before: list[int], after: list[int], mode: str
+) -> None:
+    padded = np.pad(array, list(zip(before, after, strict=True)), mode=mode)  # type: ignore[call-overload]
+    placed = scaled(affine, (1.0, 1.0, 1.0), tuple(-float(first) for first in before))
+    write_atomically(path, partial(write_nifti, array=padded, affine=placed))

@@ -18,6 +18,11 @@ MEASURES = {"featdice": "best_dice", "dense": "dice", "knn": "auc", "probe": "au
 COSTS = ("operations", "seconds", "peak_bytes", "stored_bytes")
 
 
+def is_called(arm: str, wanted: str) -> bool:
+    """Whether the name of an arm is the one that is wanted, or that with further options."""
+    return arm == wanted or arm.startswith(f"{wanted} ")
+
+
 @dataclass(frozen=True)
 class Cohort:
     """Scans with what is known of them.
@@ -107,7 +112,8 @@ class Study:
         arms: ways to make features.
         tasks: ways to score them.
         choice: None scores every arm and layer on the split ``test``, and the table says so.
-        baseline: name of the arm that the others are tested against; empty for no tests.
+        baseline: what the name of the arm that the others are tested against begins with; empty for no tests. Of
+            several the first that is reported.
         across: option of the arms, or ``layer``, along the first axis of the figure.
         cost: along the first axis of its second panel, one of `COSTS`.
         keep_features: leave the stores where they are, rather than delete each when it is scored.

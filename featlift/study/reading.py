@@ -14,7 +14,7 @@ from featlift.config import ExtractConfig
 from featlift.config.options import nearest, read_word
 from featlift.errors import InputError, OptionError
 from featlift.evaluation.sources import STORED, check_sources
-from featlift.study.plan import COSTS, KINDS, MEASURES, Arm, Choice, Cohort, Study, StudyTask
+from featlift.study.plan import COSTS, KINDS, MEASURES, Arm, Choice, Cohort, Study, StudyTask, is_called
 
 _TABLES = ("name", "keep_features", "cohorts", "extract", "grid", "arms", "tasks", "choice", "tests", "figure")
 #: Options that change nothing in these modes: two arms that differ in nothing else are one.
@@ -171,15 +171,24 @@ def _check(study: Study) -> None:
     scored = [arm for arm in study.arms if not arm.cost_only]
     if not scored:
         raise OptionError("every arm is cost_only: nothing is scored")
-    if study.baseline and study.baseline not in (names := [arm.name for arm in scored]):
+    names = [arm.name for arm in scored]
+    if study.baseline and not any(is_called(name, study.baseline) for name in names):
         raise OptionError(f"[tests] baseline: no arm {study.baseline!r}{nearest(study.baseline, names)}")
     axes = ["layer", "model", *dict.fromkeys(key for arm in study.arms for key in arm.values)]
     asked = [("[figure] across", study.across), *(("[choice] over", name) for name in _over(study))]
     for where, name in asked:
         if name not in axes:
             raise OptionError(f"{where} {name!r}: choose of {', '.join(axes)}")
-    if study.choice and study.choice.task not in (tasks := [task.name for task in study.tasks]):
-        raise OptionError(f"[choice] task: no task {study.choice.task!r}{nearest(study.choice.task, tasks)}")
+    if study.choice:
+        _check_choice(study, study.choice.task)
+
+
+def _check_choice(study: Study, name: str) -> None:
+    tasks = {task.name: task for task in study.tasks}
+    if name not in tasks:
+        raise OptionError(f"[choice] task: no task {name!r}{nearest(name, list(tasks))}")
+    if STORED not in tasks[name].features or tasks[name].cohorts:
+        raise OptionError(f"[choice] task {name}: choices are made by stored features, of every cohort")
 
 
 def _over(study: Study) -> Sequence[str]:

@@ -11,6 +11,7 @@ from featlift.metrics.bootstrap import RESAMPLES
 from featlift.metrics.significance import holm
 from featlift.results.differences import Difference, difference_of, paired_over
 from featlift.results.table import text_of, title
+from featlift.study.plan import is_called
 from featlift.study.summary import Row, Summary
 
 _TRANSFORMERS = ("VisionTransformer", "Eva")
@@ -46,7 +47,9 @@ def foreign_blocks(row: Row) -> tuple[str, str]:
 
 def tests_of(summary: Summary, rows: Sequence[Row]) -> dict[int, tuple[Difference, float]]:
     """By number of the row its difference from the baseline's stored features, and p corrected for all of them."""
-    base = next((row for row in rows if row.arm == summary.baseline and row.features == "stored"), None)
+    if not summary.baseline:
+        return {}
+    base = next((row for row in rows if is_called(row.arm, summary.baseline) and row.features == "stored"), None)
     if base is None:
         return {}
     found = {}

@@ -15,7 +15,7 @@ from featlift.config.options import read_word
 FEATDICE_PROTOCOLS = ("centre", "prototype")
 CENTRES = ("grid", "lesion")
 NEAREST = ("corner", "centre")
-INPUTS = ("cls", "patch-mean", "cls+patch-mean")
+INPUTS = ("cls", "patch-mean", "cls+patch-mean", "voxels")
 PROBES = ("planecycle", "logistic", "ct-rate")
 WEIGHTINGS = ("cells", "labels")
 PAIRED = ("seeds", "cases")

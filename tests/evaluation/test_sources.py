@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from torch.nn.functional import adaptive_avg_pool3d
 
-from featlift.errors import OptionError
-from featlift.evaluation import DenseProtocol, Protocol, dense_probe, featdice
+from featlift.errors import OptionError, StoreError
+from featlift.evaluation import DenseProtocol, Protocol, dense_probe, embeddings_of, featdice, slices_of
 from featlift.evaluation.sources import check_sources, coordinates, features_from, intensity
 from featlift.store import open_store
 from featlift.volumes.nifti import write_nifti
@@ -68,6 +70,17 @@ def test_side_by_side_none_outweighs_the_other(store):
     assert len(both) == planted.CHANNELS + 36
     for part in (both[: planted.CHANNELS], both[planted.CHANNELS :]):
         assert np.square(part).sum(axis=0).mean() == pytest.approx(1, abs=1e-3)
+
+
+def test_raw_voxels_are_a_control_of_volumes(store, tmp_path):
+    vectors = embeddings_of(store, list(store), "voxels")
+    scan = torch.from_numpy(np.asarray(store["one"].scan[:], np.float32))
+    assert vectors.shape == (3, 512)
+    np.testing.assert_allclose(vectors[0], adaptive_avg_pool3d(scan[None], 8).ravel(), atol=1e-6)
+    assert [len(slices) for slices in slices_of(store, list(store), "voxels")] == [1, 1, 1]
+    planted.plant(tmp_path / "bare.zarr", ("one",), save=("dense", "embedding"))
+    with pytest.raises(StoreError, match="scan"):
+        embeddings_of(open_store(tmp_path / "bare.zarr"), ["one"], "voxels")
 
 
 def test_unknown_sources_are_refused(store):

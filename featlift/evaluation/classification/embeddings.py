@@ -14,8 +14,10 @@ from featlift.store.index import EMBEDDING, index_is_current, read_index
 from featlift.store.layout import saved_in
 from featlift.store.reading import Store
 
-#: The class token, the mean patch token, or one after the other.
-Input = Literal["cls", "patch-mean", "cls+patch-mean"]
+#: The class token, the mean patch token, or one after the other; or what no network saw: the scan's own voxels.
+Input = Literal["cls", "patch-mean", "cls+patch-mean", "voxels"]
+VOXELS = "voxels"
+_COARSE = 8  # cells along each axis of the scan
 _PARTS = {"cls": ("cls-mean",), "patch-mean": ("patch-mean",), "cls+patch-mean": ("cls-mean", "patch-mean")}
 
 
@@ -44,13 +46,15 @@ def _has_class_token(store: Store) -> bool:
 
 
 def embeddings_of(store: Store, ids: Sequence[str], given: Input) -> NDArray[np.float32]:
-    """One vector a volume ``(N, E)``: class and patch tokens averaged over its slices.
+    """One vector a volume ``(N, E)``: class and patch tokens averaged over its slices; or its scan, coarsely.
 
     They come from the index, one file, where that is up to date; or else from the volumes.
 
     Raises:
         StoreError: features are damaged, or the store keeps no embeddings.
     """
+    if given == VOXELS:
+        return np.concatenate(slices_of(store, ids, given))
     store.require(EMBEDDING)
     vectors = _from_index(store, ids) if index_is_current(store.path) else None
     if vectors is None:
@@ -62,10 +66,15 @@ def embeddings_of(store: Store, ids: Sequence[str], given: Input) -> NDArray[np.
 def slices_of(store: Store, ids: Iterable[str], given: Input) -> list[NDArray[np.float32]]:
     """One vector a slice, ``(d, C)`` for each case: padding is in no mean. In mode 3d there is one class token, d = 1.
 
+    ``voxels`` are one vector a scan, d = 1: its means in 8 x 8 x 8 blocks of equal extent.
+
     Raises:
         OptionError: class and patch tokens of mode 3d, which do not meet slice by slice.
         StoreError: features are damaged, or the store does not keep what is asked for.
     """
+    if given == VOXELS:
+        store.require("scan")
+        return [_coarse(store[case_id]) for case_id in ids]
     if given != "patch-mean":
         store.require("tokens")
     if given != "cls":
@@ -90,6 +99,15 @@ def pooled(slices: Sequence[NDArray[np.float32]], depth: int) -> NDArray[np.floa
             for values in slices
         ]
     )
+
+
+def _coarse(case: Case) -> NDArray[np.float32]:
+    """The scan, brought to a grid that all scans share, as one vector ``(1, channels * 512)``."""
+    import torch
+    from torch.nn.functional import adaptive_avg_pool3d
+
+    scan = np.asarray(case.scan[:], dtype=np.float32).reshape(-1, *case.scan_shape)
+    return adaptive_avg_pool3d(torch.from_numpy(scan), _COARSE).reshape(1, -1).numpy()
 
 
 def _slices(case: Case, given: Input) -> NDArray[np.float32]:

@@ -166,10 +166,12 @@ class _Run:
         everything = list(cells)
         mine = {(cohort.name, arm.name) for cohort, arm in self.mine}
         for (cohort, arm), found in groupby(everything, key=lambda cell: (cell.cohort, cell.arm)):
-            missing = [cell for cell in found if not cell.place(self.folder).exists()]
+            of_arm = list(found)
+            missing = [cell for cell in of_arm if not cell.place(self.folder).exists()]
             if missing and (cohort.name, arm.name) in mine:
                 self.notify(f"featlift: {cohort.name}, {arm.name}: {number_of(len(missing), 'score')} on {split}")
-                self._score_arm(split, cohort, arm, missing)
+                layers = arm.layers if self.study.keep_features else sorted({cell.layer for cell in of_arm})
+                self._score_arm(split, cohort, replace(arm, config=arm.config.with_values({"layers": layers})), missing)
         left = [cell for cell in everything if not cell.place(self.folder).exists()]
         if left:
             self.notify(
@@ -181,7 +183,7 @@ class _Run:
     def _score_arm(self, split: Split, cohort: Cohort, arm: Arm, cells: Sequence[Cell]) -> None:
         members = self.members[cohort.name]
         job = self._job(cohort, arm, _TAKE_PART[split])
-        self._extract(job)
+        self._extract(job.with_values(overwrite=not self.study.keep_features))  # other layers, for the other split
         store = open_store(job.output)
         ids = [case_id for case_id in store if members.splits[case_id] in _TAKE_PART[split]]
         table = write_table(members, ids, Path(f"{job.output}.csv"))

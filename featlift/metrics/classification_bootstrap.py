@@ -104,17 +104,21 @@ def areas_and_sensitivities(
         weights: ``(R, N)``.
         specificity: at which sensitivity is read.
     """
-    order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])  # equal scores rise together
-    inside = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
-    outside = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
-    found, false_alarms = inside.cumsum(axis=1), outside.cumsum(axis=1)
-    positives, negatives = found[:, -1], false_alarms[:, -1]
+    inside, outside = np.flatnonzero(positive), np.flatnonzero(~positive)
+    outside = outside[np.argsort(-scores[outside])]
+    falling, own = -scores[outside], -scores[inside]
+    false_alarms = np.zeros((len(weights), len(outside) + 1))
+    np.cumsum(weights.take(outside, axis=1), axis=1, out=false_alarms[:, 1:])
+    # what lies above each positive case, and what does not lie below it: equal scores rise together
+    above = false_alarms.take(np.searchsorted(falling, own, side="left"), axis=1)
+    not_below = false_alarms.take(np.searchsorted(falling, own, side="right"), axis=1)
+    found = weights.take(inside, axis=1)
+    positives, negatives = found.sum(axis=1), false_alarms[:, -1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        # each case outside is below all that were found before it, and half of those with which it ties
-        areas = (outside * (found - inside / 2)).sum(axis=1) / (positives * negatives)
-        allowed = false_alarms <= (1 - specificity + 1e-12) * negatives[:, None]
-        sensitivities = np.where(allowed, found, 0).max(axis=1) / positives
+        # a case outside costs each positive one that it is above, and half of those with which it ties
+        areas = 1 - (found * (above + not_below)).sum(axis=1) / (2 * positives * negatives)
+        allowed = not_below <= (1 - specificity + 1e-12) * negatives[:, None]
+        sensitivities = (found * allowed).sum(axis=1) / positives
     return areas, np.where(negatives > 0, sensitivities, np.nan)
 
 

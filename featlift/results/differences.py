@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from featlift.errors import OptionError
 from featlift.metrics.bootstrap import LEAST_CASES, interval_of_mean
-from featlift.metrics.classification_bootstrap import weighted_measures
+from featlift.metrics.classification_bootstrap import Predictions, mean_measures, percentile_interval, resampled
 from featlift.metrics.significance import paired_t
-from featlift.results.predictions import predictions_of
+from featlift.results.predictions import predictions_by_task
 from featlift.results.result import Result
 
 Over = Literal["seeds", "cases"]
-
-_AT_ONCE = 4_000_000  # weights
 
 
 @dataclass(frozen=True)
@@ -130,30 +128,26 @@ def _of_predictions(
     result: Result, against: Result, measure: str, seed: int, resamples: int
 ) -> tuple[float, float | None, float | None]:
     """Of what only many cases together have, such as an AUC: both from the same draws of cases."""
-    rng = np.random.default_rng(seed)
+    specificity = float(result.protocol["specificity"])
+    mine, its = _predictions_by_id(result), _predictions_by_id(against)
+
+    def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        first, second = (mean_measures(each, weights, specificity)[measure] for each in (mine, its))
+        return first - second
+
     count = len(result.cases)
-    even = np.ones((1, count))
-    mean = float((_weighted(result, measure, even) - _weighted(against, measure, even))[0])
+    mean = float(difference(np.ones((1, count)))[0])
     if count < LEAST_CASES:
         return mean, None, None
-    found = []
-    at_once = max(1, _AT_ONCE // count)
-    for start in range(0, resamples, at_once):
-        draws = rng.integers(count, size=(min(at_once, resamples - start), count))
-        weights = np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
-        found.append(_weighted(result, measure, weights) - _weighted(against, measure, weights))
-    low, high = np.nanpercentile(np.concatenate(found), (2.5, 97.5))  # nan where a draw lacks a class
-    return mean, float(low), float(high)
+    found = [difference(weights) for weights in resampled(count, seed, resamples)]
+    low, high = percentile_interval(np.concatenate(found)) or (None, None)
+    return mean, low, high
 
 
-def _weighted(result: Result, measure: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A measure of a classification under weights of its cases, sorted by id, averaged over seeds: ``(R,)``."""
-    labels, probabilities = predictions_of(result)
-    order = np.argsort([case["id"] for case in result.cases])
-    specificity = float(result.protocol["specificity"])
-    by_seed = [weighted_measures(labels[order], each[order], weights, specificity)[measure] for each in probabilities]
-    values: NDArray[np.float64] = np.mean(by_seed, axis=0)
-    return values
+def _predictions_by_id(result: Result) -> list[Predictions]:
+    """What was predicted of each task, the cases sorted by id: as they may stand in any order."""
+    ordered = replace(result, cases=sorted(result.cases, key=lambda case: str(case["id"])))
+    return list(predictions_by_task(ordered).values())
 
 
 def _has_cases(result: Result, measure: str) -> bool:

@@ -33,7 +33,7 @@ def knn(
     """Classify each case by those most like it: cosine k-NN on embeddings, nothing trained.
 
     The test split by the train split; without splits every case by all others. Writes a result file (JSON and CSV) for
-    each store, label and k.
+    each store, label and k, and of several labels one of their mean.
     """
     from featlift.cli.results import intervals, opened, tasks_of, written
     from featlift.evaluation import knn as evaluate
@@ -46,7 +46,7 @@ def knn(
         found = evaluate(store, tasks, given, ks, temperature, specificity=specificity, seed=seed, resamples=resamples)
         results += written(found, output)
     for result in results:
-        if fewer := result.details["left_out_k"]:
+        if fewer := result.details.get("left_out_k"):
             known = f"{number_of(result.details['known'], 'case')} to learn from"
             typer.echo(f"featlift: {result.store}, {result.task}: {known}, so no k of {fewer}", err=True)
             break

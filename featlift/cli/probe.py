@@ -48,8 +48,8 @@ def probe(
 ) -> None:
     """Train a linear probe on frozen features, and measure it on the test split.
 
-    Writes a result file (JSON and CSV) for each store and label. With --dense the truth is masks, the split that of
-    --labels or of the index, and logistic regression of feature cells the probe.
+    Writes a result file (JSON and CSV) for each store and label, and of several labels one of their mean. With --dense
+    the truth is masks, the split that of --labels or of the index, and logistic regression of feature cells the probe.
     """
     if dense:
         if label or given or iterations or protocol != "planecycle":

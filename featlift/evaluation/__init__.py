@@ -24,7 +24,7 @@ from featlift.evaluation.featdice.segmentation import (
 from featlift.evaluation.retrieval import Place, nearest_cases, nearest_places, place_at
 from featlift.metrics.bootstrap import Interval, interval_of_mean
 from featlift.metrics.classification import classification_measures
-from featlift.metrics.classification_bootstrap import classification_intervals
+from featlift.metrics.classification_bootstrap import Predictions, classification_intervals, mean_intervals
 from featlift.metrics.scores import Score, auroc, best_dice, dice
 from featlift.metrics.significance import holm, paired_t
 from featlift.metrics.surface import SurfaceDistances, surface_distances
@@ -32,7 +32,7 @@ from featlift.results.comparison import Comparison, compare
 from featlift.results.comparison_figure import write_figure
 from featlift.results.comparison_text import comparison_text
 from featlift.results.differences import Difference, Value
-from featlift.results.predictions import predictions_of
+from featlift.results.predictions import predictions_by_task, predictions_of
 from featlift.results.result import Measure, Result, name_of, read_result, read_results, write_result
 from featlift.results.table import table
 from featlift.store.cells import CellGrid
@@ -50,6 +50,7 @@ __all__ = [
     "LinearClassifier",
     "Measure",
     "Place",
+    "Predictions",
     "Probe",
     "Protocol",
     "Result",
@@ -79,12 +80,14 @@ __all__ = [
     "interval_of_mean",
     "knn",
     "lesion_at",
+    "mean_intervals",
     "name_of",
     "nearest_by_cosine",
     "nearest_cases",
     "nearest_places",
     "paired_t",
     "place_at",
+    "predictions_by_task",
     "predictions_of",
     "probe",
     "read_column",

@@ -6,6 +6,9 @@ scikit-learn would take minutes for a thousand of them. The tests hold every sco
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +18,21 @@ RESAMPLES = 1_000
 _AT_ONCE = 4_000_000  # weights
 
 Weights = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted of one task.
+
+    Attributes:
+        cases: which of all cases have its label, ``(N,)``.
+        labels: their true classes, ``(N,)``.
+        probabilities: ``(seeds, N, classes)``.
+    """
+
+    cases: NDArray[np.intp]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.floating]
 
 
 def classification_intervals(
@@ -40,22 +58,75 @@ def classification_intervals(
     Returns:
         The low and the high end by name.
     """
+    alone = Predictions(np.arange(len(labels)), labels, np.asarray(probabilities))
+    return mean_intervals([alone], len(labels), specificity, seed, resamples)
+
+
+def mean_intervals(
+    tasks: Sequence[Predictions],
+    count: int,
+    specificity: float = SPECIFICITY,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile bootstrap intervals of `mean_measures`: the same cases are drawn for every task and seed.
+
+    Args:
+        tasks: what was predicted, of all cases or of some of them.
+        count: how many cases there are to draw from.
+        specificity: at which sensitivity is read.
+        seed: of the resamples.
+        resamples: how many.
+
+    Returns:
+        The low and the high end by name; a measure that no resample has is not among them.
+    """
+    found = [mean_measures(tasks, weights, specificity) for weights in resampled(count, seed, resamples)]
+    ends = {name: percentile_interval(np.concatenate([chunk[name] for chunk in found])) for name in found[0]}
+    return {name: interval for name, interval in ends.items() if interval is not None}
+
+
+def resampled(count: int, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[Weights]:
+    """How often each of so many cases was drawn, ``(R, count)``: a few of the resamples at a time."""
     rng = np.random.default_rng(seed)
-    count = len(labels)
     at_once = max(1, _AT_ONCE // count)
-    found: list[dict[str, Weights]] = []
     for start in range(0, resamples, at_once):
         weights = np.empty((min(at_once, resamples - start), count))
         for row in weights:
             row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
-        by_seed = [weighted_measures(labels, each, weights, specificity) for each in probabilities]
-        found.append({name: np.mean([values[name] for values in by_seed], axis=0) for name in by_seed[0]})
-    intervals = {}
-    for name in found[0]:
-        values = np.concatenate([chunk[name] for chunk in found])
-        low, high = np.percentile(values[np.isfinite(values)], (2.5, 97.5))
-        intervals[name] = (float(low), float(high))
-    return intervals
+        yield weights
+
+
+def percentile_interval(values: Weights) -> tuple[float, float] | None:
+    """What the middle 95 % of the values lie between, nan left out; None if there is nothing else."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return None
+    low, high = np.percentile(known, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def mean_measures(
+    tasks: Sequence[Predictions], weights: Weights, specificity: float = SPECIFICITY
+) -> dict[str, Weights]:
+    """`weighted_measures` averaged over the seeds of each task, then over the tasks, every one of which counts alike.
+
+    Args:
+        tasks: what was predicted.
+        weights: of all cases, ``(R, count)``; each task takes those of its own cases.
+        specificity: at which sensitivity is read.
+
+    Returns:
+        ``(R,)`` values by name. Where a weighting leaves a task without a value it is the mean of the others; nan where
+        none has one.
+    """
+    values: dict[str, list[Weights]] = {}
+    for task in tasks:
+        own = weights[:, task.cases]
+        by_seed = [weighted_measures(task.labels, each, own, specificity) for each in task.probabilities]
+        for name in by_seed[0]:
+            values.setdefault(name, []).append(np.mean([measures[name] for measures in by_seed], axis=0))
+    return {name: np.ma.masked_invalid(each).mean(axis=0).filled(np.nan) for name, each in values.items()}
 
 
 def weighted_measures(
@@ -70,8 +141,10 @@ def weighted_measures(
         specificity: at which sensitivity is read.
 
     Returns:
-        ``(R,)`` values by name; nan where a weighting leaves a class without cases.
+        ``(R,)`` values by name; nan for an AUC or a sensitivity where a weighting leaves a class without cases, and for
+        all where it leaves none.
     """
+    drawn = weights.sum(axis=1)
     classes = probabilities.shape[1]
     ones = range(1, 2) if classes == 2 else range(classes)
     curves = [areas_and_sensitivities(labels == one, probabilities[:, one], weights, specificity) for one in ones]
@@ -81,16 +154,17 @@ def weighted_measures(
     true, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     recalls = _ratio(hits, true)
     chosen = slice(1, 2) if classes == 2 else slice(None)
-    return {
+    measures = {
         "auc": np.mean([area for area, _ in curves], axis=0),
-        "accuracy": hits.sum(axis=1) / weights.sum(axis=1),
-        "balanced_accuracy": recalls.sum(axis=1) / (true > 0).sum(axis=1),
+        "accuracy": _ratio(hits.sum(axis=1), drawn),
+        "balanced_accuracy": _ratio(recalls.sum(axis=1), (true > 0).sum(axis=1)),
         "precision": _ratio(hits, predicted)[:, chosen].mean(axis=1),
         "recall": recalls[:, chosen].mean(axis=1),
         "f1": _ratio(2 * hits, true + predicted)[:, chosen].mean(axis=1),
         "jaccard": _ratio(hits, true + predicted - hits)[:, chosen].mean(axis=1),
         sensitivity_name(specificity): np.mean([sensitivity for _, sensitivity in curves], axis=0),
     }
+    return {name: np.where(drawn > 0, values, np.nan) for name, values in measures.items()}
 
 
 def areas_and_sensitivities(
@@ -104,17 +178,21 @@ def areas_and_sensitivities(
         weights: ``(R, N)``.
         specificity: at which sensitivity is read.
     """
-    order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])  # equal scores rise together
-    inside = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
-    outside = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
-    found, false_alarms = inside.cumsum(axis=1), outside.cumsum(axis=1)
-    positives, negatives = found[:, -1], false_alarms[:, -1]
+    inside, outside = np.flatnonzero(positive), np.flatnonzero(~positive)
+    outside = outside[np.argsort(-scores[outside])]
+    falling, own = -scores[outside], -scores[inside]
+    false_alarms = np.zeros((len(weights), len(outside) + 1))
+    np.cumsum(weights.take(outside, axis=1), axis=1, out=false_alarms[:, 1:])
+    # what lies above each positive case, and what does not lie below it: equal scores rise together
+    above = false_alarms.take(np.searchsorted(falling, own, side="left"), axis=1)
+    not_below = false_alarms.take(np.searchsorted(falling, own, side="right"), axis=1)
+    found = weights.take(inside, axis=1)
+    positives, negatives = found.sum(axis=1), false_alarms[:, -1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        # each case outside is below all that were found before it, and half of those with which it ties
-        areas = (outside * (found - inside / 2)).sum(axis=1) / (positives * negatives)
-        allowed = false_alarms <= (1 - specificity + 1e-12) * negatives[:, None]
-        sensitivities = np.where(allowed, found, 0).max(axis=1) / positives
+        # a case outside costs each positive one that it is above, and half of those with which it ties
+        areas = 1 - (found * (above + not_below)).sum(axis=1) / (2 * positives * negatives)
+        allowed = not_below <= (1 - specificity + 1e-12) * negatives[:, None]
+        sensitivities = (found * allowed).sum(axis=1) / positives
     return areas, np.where(negatives > 0, sensitivities, np.nan)
 
 

@@ -11,7 +11,7 @@ from featlift.errors import OptionError
 from featlift.metrics.bootstrap import RESAMPLES
 from featlift.metrics.significance import holm
 from featlift.results.columns import Column, columns_of, rows_of
-from featlift.results.differences import Difference, Over, Value, difference_of, paired_over, value_of
+from featlift.results.differences import Difference, Draws, Over, Value, difference_of, paired_over, value_of
 from featlift.results.result import Result
 from featlift.results.table import title
 
@@ -79,6 +79,7 @@ def compare(
     if missing := [name for name in measures if all(name != measure for _, measure in questions)]:
         known = dict.fromkeys(name for result in results for name in result.measures)
         raise OptionError(f"measure {missing[0]!r}: the results have {', '.join(known)}")
+    draws = Draws(seed, resamples)
     values, differences = [], []
     for question, (column, measure) in enumerate(questions):
         measured = [result for result in column.results if result.measures[measure].mean is not None]
@@ -87,7 +88,7 @@ def compare(
         values.append([None if answer is None else value_of(answer, measure, paired) for answer in answers])
         found = [
             replace(
-                difference_of(second, first, measure, paired, seed, resamples),
+                difference_of(second, first, measure, paired, draws),
                 question=question,
                 row=row,
                 against=against,

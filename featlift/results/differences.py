@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -12,14 +13,12 @@ from numpy.typing import NDArray
 
 from featlift.errors import OptionError
 from featlift.metrics.bootstrap import LEAST_CASES, interval_of_mean
-from featlift.metrics.classification_bootstrap import weighted_measures
+from featlift.metrics.classification_bootstrap import mean_measures, percentile_interval, resampled
 from featlift.metrics.significance import paired_t
-from featlift.results.predictions import predictions_of
+from featlift.results.predictions import predictions_by_task
 from featlift.results.result import Result
 
 Over = Literal["seeds", "cases"]
-
-_AT_ONCE = 4_000_000  # weights
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,40 @@ class Difference:
     against: int = 0
 
 
+class Draws:
+    """The same draws of cases for all results, each of which is measured on them once.
+
+    Attributes:
+        seed: of the draws.
+        resamples: how many.
+    """
+
+    def __init__(self, seed: int, resamples: int) -> None:
+        self.seed = seed
+        self.resamples = resamples
+        self._measures: dict[int, dict[str, NDArray[np.float64]]] = {}
+
+    def measures(self, result: Result) -> dict[str, NDArray[np.float64]]:
+        """The measures of a classification or of a mean over tasks, averaged over seeds.
+
+        Returns:
+            Values by name: that of the cases as they are, then that of each draw, of fewer than `LEAST_CASES` none.
+        """
+        if id(result) not in self._measures:
+            self._measures[id(result)] = self._measured(result)
+        return self._measures[id(result)]
+
+    def _measured(self, result: Result) -> dict[str, NDArray[np.float64]]:
+        # sorted by id, as they may stand in any order
+        cases = sorted(result.cases, key=lambda case: str(case["id"]))
+        tasks = list(predictions_by_task(replace(result, cases=cases)).values())
+        even = np.ones((1, len(cases)))
+        draws = resampled(len(cases), self.seed, self.resamples) if len(cases) >= LEAST_CASES else ()
+        specificity = float(result.protocol["specificity"])
+        found = [mean_measures(tasks, weights, specificity) for weights in chain([even], draws)]
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
 def paired_over(results: Sequence[Result], measure: str, wanted: Over | None) -> Over | Literal[""]:
     """Whether a measure's values are those of cases or of seeds; of cases, where they have values of their own.
 
@@ -104,9 +137,7 @@ def value_of(result: Result, measure: str, over: Over | Literal[""]) -> Value:
     return Value(found.mean, sd, over, len(values), found.low, found.high, by_seed)
 
 
-def difference_of(
-    result: Result, against: Result, measure: str, over: Over | Literal[""], seed: int, resamples: int
-) -> Difference:
+def difference_of(result: Result, against: Result, measure: str, over: Over | Literal[""], draws: Draws) -> Difference:
     """What a result has more of a measure than another, by bootstrap over their cases and by a paired t-test.
 
     Cases that have no value in one of the two take no part.
@@ -116,10 +147,10 @@ def difference_of(
         mine, its = _of_cases(result, measure), _of_cases(against, measure)
         both = [key for key in mine if key in its]
         pairs = [mine[key] for key in both], [its[key] for key in both]
-        interval = interval_of_mean(np.subtract(*pairs).tolist(), seed, resamples)
+        interval = interval_of_mean(np.subtract(*pairs).tolist(), draws.seed, draws.resamples)
         mean, low, high = interval.mean, interval.low, interval.high
     else:
-        mean, low, high = _of_predictions(result, against, measure, seed, resamples)
+        mean, low, high = _of_predictions(result, against, measure, draws)
     if over == "seeds":
         pairs = (list(result.measures[measure].by_seed or ()), list(against.measures[measure].by_seed or ()))
     t, p = paired_t(*pairs) if over else (math.nan, math.nan)
@@ -127,33 +158,12 @@ def difference_of(
 
 
 def _of_predictions(
-    result: Result, against: Result, measure: str, seed: int, resamples: int
+    result: Result, against: Result, measure: str, draws: Draws
 ) -> tuple[float, float | None, float | None]:
     """Of what only many cases together have, such as an AUC: both from the same draws of cases."""
-    rng = np.random.default_rng(seed)
-    count = len(result.cases)
-    even = np.ones((1, count))
-    mean = float((_weighted(result, measure, even) - _weighted(against, measure, even))[0])
-    if count < LEAST_CASES:
-        return mean, None, None
-    found = []
-    at_once = max(1, _AT_ONCE // count)
-    for start in range(0, resamples, at_once):
-        draws = rng.integers(count, size=(min(at_once, resamples - start), count))
-        weights = np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
-        found.append(_weighted(result, measure, weights) - _weighted(against, measure, weights))
-    low, high = np.nanpercentile(np.concatenate(found), (2.5, 97.5))  # nan where a draw lacks a class
-    return mean, float(low), float(high)
-
-
-def _weighted(result: Result, measure: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A measure of a classification under weights of its cases, sorted by id, averaged over seeds: ``(R,)``."""
-    labels, probabilities = predictions_of(result)
-    order = np.argsort([case["id"] for case in result.cases])
-    specificity = float(result.protocol["specificity"])
-    by_seed = [weighted_measures(labels[order], each[order], weights, specificity)[measure] for each in probabilities]
-    values: NDArray[np.float64] = np.mean(by_seed, axis=0)
-    return values
+    differences = draws.measures(result)[measure] - draws.measures(against)[measure]
+    low, high = percentile_interval(differences[1:]) or (None, None)
+    return float(differences[0]), low, high
 
 
 def _has_cases(result: Result, measure: str) -> bool:

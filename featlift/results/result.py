@@ -59,7 +59,8 @@ class Result:
         protocol: how it was measured: ``name`` and every setting that decides a number.
         measures: what was found, by name.
         cases: one for each case that took part: ``id``, and the case's own value of a measure under its name. What has
-            no value for a single case, as an AUC, is made from ``label`` and ``probabilities`` (seeds, classes).
+            no value for a single case, as an AUC, is made from ``label`` and ``probabilities`` (seeds, classes). In a
+            mean over tasks these two, and the ``classes`` of the details, are by task; what is not known is not there.
         task: the label column that was predicted; empty where masks are the truth.
         seeds: that trainings started from; empty where nothing is drawn.
         bootstrap: ``seed`` and ``resamples`` of the intervals.
@@ -103,19 +104,40 @@ class Result:
     def as_csv(self) -> str:
         """A row a case: ``id``, ``label`` and ``split`` if it has them, then its values of the measures.
 
-        Where there are probabilities, their means over the seeds stand instead, a column a class.
+        Where there are probabilities, their means over the seeds stand instead, a column a class. In a mean over tasks
+        each task has columns of its own.
         """
-        held = {name for case in self.cases for name in case}
-        columns = [name for name in ("id", "label", "split", *self.measures) if name in held]
-        classes = self.details.get("classes", []) if "probabilities" in held else []
+        rows = [_row(case, self.details.get("classes", [])) for case in self.cases]
+        held = dict.fromkeys(name for row in rows for name in row)
+        known = [name for name in ("id", "label", "split", *self.measures) if name in held]
+        of_classes = [name for name in held if name.startswith(("label_", "probability_"))]
         text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns, *(f"probability_{name}" for name in classes)])
-        for case in self.cases:
-            by_class = zip(*case.get("probabilities", []), strict=True)
-            means = [sum(values) / len(values) for values in by_class]
-            writer.writerow([*(case.get(name) for name in columns), *means])
+        writer = csv.DictWriter(text, [*known, *of_classes], extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
         return text.getvalue()
+
+
+def _row(case: dict[str, Any], classes: list[str] | dict[str, list[str]]) -> dict[str, Any]:
+    """The columns of a case: what stands in it, with a column for each class, and in a mean for each task."""
+    if "probabilities" not in case:
+        return case
+    if not isinstance(classes, dict):
+        return case | _means("probability", classes, case["probabilities"])
+    row = {"id": case["id"], "split": case["split"]}
+    for task, names in classes.items():
+        row[f"label_{task}"] = case["label"].get(task)
+        row |= _means(f"probability_{task}", names, case["probabilities"].get(task, []))
+    return row
+
+
+def _means(name: str, classes: list[str], by_seed: list[list[float]]) -> dict[str, float | None]:
+    columns = [f"{name}_{one}" for one in classes]
+    if not by_seed:
+        return dict.fromkeys(columns)
+    return {
+        column: sum(values) / len(values) for column, values in zip(columns, zip(*by_seed, strict=True), strict=True)
+    }
 
 
 def name_of(store: str, *parts: str) -> str:

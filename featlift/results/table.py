@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from featlift.results.result import Measure, Result
 
@@ -46,7 +43,7 @@ def table_rows(results: Sequence[Result]) -> list[list[str]]:
     """A header, then a row for each result: means, with standard deviations over seeds and 95 % intervals.
 
     A mean over fewer cases than the row has says over how many. The mean Dice of each label stands in it where there
-    are 2 to 8. Where one protocol predicted several labels of a store, a row has their means.
+    are 2 to 8. Means over tasks come last.
     """
     tasks = any(result.task for result in results)
     heads = any("head" in result.protocol for result in results)
@@ -54,10 +51,9 @@ def table_rows(results: Sequence[Result]) -> list[list[str]]:
     labels = [name for name in names if name.startswith("dice_")]
     shown = labels if 1 < len(labels) <= _MOST_LABELS else []
     names = [name for name in names if name in shown or not _OF_A_LABEL.fullmatch(name)]
-    results = [*results, *_means_over_tasks(results)]
     asked = [*(["task", "protocol"] if tasks else []), *(["head"] if heads else [])]
     rows = [["store", "model", "mode", *asked, "cases", *map(title, names)]]
-    for result in results:
+    for result in sorted(results, key=lambda result: "tasks" in result.protocol):
         what = [result.store, str(result.recipe["model"]), str(result.recipe["mode"])]
         what += [result.task, protocol_of(result)] if tasks else []
         what += [result.protocol.get("head", "")] if heads else []
@@ -71,28 +67,6 @@ def _number(result: Result, name: str) -> str:
     text = text_of(measure, name in _WITH_INTERVAL)
     fewer = measure is not None and measure.mean is not None and measure.cases < len(result.cases)
     return f"{text} (n = {measure.cases})" if fewer and measure else text
-
-
-def _means_over_tasks(results: Sequence[Result]) -> list[Result]:
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        groups.setdefault((result.store, protocol_of(result)), []).append(result)
-    return [
-        replace(group[0], task=f"mean of {len(group)}", cases=[], measures=_means(group))
-        for group in groups.values()
-        if len({result.task for result in group}) > 1
-    ]
-
-
-def _means(group: Sequence[Result]) -> dict[str, Measure]:
-    means = {}
-    for name in group[0].measures:
-        measures = [result.measures[name] for result in group]
-        mean = float(np.mean([measure.mean for measure in measures]))
-        seeds = [measure.by_seed for measure in measures if measure.by_seed and len(measure.by_seed) > 1]
-        sd = float(np.std(np.mean(seeds, axis=0), ddof=1)) if seeds else None
-        means[name] = Measure(mean, sum(measure.cases for measure in measures), sd)
-    return means
 
 
 def title(measure: str) -> str:

@@ -85,7 +85,7 @@ def test_findings_with_gaps_and_ks_beyond_the_cases(tmp_path, featlift):
     assert "6 of 48 cases take no part in other: case005, case013" in done.stderr
     assert "24 cases to learn from, so no k of [100]" in done.stderr
     files = sorted(path.name for path in (tmp_path / "results").glob("*.json"))
-    assert files == [f"a-knn-{k}-cls-{task}.json" for k in (20, 5) for task in ("one", "other")]
+    assert files == [f"a-knn-{k}-cls-{task}.json" for k in (20, 5) for task in ("mean-of-2", "one", "other")]
     found = read_result(tmp_path / "results/a-knn-5-cls-other.json")
     ids = [case["id"] for case in found.cases]
     assert not set(ids) & set(found.left_out)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.evaluation.classification.embeddings import embeddings_of, input_of
+from featlift.evaluation.classification.embeddings import Input, embeddings_of, input_of
 from featlift.evaluation.classification.labels import Task
+from featlift.evaluation.classification.means import with_means
 from featlift.evaluation.classification.result import classification_result
 from featlift.metrics.classification import SPECIFICITY
 from featlift.metrics.classification_bootstrap import RESAMPLES
@@ -48,7 +50,7 @@ def knn(
         resamples: of the bootstrap.
 
     Yields:
-        A result for each task and k.
+        A result for each task and k. Of several tasks also, for each k, the mean of those that have it.
 
     Raises:
         OptionError: a k below 1, a temperature that is not above 0, an input that the backbone has not.
@@ -56,7 +58,13 @@ def knn(
     """
     if not ks or min(ks) < 1 or temperature <= 0:
         raise OptionError(f"k {', '.join(map(str, ks))} at temperature {temperature}: both have to be above 0")
-    given = input_of(store, wanted)
+    scoring = {"specificity": specificity, "seed": seed, "resamples": resamples}
+    yield from with_means(_by_task(store, tasks, input_of(store, wanted), ks, temperature, scoring))
+
+
+def _by_task(
+    store: Store, tasks: Sequence[Task], given: Input, ks: Sequence[int], temperature: float, scoring: dict[str, Any]
+) -> Iterator[Result]:
     parts = [task.of("train", "test") if task.splits else [task.everything()] * 2 for task in tasks]
     ids = sorted({case_id for task in tasks for case_id in task.ids})
     rows = {case_id: row for row, case_id in enumerate(ids)}
@@ -80,10 +88,7 @@ def knn(
                 task,
                 tested,
                 votes[None],
-                label=f"{k}-{given}",
-                specificity=specificity,
-                seed=seed,
-                resamples=resamples,
+                **scoring,
                 details={"known": len(known), "left_out_k": sorted(set(ks) - set(voting))},
             )
 

@@ -14,6 +14,7 @@ from featlift.errors import OptionError
 from featlift.evaluation.classification.embeddings import Input, embeddings_of, input_of, pooled, slices_of
 from featlift.evaluation.classification.labels import Task
 from featlift.evaluation.classification.logistic import CS, logistic
+from featlift.evaluation.classification.means import with_means
 from featlift.evaluation.classification.result import classification_result
 from featlift.metrics.classification import SPECIFICITY
 from featlift.metrics.classification_bootstrap import RESAMPLES
@@ -68,13 +69,17 @@ def probe(store: Store, tasks: Sequence[Task], how: Probe, progress: Progress | 
         progress: told of what takes time.
 
     Yields:
-        A result for each task.
+        A result for each task, and their mean if there are several.
 
     Raises:
         OptionError: an input that the backbone has not; a task of more than two classes for ``ct-rate``.
         InputError: a split that is empty or lacks a class.
         StoreError: features are damaged.
     """
+    yield from with_means(_by_task(store, tasks, how, progress))
+
+
+def _by_task(store: Store, tasks: Sequence[Task], how: Probe, progress: Progress | None) -> Iterator[Result]:
     given = input_of(store, how.wanted)
     needed = ("train", "test") if how.name == "ct-rate" else ("train", "val", "test")
     parts = [task.of(*needed) for task in tasks]
@@ -184,7 +189,6 @@ def _result(
         task,
         tested,
         probabilities,
-        label=f"{how.name}-{given}",
         seeds=seeds,
         specificity=how.specificity,
         seed=how.seed,

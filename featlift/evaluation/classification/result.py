@@ -24,7 +24,6 @@ def classification_result(
     tested: NDArray[np.intp],
     probabilities: NDArray[np.floating],
     *,
-    label: str,
     seeds: Sequence[int] = (),
     specificity: float = SPECIFICITY,
     seed: int = 0,
@@ -36,11 +35,10 @@ def classification_result(
     Args:
         kind: ``knn`` or ``probe``.
         store: whose features they were predicted from.
-        protocol: how.
+        protocol: how: ``name``, ``input`` and every other setting, such as the ``k`` of k-NN.
         task: what was predicted.
         tested: which of its cases are measured, ``(N,)``.
         probabilities: theirs, ``(seeds, N, classes)``; one for what draws nothing.
-        label: of the protocol, for the name of the file.
         seeds: of the trainings.
         specificity: at which sensitivity is read.
         seed: of the bootstrap.
@@ -54,16 +52,15 @@ def classification_result(
     intervals = (
         classification_intervals(labels, rounded, specificity, seed, resamples) if len(tested) >= LEAST_CASES else {}
     )
-    name = store.name
     held = set(task.ids)
     return Result(
         kind,
-        name_of(name, kind, label, task.name),
-        name,
+        result_name(store.name, kind, protocol, task.name),
+        store.name,
         store.recipe,
         {**protocol, "specificity": specificity},
         {
-            measure: _measure([values[measure] for values in by_seed], intervals.get(measure), len(tested), seeds)
+            measure: measure_of([values[measure] for values in by_seed], intervals.get(measure), len(tested), seeds)
             for measure in by_seed[0]
         },
         [
@@ -83,7 +80,13 @@ def classification_result(
     )
 
 
-def _measure(values: list[float], interval: tuple[float, float] | None, cases: int, seeds: Sequence[int]) -> Measure:
+def result_name(store: str, kind: str, protocol: dict[str, Any], task: str) -> str:
+    """What the files of a classification are called."""
+    return name_of(store, kind, f"{protocol.get('k', protocol['name'])}-{protocol['input']}", task)
+
+
+def measure_of(values: list[float], interval: tuple[float, float] | None, cases: int, seeds: Sequence[int]) -> Measure:
+    """A measure from its value for each seed, or from its only one, and the interval if it has one."""
     low, high = interval or (None, None)
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Measure(float(np.mean(values)), cases, sd, low, high, values if seeds else None)

@@ -9,7 +9,7 @@ from typing import Any
 from featlift.backbones.catalogue import CATALOGUE
 from featlift.metrics.bootstrap import RESAMPLES
 from featlift.metrics.significance import holm
-from featlift.results.differences import Difference, difference_of, paired_over
+from featlift.results.differences import Difference, Draws, difference_of, paired_over
 from featlift.results.table import text_of, title
 from featlift.study.plan import is_called
 from featlift.study.summary import Row, Summary
@@ -52,11 +52,11 @@ def tests_of(summary: Summary, rows: Sequence[Row]) -> dict[int, tuple[Differenc
     base = next((row for row in rows if is_called(row.arm, summary.baseline) and row.features == "stored"), None)
     if base is None:
         return {}
-    found = {}
+    found, draws = {}, Draws(0, RESAMPLES)
     for number, row in enumerate(rows):
         if row is not base and row.found.mean is not None and base.found.mean is not None:
             over = paired_over([row.result, base.result], row.measure, None)
-            found[number] = difference_of(row.result, base.result, row.measure, over, 0, RESAMPLES)
+            found[number] = difference_of(row.result, base.result, row.measure, over, draws)
     corrected = holm([difference.p for difference in found.values()])
     return {number: (found[number], p) for number, p in zip(found, corrected, strict=True)}
 

@@ -125,24 +125,20 @@ def bars(name: str) -> Progress:
     from tqdm import tqdm
 
     shown: dict[str, tqdm[object]] = {}
-    since: dict[str, float] = {}  # the first step of what goes on without a bar
+    since: dict[str, tuple[float, int]] = {}  # when and at which step something began that goes on without a bar
 
     def tell(what: str, done: int, total: int) -> None:
-        bar = (
-            shown.setdefault(what, tqdm(total=total, disable=None, desc=f"{name}: {what}"))
-            if done == 1
-            else shown[what]
-        )
+        if what not in shown:
+            shown[what] = tqdm(total=total, initial=done - 1, disable=None, desc=f"{name}: {what}")
+            since[what] = (monotonic(), done)
+        bar = shown[what]
         bar.update(1)
-        if done == total:
-            bar.close()
-        if not bar.disable:
-            return
-        if done == 1:
-            since[what] = monotonic()
-        elif what in since and done < total and (passed := monotonic() - since[what]) > _SILENCE:
-            left = human_seconds(passed / (done - 1) * (total - done))
+        if bar.disable and what in since and done < total and (passed := monotonic() - since[what][0]) > _SILENCE:
+            left = human_seconds(passed / (done - since[what][1]) * (total - done))
             typer.echo(f"featlift: {name}: {what}: {done:,} of {total:,}, about {left} left", err=True)
             del since[what]
+        if done == total:  # what is done again later has a bar of its own
+            bar.close()
+            del shown[what]
 
     return tell

@@ -20,7 +20,15 @@ def test_a_store_of_one_volume(featlift, tmp_path):
     for folder in ("scans", "labels"):
         for path in (tmp_path / folder).glob("[a-df]*"):
             path.unlink()
-    extract = ("extract", "scans", "-o", "one.zarr", *OPTIONS["layers.zarr"])
+    extract = (
+        "extract",
+        "scans",
+        "-o",
+        "one.zarr",
+        *OPTIONS["layers.zarr"],
+        "--precision",
+        "fp32",
+    )  # as the head's store
     commands = [
         extract,
         extract,

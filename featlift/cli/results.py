@@ -133,8 +133,9 @@ def bars(name: str) -> Progress:
             since[what] = (monotonic(), done)
         bar = shown[what]
         bar.update(1)
-        if bar.disable and what in since and done < total and (passed := monotonic() - since[what][0]) > _SILENCE:
-            left = human_seconds(passed / (done - since[what][1]) * (total - done))
+        began, first = since.get(what, (monotonic(), done))
+        if bar.disable and first < done < total and (passed := monotonic() - began) > _SILENCE:
+            left = human_seconds(passed / (done - first) * (total - done))
             typer.echo(f"featlift: {name}: {what}: {done:,} of {total:,}, about {left} left", err=True)
             del since[what]
         if done == total:  # what is done again later has a bar of its own

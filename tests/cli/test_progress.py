@@ -34,3 +34,14 @@ def test_a_log_is_told_once_how_long_it_will_take(capsys, monkeypatch):
     for done in range(1, 5):
         tell("reading", done, 4)
     assert capsys.readouterr().err == ""
+
+
+def test_what_goes_on_in_the_middle_and_what_comes_twice_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(results, "_SILENCE", -1.0)
+    tell = results.bars("study")
+    for _ in range(2):
+        for done in range(3, 6):  # two were done by a run before
+            tell("extracting", done, 5)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == second
+    assert first.startswith("featlift: study: extracting: 4 of 5, about ")

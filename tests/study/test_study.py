@@ -94,7 +94,7 @@ def contents(folder):
 
 def results_in(folder):
     """The files of results that are whole."""
-    return [path for path in sorted(folder.rglob("results/**/*.json")) if not path.name.startswith(".")]
+    return [path for path in sorted((folder / "results").rglob("*.json")) if not path.name.startswith(".")]
 
 
 def rows_of(folder):

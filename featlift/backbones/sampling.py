@@ -16,6 +16,8 @@ from featlift.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
+Triple = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -28,6 +30,25 @@ class Sampling:
         """Sampling after one more window (convolution or pooling) with `padding` pixels before the first."""
         shift = (kernel - 1) * dilation / 2 - padding
         return Sampling(self.stride * stride, self.offset + shift * self.stride)
+
+
+@dataclass(frozen=True)
+class FeatureLayer:
+    """A layer of an encoder, and where its cells are: cell ``i`` of an axis at voxel ``offset + stride * i``.
+
+    Attributes:
+        index: absolute, as in `Features.layers` and in a store.
+        name: of the module whose output it is.
+        channels: C.
+        stride: voxels from one cell to the next along d, h and w.
+        offset: (d, h, w) in voxels of the centre of the first cell.
+    """
+
+    index: int
+    name: str
+    channels: int
+    stride: Triple
+    offset: tuple[float, float, float]
 
 
 def patches(size: int) -> Sampling:

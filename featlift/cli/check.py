@@ -20,6 +20,7 @@ from featlift.errors import FeatliftError
 from featlift.sizes import decimal_bytes
 
 if TYPE_CHECKING:
+    from featlift.lifting import LiftedBackbone
     from featlift.volumes import Preparation, Reading, Scan, Skipped
     from featlift.volumes.findings import Finding
     from featlift.volumes.survey import Surveyed
@@ -53,10 +54,13 @@ def check(
 
     Headers only, unless --sample or --voxels asks for more. Exit code 1 if some scans would fail.
     """
+    from featlift.diagnosis.weights import missing_weights
     from featlift.processes import cores
     from featlift.remote import Remote
     from featlift.sample import evenly_spaced
+    from featlift.store.forecast import FeatureSizes, volume_bytes
     from featlift.store.index import check_label_names
+    from featlift.store.output_spec import OutputSpec
     from featlift.volumes import Preparation, Reading, Selection, find_scans
     from featlift.volumes.findings import Finding, SurveyPlan, findings, totals
 
@@ -66,39 +70,35 @@ def check(
     refused: list[Skipped] = []
     found = find_scans(inputs, selection, config.selection.limit, refused, refused)
     check_label_names({name for scan in found.scans for name in scan.labels}, "the manifest")
-    from featlift.diagnosis.weights import missing_weights
-    from featlift.extraction import OutputSpec, lifted_network  # torch takes seconds: not before what it needs
-    from featlift.extraction.forecast import FeatureSizes, volume_bytes
-    from featlift.extraction.measuring import measure_lifting
-
-    network = replace(config.network, weights="random:0")  # of any weights the sizes are the same, and so is the time
-    if not measure:
-        network = replace(network, device="cpu", precision="fp32")
-    lifted = lifted_network(network, config.lifting)
     keeping = OutputSpec.of(config.output)
     if keeping.reduction is not None:  # a basis is of the real weights; of it only how many channels it keeps matters
         keeping = replace(keeping, reduction=replace(keeping.reduction, basis=None))
-    keeping.check(lifted)
+    lifted, sizes = None, FeatureSizes.known(config.network, config.lifting)
+    if measure or sizes is None:
+        lifted = _lifted(config, measure)
+        sizes = FeatureSizes.of(lifted)
+    keeping.check_layers(config.network.model, sizes.token_names, sizes.layers)
     closely = found.scans if voxels else evenly_spaced(found.scans, sample)
     if behind_url := sum(any(isinstance(source.path, Remote) for source in scan.sources) for scan in found.scans):
         typer.echo(f"featlift: {behind_url} of {len(found.scans)} scans are behind URLs: fetched whole", err=True)
     workers = config.running.workers or min(_MOST_WORKERS, cores())
     rows = _survey(found.scans, preparation, reading, {scan.id for scan in closely}, workers)
     usable = [row for row in rows if row.lifted_shape and not row.failure]
-    sizes = FeatureSizes.of(lifted)
     stored = (volume_bytes(row.lifted_shape, row.channels, sizes, keeping) for row in usable if row.lifted_shape)
     report: dict[str, Any] = {
         "totals": totals(rows),
         "store_bytes": sum(size for arrays in stored for _, size in arrays),
         "time": None,
     }
-    if measure and usable:
+    if measure and lifted is not None and usable:
+        from featlift.extraction.measuring import measure_lifting
+
         try:
             report["time"] = asdict(measure_lifting(lifted, found.scans, usable, preparation, reading))
         except FeatliftError as error:
             report["time"] = {"failure": str(error)}
     has_masks = bool(selection.mask_pattern or selection.masks)
-    plan = SurveyPlan(preparation, config.lifting.mode, lifted.stride, config.lifting.depth_window, has_masks)
+    plan = SurveyPlan(preparation, config.lifting.mode, sizes.size_multiple[-1], config.lifting.depth_window, has_masks)
     missing = missing_weights(config.network.model) if config.network.weights is None else None
     besides = (
         [Finding("WARN", f"no weights here for {missing.what}", f"{missing.fix}; or --weights FILE")] if missing else []
@@ -113,6 +113,16 @@ def check(
         _print(judged, found.skipped, report)
     if any(finding.level == "FAIL" for finding in judged):
         raise typer.Exit(1)
+
+
+def _lifted(config: ExtractConfig, measure: bool) -> LiftedBackbone:
+    """The network with random weights: of any weights the sizes are the same, and so is the time."""
+    from featlift.extraction import lifted_network  # torch and timm take seconds: not before what needs them
+
+    network = replace(config.network, weights="random:0")
+    if not measure:
+        network = replace(network, device="cpu", precision="fp32")
+    return lifted_network(network, config.lifting)
 
 
 def _survey(

@@ -12,7 +12,7 @@ from featlift.errors import OptionError
 from featlift.sizes import decimal_bytes
 
 if TYPE_CHECKING:
-    from featlift.extraction.forecast import Forecast
+    from featlift.store.forecast import Forecast
 
 _WORTH_A_WORD = 0.001  # of the whole
 

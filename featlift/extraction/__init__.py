@@ -4,12 +4,12 @@ from featlift.extraction.extraction import Extraction, extract
 from featlift.extraction.job import Job
 from featlift.extraction.network import lifted_backbone, lifted_network
 from featlift.extraction.outcome import Outcome
-from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.recipe import make_recipe
-from featlift.extraction.reduction import Reduction
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
+from featlift.store.output_spec import OutputSpec
+from featlift.store.reduction import Reduction
 
 __all__ = [
     "Extraction",

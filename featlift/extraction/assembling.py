@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featlift.extraction.output_spec import OutputSpec
-from featlift.extraction.reduction import recorded, reduce
 from featlift.lifting import FeatureLayer, Features, LayerFeatures, VolumeEncoder
 from featlift.store import CaseData, LayerData
+from featlift.store.output_spec import OutputSpec
+from featlift.store.reduction import recorded, reduce
 from featlift.volumes import Prepared, Scan
 from featlift.volumes.grid import Shape, cells_within
 from featlift.volumes.loading import Loaded

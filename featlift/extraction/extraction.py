@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from featlift.extraction.assembling import assemble
 from featlift.extraction.network import lifted_backbone
-from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.recipe import make_recipe
 from featlift.lifting import VolumeEncoder
 from featlift.store import Case, CaseData, case_in_memory
 from featlift.store.layout import Recipe
+from featlift.store.output_spec import OutputSpec
 from featlift.volumes import Preparation, Reading, Scan, Volume
 from featlift.volumes.discovery.series import source_of
 from featlift.volumes.grid import pad, padding_to

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from featlift.errors import FeatliftError, StoreError
 from featlift.extraction.extraction import Extraction
-from featlift.extraction.output_spec import OutputSpec
 from featlift.sample import evenly_spaced
 from featlift.store import StoreWriter
 from featlift.store.backend import Where
 from featlift.store.basis import Basis, basis_of
+from featlift.store.output_spec import OutputSpec
 from featlift.store.principal import Covariance
 from featlift.store.reading import check_store, is_empty
 from featlift.volumes import Scan

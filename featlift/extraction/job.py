@@ -10,13 +10,13 @@ from featlift.backbones.precision import resolve_device
 from featlift.config import ExtractConfig
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.network import lifted_network
-from featlift.extraction.output_spec import OutputSpec
 from featlift.extraction.readers import default_prefetch, default_workers
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
 from featlift.remote import Remote
 from featlift.sizes import parse_size
 from featlift.store.layout import Recipe
+from featlift.store.output_spec import OutputSpec
 from featlift.store.reading import check_store, is_empty
 from featlift.volumes import DiscoveredScans, Preparation, Reading
 from featlift.volumes.preparation import ChannelEdges

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from featlift.extraction.output_spec import OutputSpec
 from featlift.lifting import VolumeEncoder
 from featlift.store.layout import Recipe
+from featlift.store.output_spec import OutputSpec
 from featlift.volumes import Preparation
 
 

@@ -1,6 +1,7 @@
 """A 2D network applied to a volume: PlaneCycle (PCg, PCm), slice by slice (2D), or flattened (3D). Pure torch."""
 
-from featlift.lifting.encoder import FeatureLayer, VolumeEncoder
+from featlift.backbones.sampling import FeatureLayer
+from featlift.lifting.encoder import VolumeEncoder
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.lift import lift
 from featlift.lifting.lifted import LiftedBackbone

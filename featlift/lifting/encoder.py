@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from featlift.backbones.sampling import FeatureLayer, Triple
 from featlift.lifting.features import Features
-
-Triple = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class FeatureLayer:
-    """A layer of an encoder, and where its cells are: cell ``i`` of an axis at voxel ``offset + stride * i``.
-
-    Attributes:
-        index: absolute, as in `Features.layers` and in a store.
-        name: of the module whose output it is.
-        channels: C.
-        stride: voxels from one cell to the next along d, h and w.
-        offset: (d, h, w) in voxels of the centre of the first cell.
-    """
-
-    index: int
-    name: str
-    channels: int
-    stride: Triple
-    offset: tuple[float, float, float]
 
 
 class VolumeEncoder(Protocol):

@@ -20,12 +20,12 @@ from torch.utils.checkpoint import checkpoint
 
 from featlift.backbones.backbone import Backbone, Layer
 from featlift.backbones.precision import precision_name
+from featlift.backbones.sampling import FeatureLayer, Triple
 from featlift.errors import LiftingError
 from featlift.lifting.attention import best_attention
 from featlift.lifting.batches import PlaneBatches
 from featlift.lifting.budget import FreeMemory
 from featlift.lifting.costs import feature_bytes, norm_cost, span_cost
-from featlift.lifting.encoder import FeatureLayer, Triple
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.planes import Cycle, Plane, from_planes, to_planes
 from featlift.lifting.spans import BlockSpan, plan_spans

@@ -38,8 +38,10 @@ def read_index(path: Where) -> pa.Table:
     place = backend_of(path)
     try:
         content = place.read(INDEX)
-        # without threads: one of Arrow's that still holds the bytes when the process ends would abort it
-        table, is_sealed = pq.read_table(pa.BufferReader(content), use_threads=False), is_as_written(content)
+        # `read_table` would import pandas where it is there; without threads: one of Arrow's that still holds the bytes
+        # when the process ends would abort it
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        is_sealed = is_as_written(content)
     except RemoteError:
         raise
     except Exception as error:  # Arrow raises many kinds

@@ -54,8 +54,8 @@ def measure_cost(job: Job, path: Path) -> Cost:
     from torch.utils.flop_counter import FlopCounterMode
 
     from featlift.backbones.footprint import PeakMemory
-    from featlift.extraction.forecast import FeatureSizes, scan_shape, volume_bytes
     from featlift.extraction.record import name_of
+    from featlift.store.forecast import FeatureSizes, scan_shape, volume_bytes
     from featlift.timing import timed
     from featlift.volumes.loading import load
 

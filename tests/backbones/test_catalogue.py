@@ -14,8 +14,13 @@ from featlift.backbones.catalogue import CATALOGUE, FAMILIES, cached_weights, pa
 from featlift.backbones.convolutional import ConvolutionalBackbone
 from featlift.backbones.torchvision_guard import import_timm
 from featlift.backbones.transformer import TransformerBackbone
+from featlift.config import LiftingConfig, NetworkConfig
 from featlift.diagnosis.weights import missing_weights
 from featlift.errors import WeightsError
+from featlift.lifting import lift
+from featlift.store.forecast import FeatureSizes, volume_bytes
+from featlift.store.output_spec import OutputSpec
+from featlift.store.reduction import Reduction
 from tests.support.tiny import says
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +63,32 @@ def test_an_entry_says_what_timm_builds(name):
     )
     kept = [parameter.numel() for parameter in backbone.parameters()]
     assert entry.parameters == sum(kept)
+
+    assert entry.token_names == backbone.token_names
+    for mode in ("pcg", "2d"):
+        told = FeatureSizes.known(NetworkConfig(name, "random:0"), LiftingConfig(mode, norm=False))
+        built = FeatureSizes.of(lift(backbone, mode))
+        assert told is not None
+        assert told.size_multiple == built.size_multiple
+        for keeping in (OutputSpec(), OutputSpec(dtype="int8", reduction=Reduction("random", 8))):
+            one, other = (list(volume_bytes((7, 100, 90), 1, each, keeping)) for each in (told, built))
+            assert one == other
+
+
+@pytest.mark.parametrize(
+    ("network", "lifting"),
+    [
+        ({"model": "vit_tiny_patch16_224"}, {}),
+        ({"model_args": {"depth": 2}}, {}),
+        ({"rope_periods": "bf16"}, {}),
+        ({}, {"mode": "3d"}),
+        ({}, {"layers": (3, -1)}),
+        ({}, {"mode": "2d", "cycle": ("HW",)}),
+        ({}, {"depth_window": 8}),
+    ],
+)
+def test_what_only_the_network_can_tell_is_left_to_it(network, lifting):
+    assert FeatureSizes.known(NetworkConfig(**network), LiftingConfig(**lifting)) is None
 
 
 def test_listing_the_models_imports_no_torch_and_finds_what_is_here(featlift_process, tmp_path):

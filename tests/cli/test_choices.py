@@ -20,7 +20,6 @@ from featlift.evaluation.featdice.protocol import Protocol
 from featlift.evaluation.featdice.segmentation import Centre
 from featlift.exporting.picture import Grid
 from featlift.exporting.spec import Format
-from featlift.extraction.output_spec import Dtype, Embedding
 from featlift.heads import HEADS
 from featlift.heads.cases import Features
 from featlift.heads.dino3dra import ABLATIONS
@@ -34,6 +33,7 @@ from featlift.pictures.fitting import Foreground
 from featlift.results.differences import Over
 from featlift.store.cells import Nearest
 from featlift.store.layout import SAVED
+from featlift.store.output_spec import Dtype, Embedding
 from featlift.volumes.orientation import Orientation
 from tests.support.scans import patch_mean_options, write_scan
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
@@ -210,22 +209,6 @@ def test_traceback_on_request(featlift, tmp_path, model):
     write_scan(tmp_path / "a.nii.gz")
     with pytest.raises(package.errors.ModelError):
         featlift("--traceback", "extract", "a.nii.gz", "--model", "nonsense")
-
-
-def test_help_needs_no_torch():
-    """--help is instant because nothing heavy is imported."""
-    code = (
-        "import sys\nfrom featlift.cli.main import main\nsys.argv = ['featlift', *{arguments}]\n"
-        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "heavy = {{'torch', 'timm', 'zarr', 'numpy', 'nibabel', 'SimpleITK', 'pyarrow', 'scipy'}} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    names = ("extract", "check", "featdice", "knn", "probe", "retrieve", "compare", "info", "doctor", "merge")
-    for arguments in (["--help"], ["--version"], *([name, "--help"] for name in names)):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(arguments=arguments)], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
 
 
 def test_nan_can_be_replaced(featlift, tmp_path, model):

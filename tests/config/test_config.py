@@ -12,8 +12,8 @@ from featlift import extract_cohort, list_models, load_backbone, open_store
 from featlift.config import ExtractConfig
 from featlift.errors import InputError, LiftingError, OptionError, StoreError
 from featlift.extraction.job import Job
-from featlift.extraction.output_spec import OutputSpec
 from featlift.store.basis import Basis
+from featlift.store.output_spec import OutputSpec
 from featlift.store.principal import Projection
 from featlift.volumes import DiscoveredScans, Preparation, Selection
 from tests.support.scans import patch_mean_options, write_scan

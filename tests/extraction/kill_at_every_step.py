@@ -25,7 +25,8 @@ torch.set_num_threads(1)  # before anything computes: a pool of threads would no
 
 from featlift.backbones.torchvision_guard import import_timm  # noqa: E402
 from featlift.cli.main import main  # noqa: E402
-from featlift.extraction import engines, fitting, forecast  # noqa: E402, F401
+from featlift.extraction import engines, fitting  # noqa: E402, F401
+from featlift.store import forecast  # noqa: E402, F401
 
 with contextlib.suppress(ImportError):  # where it is installed, pyarrow takes it along: half a second of every child
     import pandas  # noqa: F401

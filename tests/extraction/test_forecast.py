@@ -11,8 +11,8 @@ import pytest
 
 from featlift import Preparation
 from featlift.extraction import OutputSpec
-from featlift.extraction.forecast import FeatureSizes, forecast
 from featlift.lifting import FeatureLayer
+from featlift.store.forecast import FeatureSizes, forecast
 from featlift.volumes import find_scans
 from tests.extraction.test_inputs import write_everywhere
 from tests.support import series as dicom

@@ -8,7 +8,7 @@ import featlift
 from featlift.evaluation import Protocol, featdice
 from featlift.exporting import ExportSpec, export
 from featlift.extraction import Extraction, OutputSpec, Run
-from featlift.extraction.forecast import FeatureSizes, forecast
+from featlift.store.forecast import FeatureSizes, forecast
 from featlift.volumes import Preparation, find_scans
 from tests.support.native_encoder import NativeEncoder
 from tests.support.scans import OBLIQUE, write_nifti

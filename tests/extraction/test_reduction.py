@@ -13,9 +13,9 @@ from sklearn.decomposition import PCA
 from featlift import open_store
 from featlift.errors import OptionError, StoreError
 from featlift.extraction import Reduction
-from featlift.extraction.reduction import random_projection, reduce
 from featlift.store.basis import Basis
 from featlift.store.principal import Covariance
+from featlift.store.reduction import random_projection, reduce
 from tests.support.scans import write_scan
 
 MODEL = ["--model", "vits16", "--weights", "random:0", "--precision", "fp32", "--layers", "0,-1"]
@@ -67,7 +67,7 @@ def test_a_random_projection_is_one_and_the_same_in_every_process():
     assert ratio.mean() == pytest.approx(1, abs=0.02)
     code = (
         "import hashlib, numpy as np\n"
-        "from featlift.extraction.reduction import random_projection\n"
+        "from featlift.store.reduction import random_projection\n"
         "components = random_projection(384, 64).components\n"
         "print(hashlib.sha256(np.round(components, 5).tobytes()).hexdigest())"
     )

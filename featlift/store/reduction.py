@@ -6,17 +6,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from featlift.backbones.sampling import FeatureLayer
 from featlift.counting import number_of
 from featlift.errors import OptionError
-from featlift.lifting import FeatureLayer
 from featlift.store.basis import Basis
 from featlift.store.principal import Projection
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SEED = 0
 
@@ -103,6 +104,8 @@ def random_projection(channels: int, kept: int, seed: int = _SEED) -> Projection
 
 def reduce(dense: Tensor, projection: Projection) -> Tensor:
     """Project dense features ``(C, D, h, w)`` to ``(K, D, h, w)`` float32, slice by slice."""
+    import torch
+
     mean, components = (torch.from_numpy(each).to(dense.device) for each in (projection.mean, projection.components))
     reduced = torch.empty((len(components), *dense.shape[1:]), device=dense.device)
     for index in range(dense.shape[1]):

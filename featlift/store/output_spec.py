@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from featlift.backbones.sampling import FeatureLayer
 from featlift.config import OutputConfig
 from featlift.errors import OptionError
-from featlift.extraction.reduction import Reduction
-from featlift.lifting import VolumeEncoder
 from featlift.remote import parse_location
 from featlift.store.basis import Basis
 from featlift.store.layout import SAVED
+from featlift.store.reduction import Reduction
+
+if TYPE_CHECKING:
+    from featlift.lifting import VolumeEncoder
 
 Dtype = Literal["float16", "float32", "int8"]
 Embedding = Literal["cls-mean", "patch-mean", "cls-mean+patch-mean"]
@@ -68,16 +72,19 @@ class OutputSpec:
             OptionError: a class token or global tokens that it lacks, fewer channels than are to be kept, or a basis
                 of another network.
         """
-        name, tokens = encoder.name, encoder.token_names
+        self.check_layers(encoder.name, encoder.token_names, encoder.feature_layers)
+        basis = None if self.reduction is None else self.reduction.basis
+        if basis is not None and basis.about["weights_sha256"] != encoder.weights["sha256"]:
+            raise OptionError(f"the basis was fitted on features of {basis.about['model']} with other weights")
+
+    def check_layers(self, name: str, tokens: tuple[str, ...], layers: Sequence[FeatureLayer]) -> None:
+        """Refuse what a network of this name, with these global tokens and layers, does not have, as `check` does."""
         if self.save == ("tokens",) and not tokens:
             raise OptionError(f"save tokens: {name} has no global tokens, so there would be nothing to keep")
         if "cls" in (self.embedding or "") and tokens[:1] != ("cls",):
             raise OptionError(f"embedding {self.embedding}: {name} has no class token; choose patch-mean")
         if self.reduction is not None:
-            self.reduction.check(encoder.feature_layers)
-        basis = None if self.reduction is None else self.reduction.basis
-        if basis is not None and basis.about["weights_sha256"] != encoder.weights["sha256"]:
-            raise OptionError(f"the basis was fitted on features of {basis.about['model']} with other weights")
+            self.reduction.check(layers)
 
     def parts_of_embedding(self, token_names: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the parts of the embedding, in their order."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from featlift.backbones.catalogue import CATALOGUE
+from featlift.backbones.sampling import FeatureLayer
+from featlift.config import LiftingConfig, NetworkConfig
 from featlift.errors import FeatliftError
-from featlift.extraction.output_spec import OutputSpec
-from featlift.lifting import FeatureLayer, VolumeEncoder
 from featlift.remote import Remote
 from featlift.sample import evenly_spaced
 from featlift.store.arrays import dense_bytes, scan_bytes, small_bytes
+from featlift.store.output_spec import OutputSpec
 from featlift.volumes import Preparation, Reading, Scan
 from featlift.volumes.grid import Shape, cells_within, padding_to
 from featlift.volumes.opening import check_header
 from featlift.volumes.preparation import expected_grids
+
+if TYPE_CHECKING:
+    from featlift.lifting import VolumeEncoder
 
 #: Headers that are read at most; larger cohorts are judged by so many of their scans.
 MOST_HEADERS = 200
@@ -46,6 +52,22 @@ class FeatureSizes:
     def of(cls, encoder: VolumeEncoder) -> FeatureSizes:
         """The sizes of what an encoder gives."""
         return cls(encoder.feature_layers, encoder.size_multiple, encoder.token_names, encoder.tokens_per_slice)
+
+    @classmethod
+    def known(cls, network: NetworkConfig, lifting: LiftingConfig) -> FeatureSizes | None:
+        """The sizes of a lifted network by the catalogue alone, which takes no torch and no weights.
+
+        Returns:
+            None of a model without a short name, and with options of which only the network can tell what they do.
+        """
+        entry = CATALOGUE.get(network.model)
+        plain = NetworkConfig(network.model, network.weights, network.device, network.precision)
+        flat = LiftingConfig(lifting.mode, memory=lifting.memory, norm=lifting.norm)
+        if entry is None or (network, lifting) != (plain, flat) or lifting.mode == "3d":
+            return None
+        stride = (1, entry.stride, entry.stride)
+        layer = FeatureLayer(entry.depth - 1, entry.name, entry.width, stride, (0, 0, 0))  # no size depends on offsets
+        return cls((layer,), stride, entry.token_names)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,11 @@ def study(
         _show_plan(plan_study(asked, output, bars(asked.name)))
         return
     part = Shard.parse(shard) if shard else None
-    found = run_study(asked, output, part, bars(asked.name), lambda line: typer.echo(line, err=True))
+    try:
+        found = run_study(asked, output, part, bars(asked.name), lambda line: typer.echo(line, err=True))
+    except KeyboardInterrupt:
+        typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
+        raise
     if found is not None:
         _show(found, output)
 

@@ -12,8 +12,14 @@ from featlift.config import ExtractConfig
 Kind = Literal["featdice", "dense", "knn", "probe"]
 KINDS: tuple[Kind, ...] = ("featdice", "dense", "knn", "probe")
 
-#: What is compared of each kind of task unless the study says otherwise.
-MEASURES = {"featdice": "best_dice", "dense": "dice", "knn": "auc", "probe": "auc"}
+_OF_CLASSES = ("auc", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "jaccard")
+#: What can be compared of each kind of task, first what is compared unless the study says otherwise.
+MEASURES: dict[str, tuple[str, ...]] = {
+    "featdice": ("best_dice", "dice", "auroc"),
+    "dense": ("dice", "hd95", "asd"),
+    "knn": _OF_CLASSES,
+    "probe": _OF_CLASSES,
+}
 
 COSTS = ("operations", "seconds", "peak_bytes", "stored_bytes")
 

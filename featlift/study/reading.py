@@ -138,7 +138,7 @@ def _task(table: Mapping[str, Any]) -> StudyTask:
     layers = tuple(options.pop("layers", ()))
     features = tuple(options.pop("features", (STORED,)))
     cohorts = tuple(options.pop("cohorts", ()))
-    measure = str(options.pop("measure", MEASURES[kind]))
+    measure = str(options.pop("measure", MEASURES[kind][0]))
     for given in features:
         check_sources(given)
     return StudyTask(name, kind, options, layers, features, cohorts, measure)  # type: ignore[arg-type]

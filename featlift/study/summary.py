@@ -138,8 +138,8 @@ def _default_cycle() -> tuple[str, ...]:
 
 
 def _slim(result: Result, measure: str) -> Result:
-    """Without what is not needed to compare: of the cases other measures, of the protocol nothing."""
-    kept = ("id", "label", "split", "probabilities", "findings", measure)
+    """With nothing of the cases but what is compared."""
+    kept = ("id", "label", "split", "probabilities", measure)
     cases = [{key: _rounded(value) for key, value in case.items() if key in kept} for case in result.cases]
     return replace(result, cases=cases)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +29,10 @@ from featlift.evaluation.classification.probing import SEEDS
 from featlift.progress import Progress
 from featlift.store import Store
 from featlift.study.cells import Cell, Split
-from featlift.study.plan import StudyTask
+from featlift.study.plan import MEASURES, StudyTask
 
 _SEEDS = (0,)
+_OF_A_LABEL = re.compile(r"(dice|hd95|asd)_\d+")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ def check_task(task: StudyTask) -> None:
     known, check = _KINDS[task.kind][1:]
     if unknown := [name for name in task.options if name not in known]:
         raise OptionError(f"task {task.name}: no option {unknown[0]!r}: {task.kind} has {', '.join(known)}")
+    if task.measure not in (measures := MEASURES[task.kind]) and not _OF_A_LABEL.fullmatch(task.measure):
+        raise OptionError(f"task {task.name}: no measure {task.measure!r}: {task.kind} has {', '.join(measures)}")
     if task.kind in ("knn", "probe") and (task.features != ("stored",) or task.layers):
         raise OptionError(f"task {task.name}: layers and features are of dense tasks; give arms layers of their own")
     try:

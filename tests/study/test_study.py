@@ -251,6 +251,7 @@ def test_padding_at_random_moves_scan_and_mask_together(patients, featlift):
         ('features = ["stored", "coordinates"]', 'features = ["places"]', ("'places'", "coordinates")),
         ('task = "probe"', 'task = "prob"', ("[choice]", "'prob'", "probe")),
         ('features = ["stored", "coordinates"]', 'features = ["coordinates"]', ("[choice]", "probe", "stored")),
+        ('kind = "dense"', 'kind = "dense"\nmeasure = "dize"', ("task probe", "'dize'", "dice, hd95")),
         ('over = ["cycle"]', 'over = ["cycles"]', ("[choice]", "'cycles'")),
         ('baseline = "2d"', 'baseline = "3d"', ("[tests]", "'3d'")),
         ('masks = "labels"\n', "", ("task probe", "patients", "no masks")),

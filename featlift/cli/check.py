@@ -20,7 +20,7 @@ from featlift.errors import FeatliftError
 from featlift.sizes import decimal_bytes
 
 if TYPE_CHECKING:
-    from featlift.lifting import LiftedBackbone
+    from featlift.lifting import VolumeEncoder
     from featlift.volumes import Preparation, Reading, Scan, Skipped
     from featlift.volumes.findings import Finding
     from featlift.volumes.survey import Surveyed
@@ -115,7 +115,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _lifted(config: ExtractConfig, measure: bool) -> LiftedBackbone:
+def _lifted(config: ExtractConfig, measure: bool) -> VolumeEncoder:
     """The network with random weights: of any weights the sizes are the same, and so is the time."""
     from featlift.extraction import lifted_network  # torch and timm take seconds: not before what needs them
 

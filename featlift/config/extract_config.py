@@ -75,6 +75,16 @@ class ExtractConfig:
         """Refuse what makes sense only together, with an `OptionError`."""
         if bool(self.selection.roi) != bool(self.preparation.roi_mm):
             raise OptionError("--roi and --roi-mm belong together: where the regions are, and how large")
+        if self.lifting.orientations != ("axial",):
+            spacing, size = self.preparation.spacing, self.preparation.size
+            if len(set(spacing)) != 1 or 0 in spacing:
+                if not (len(size) == 3 and not spacing and 0 not in size):
+                    raise OptionError(
+                        "--orientations sees every plane with square pixels: give --spacing MM, one number for all "
+                        "axes, or for scans of unknown spacing --size D,H,W"
+                    )
+            elif size:
+                raise OptionError("--orientations with --spacing: --size would make pixels oblong again, leave it out")
 
     @classmethod
     def of_file(cls, path: str | Path) -> Self:

@@ -24,9 +24,11 @@ from featlift.config.options import (
     whole,
 )
 from featlift.config.words import (
+    DEPTHS,
     DTYPES,
     EMBEDDINGS,
     ENGINES,
+    FUSES,
     MODES,
     ORIENTATIONS,
     PLANES,
@@ -73,6 +75,13 @@ class LiftingConfig:
     cycle: tuple[str, ...] | None = option(
         None, some_of(*PLANES), "Planes in turn. Default: HW,DW,DH,HW.", feature=True
     )
+    orientations: tuple[str, ...] = option(
+        ("axial",), some_of(*DEPTHS), "Axes that are depth, one pass for each; needs isotropic voxels.", feature=True,
+        everyday=True,
+    )  # fmt: skip
+    cell: int = option(4, whole(1), "Of several orientations: voxels of a cell of the common grid.", feature=True)
+    step: int = option(2, whole(1), "Of several orientations: voxels from one plane to the next.", feature=True)
+    fuse: str = option("concat", one_of(*FUSES), "Of several orientations.", feature=True)
     token_pooling: str = option(
         "depth", one_of(*TOKEN_POOLINGS), "As the released code (depth) or Algorithm 1 (direct).", feature=True
     )

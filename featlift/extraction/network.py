@@ -8,7 +8,7 @@ from typing import Any
 from featlift.backbones.loading import load_backbone
 from featlift.backbones.precision import place, resolve_device, resolve_precision
 from featlift.config import LiftingConfig, NetworkConfig
-from featlift.lifting import LiftedBackbone, lift
+from featlift.lifting import LiftedBackbone, OrientedBackbone, lift
 
 
 def lifted_backbone(
@@ -35,18 +35,21 @@ def lifted_backbone(
     return lift(place(backbone, on, resolve_precision(precision, on, backbone.family)), **lifting)
 
 
-def lifted_network(network: NetworkConfig, lifting: LiftingConfig) -> LiftedBackbone:
-    """The lifted backbone that a configuration asks for; raises what `lifted_backbone` does."""
+def lifted_network(network: NetworkConfig, lifting: LiftingConfig) -> LiftedBackbone | OrientedBackbone:
+    """The lifted backbone that a configuration asks for, along its axes; raises what `lifted_backbone` does."""
     loading = {
         "weights_prefix": network.weights_prefix,
         "rope_periods": network.rope_periods,
         "position_resize": network.position_resize,
     }
-    return lifted_backbone(
+    options = dict(vars(lifting))
+    orienting = {name: options.pop(name) for name in ("orientations", "cell", "step", "fuse")}
+    lifted = lifted_backbone(
         network.model,
         network.weights,
         device=network.device,
         precision=network.precision,
         loading={**loading, **(network.model_args or {})},
-        **vars(lifting),
+        **options,
     )
+    return lifted if orienting["orientations"] == ("axial",) else OrientedBackbone(lifted, **orienting)

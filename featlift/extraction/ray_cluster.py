@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from featlift.backbones.precision import precision_name
 from featlift.errors import FeatliftError, OptionError
 from featlift.extraction.job import Job
 from featlift.extraction.network import lifted_network
@@ -98,7 +97,7 @@ class RayPool(WorkerPool):
 
 class _Actor:
     def precision(self, job: Job) -> str:
-        return precision_name(lifted_network(job.config.network, job.config.lifting).backbone.dtype)
+        return str(lifted_network(job.config.network, job.config.lifting).recipe()["precision"])
 
     def lift_all(self, job: Job) -> Iterator[Outcome | Finished]:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cores()))

@@ -5,5 +5,14 @@ from featlift.lifting.encoder import VolumeEncoder
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.lift import lift
 from featlift.lifting.lifted import LiftedBackbone
+from featlift.lifting.orientations import OrientedBackbone
 
-__all__ = ["FeatureLayer", "Features", "LayerFeatures", "LiftedBackbone", "VolumeEncoder", "lift"]
+__all__ = [
+    "FeatureLayer",
+    "Features",
+    "LayerFeatures",
+    "LiftedBackbone",
+    "OrientedBackbone",
+    "VolumeEncoder",
+    "lift",
+]

@@ -23,8 +23,12 @@ from featlift.evaluation.featdice.segmentation import (
 )
 from featlift.evaluation.retrieval import Place, nearest_cases, nearest_places, place_at
 from featlift.metrics.bootstrap import Interval, interval_of_mean
-from featlift.metrics.classification import classification_measures
-from featlift.metrics.classification_bootstrap import Predictions, classification_intervals, mean_intervals
+from featlift.metrics.classification_bootstrap import (
+    Predictions,
+    classification_intervals,
+    classification_measures,
+    mean_intervals,
+)
 from featlift.metrics.scores import Score, auroc, best_dice, dice
 from featlift.metrics.significance import holm, paired_t
 from featlift.metrics.surface import SurfaceDistances, surface_distances

@@ -213,6 +213,28 @@ def mean_areas(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) ->
     )
 
 
+def classification_measures(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating], specificity: float = SPECIFICITY
+) -> dict[str, float]:
+    """AUC, accuracy, balanced accuracy, precision, recall, F1, Jaccard, and sensitivity at a specificity.
+
+    With two classes, of the second; with more, the mean over the classes, each against the others. AUC and accuracy are
+    those of the MedMNIST package's evaluator.
+
+    Args:
+        labels: true classes, ``(N,)``, each of them there.
+        probabilities: ``(N, classes)``.
+        specificity: at which sensitivity is read.
+
+    Returns:
+        The values by name.
+    """
+    even = np.ones((1, len(labels)))
+    return {
+        name: float(value) for name, (value,) in weighted_measures(labels, probabilities, even, specificity).items()
+    }
+
+
 def _ratio(part: Weights, whole: Weights) -> Weights:
     """A quotient that is 0 where there is nothing to divide by, as scikit-learn's ``zero_division=0``."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

@@ -20,7 +20,7 @@ USED = {
     "verify features.zarr": {"numpy", "zarr", "pyarrow"},
     "check a.nii.gz": {"numpy", "zarr", "nibabel", "pydicom", "scipy"},
     "check a.nii.gz --model vit7b16 --mode 2d --no-norm": {"numpy", "zarr", "nibabel", "pydicom", "scipy"},
-    "knn features.zarr -k 3": {"numpy", "zarr", "pyarrow", "scipy", "sklearn", "torch"},
+    "knn features.zarr -k 3": {"numpy", "zarr", "pyarrow", "torch"},
 }
 
 

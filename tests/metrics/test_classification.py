@@ -4,10 +4,33 @@ import numpy as np
 import pytest
 from medmnist.evaluator import getACC, getAUC
 from scipy import stats
+from sklearn import metrics
 from sklearn.metrics import roc_auc_score
 
 from featlift.evaluation import classification_intervals, classification_measures
 from featlift.metrics.classification_bootstrap import weighted_measures
+
+
+def by_scikit_learn(labels, probabilities, specificity):
+    """What `classification_measures` gives."""
+    classes = range(probabilities.shape[1])
+    two = len(classes) == 2
+    predicted = probabilities[:, 1] > 0.5 if two else probabilities.argmax(axis=1)
+    how = {"zero_division": 0, **({"average": "binary"} if two else {"average": "macro", "labels": list(classes)})}
+    against = [(labels == one, probabilities[:, one]) for one in classes[two:]]
+    curves = [metrics.roc_curve(*pair, drop_intermediate=False)[:2] for pair in against]
+    return {
+        "auc": np.mean([roc_auc_score(*pair) for pair in against]),
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, predicted),
+        "precision": metrics.precision_score(labels, predicted, **how),
+        "recall": metrics.recall_score(labels, predicted, **how),
+        "f1": metrics.f1_score(labels, predicted, **how),
+        "jaccard": metrics.jaccard_score(labels, predicted, **how),
+        f"sensitivity_at_{specificity}": np.mean(
+            [found[alarms <= 1 - specificity + 1e-12].max() for alarms, found in curves]
+        ),
+    }
 
 
 def predictions(classes, seed=0, count=90, levels=1e6):
@@ -57,6 +80,18 @@ def test_one_half_is_no_and_a_tie_the_first():
 
 
 @pytest.mark.parametrize("levels", [3, 1e6])
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_every_score_is_scikit_learns(classes, levels):
+    for seed in range(20):
+        labels, probabilities = predictions(classes, seed, count=37, levels=levels)
+        if seed % 2:  # a class that is never predicted, and one case of another
+            probabilities[:, 0] = 0
+            labels[labels == 1] = np.where(np.cumsum(labels[labels == 1]) > 1, 0, 1)
+        found = classification_measures(labels, probabilities, 0.8)
+        assert found == pytest.approx(by_scikit_learn(labels, probabilities, 0.8), abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [3, 1e6])
 @pytest.mark.parametrize("classes", [2, 4])
 def test_scores_of_resamples_are_those_of_the_cases_repeated(classes, levels):
     labels, probabilities = predictions(classes, levels=levels)
@@ -64,7 +99,7 @@ def test_scores_of_resamples_are_those_of_the_cases_repeated(classes, levels):
     weights = np.stack([np.ones(90), *(np.bincount(rng.integers(90, size=90), minlength=90) for _ in range(8))])
     found = weighted_measures(labels, probabilities, weights, specificity=0.85)
     for row, counts in enumerate(weights.astype(int)):
-        expected = classification_measures(labels.repeat(counts), probabilities.repeat(counts, axis=0), 0.85)
+        expected = by_scikit_learn(labels.repeat(counts), probabilities.repeat(counts, axis=0), 0.85)
         assert {name: values[row] for name, values in found.items()} == pytest.approx(expected, abs=1e-12)
 
 

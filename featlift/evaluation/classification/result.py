@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from featlift.evaluation.classification.labels import Task
 from featlift.metrics.bootstrap import LEAST_CASES
-from featlift.metrics.classification import SPECIFICITY, classification_measures
-from featlift.metrics.classification_bootstrap import RESAMPLES, classification_intervals
+from featlift.metrics.classification import SPECIFICITY
+from featlift.metrics.classification_bootstrap import RESAMPLES, classification_intervals, classification_measures
 from featlift.results.result import Measure, Result, name_of
 from featlift.store.reading import Store
 

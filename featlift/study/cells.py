@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from featlift.lifting.planes import DEFAULT_CYCLE
 from featlift.results.result import name_of
 from featlift.study.plan import Arm, Cohort, Study, StudyTask
 
@@ -40,6 +41,15 @@ class Cell:
     def is_control(self) -> bool:
         """Whether no network takes part, so that only the grid of the arm's cells does."""
         return set(self.features.split("+")) <= _OF_NO_NETWORK
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What tells the arm from others, and always ``model``, ``mode`` and, where it has one, ``cycle``."""
+        network, lifting = self.arm.config.network, self.arm.config.lifting
+        values = {"model": network.model, "mode": lifting.mode, **self.arm.values}
+        if lifting.mode in ("pcg", "pcm"):
+            values["cycle"] = list(lifting.cycle or DEFAULT_CYCLE)
+        return values
 
     def place(self, folder: Path) -> Path:
         """The file of its result."""

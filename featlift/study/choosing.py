@@ -8,6 +8,7 @@ from pathlib import Path
 from featlift.results.result import read_result
 from featlift.study.cells import Cell, cells_of
 from featlift.study.plan import Study
+from featlift.study.planes import foreign_blocks
 
 _LESS_IS_BETTER = ("hd95", "asd", "failure_rate")
 
@@ -27,7 +28,7 @@ def choose(study: Study, folder: Path) -> list[tuple[str, str, int]] | None:
         return None
     best: dict[str, tuple[float, Cell]] = {}
     for cell in cells_of(study, "val"):
-        if cell.task.name != choice.task or cell.features != "stored":
+        if cell.task.name != choice.task or cell.features != "stored" or _is_2d_by_another_name(cell):
             continue
         values = {key: value for key, value in cell.arm.values.items() if key not in choice.over}
         if "layer" not in choice.over:
@@ -41,3 +42,9 @@ def choose(study: Study, folder: Path) -> list[tuple[str, str, int]] | None:
         if group not in best or score > best[group][0]:
             best[group] = (score, cell)
     return [(cell.cohort.name, cell.arm.name, cell.layer) for _, cell in best.values()]
+
+
+def _is_2d_by_another_name(cell: Cell) -> bool:
+    """Whether a lifted layer comes before every block in a foreign plane, so that its features are those of mode 2d."""
+    found = foreign_blocks(cell.values, cell.layer)
+    return cell.values["mode"] != "2d" and found is not None and found[1] == 0

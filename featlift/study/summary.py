@@ -112,16 +112,12 @@ def summarise(study: Study, folder: Path) -> Summary:
 
 
 def _row(cell: Cell, folder: Path, chosen: bool) -> Row:
-    config = cell.arm.config
-    values = {"model": config.network.model, "mode": config.lifting.mode, **cell.arm.values}
-    if config.lifting.mode in ("pcg", "pcm"):
-        values["cycle"] = list(config.lifting.cycle or _default_cycle())
     result = _slim(read_result(cell.place(folder)), cell.task.measure)
     return Row(
         cell.split,
         cell.cohort.name,
         cell.arm.name,
-        values,
+        cell.values,
         cell.task.name,
         cell.layer,
         cell.features,
@@ -129,12 +125,6 @@ def _row(cell: Cell, folder: Path, chosen: bool) -> Row:
         chosen,
         result,
     )
-
-
-def _default_cycle() -> tuple[str, ...]:
-    from featlift.lifting.planes import DEFAULT_CYCLE
-
-    return DEFAULT_CYCLE
 
 
 def _slim(result: Result, measure: str) -> Result:

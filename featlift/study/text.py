@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from featlift.backbones.catalogue import CATALOGUE
 from featlift.metrics.bootstrap import RESAMPLES
 from featlift.metrics.significance import holm
 from featlift.results.differences import Difference, Draws, difference_of, paired_over
 from featlift.results.table import text_of, title
 from featlift.study.plan import is_called
+from featlift.study.planes import foreign_blocks
 from featlift.study.summary import Row, Summary
-
-_TRANSFORMERS = ("VisionTransformer", "Eva")
 
 
 def summary_text(summary: Summary) -> str:
@@ -28,21 +26,6 @@ def summary_text(summary: Summary) -> str:
     if costs := _costs(summary):
         parts += ["## What one volume costs", _markdown(costs)]
     return "\n\n".join(parts) + "\n"
-
-
-def foreign_blocks(row: Row) -> tuple[str, str]:
-    """The plane in which the block of a layer worked, and how many blocks so far did in foreign planes.
-
-    Of networks other than transformers, whose layers are no blocks, nothing is said.
-    """
-    entry = CATALOGUE.get(str(row.values.get("model")))
-    if entry is None or entry.family not in _TRANSFORMERS:
-        return "-", "-"
-    cycle = row.values.get("cycle")
-    if not cycle:
-        return ("HW", "0") if row.values.get("mode") == "2d" else ("-", "-")
-    planes = [cycle[block % len(cycle)] for block in range(row.layer + 1)]
-    return planes[-1], str(sum(plane != "HW" for plane in planes))
 
 
 def tests_of(summary: Summary, rows: Sequence[Row]) -> dict[int, tuple[Difference, float]]:
@@ -68,6 +51,7 @@ def _how(summary: Summary) -> str:
         told = [
             f"The best {over} was chosen on the split val by the task {summary.choice['task']}.",
             "The split test was opened once, for what was chosen.",
+            "Lifted layers that no foreign plane came before are those of 2d, and not chosen.",
         ]
     if summary.baseline:
         told.append(
@@ -83,7 +67,8 @@ def _report(summary: Summary, rows: Sequence[Row]) -> list[list[str]]:
     head += [f"minus {summary.baseline}", "p (Holm)"] if tests else []
     table = [head]
     for number, row in enumerate(rows):
-        line = [row.arm, str(row.layer), row.features, text_of(row.found), str(row.found.cases), *foreign_blocks(row)]
+        line = [row.arm, str(row.layer), row.features, text_of(row.found), str(row.found.cases)]
+        line += map(str, foreign_blocks(row.values, row.layer) or ("-", "-"))
         if tests:
             line += _tested(tests.get(number))
         table.append(line)

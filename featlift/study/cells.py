@@ -17,6 +17,11 @@ Split = Literal["val", "test"]
 _OF_NO_NETWORK = {"coordinates", "intensity"}
 
 
+def is_control(features: str) -> bool:
+    """Whether no network takes part in features, but only the grid of its cells."""
+    return set(features.split("+")) <= _OF_NO_NETWORK
+
+
 @dataclass(frozen=True)
 class Cell:
     """One score.
@@ -36,11 +41,6 @@ class Cell:
     task: StudyTask
     layer: int
     features: str
-
-    @property
-    def is_control(self) -> bool:
-        """Whether no network takes part, so that only the grid of the arm's cells does."""
-        return set(self.features.split("+")) <= _OF_NO_NETWORK
 
     @property
     def values(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def cells_of(study: Study, split: Split, chosen: Iterable[tuple[str, str, int]] 
                 if wanted is not None and (cohort.name, arm.name, cell.layer) not in wanted:
                     continue
                 grid = (cell.task.name, cell.features, arm.config.network.model, arm.config.preparation)
-                if cell.is_control and grid in seen:
+                if is_control(cell.features) and grid in seen:
                     continue
                 seen.add(grid)
                 yield cell

@@ -8,6 +8,7 @@ from typing import Any
 
 from featlift.atomic_io import write_atomically
 from featlift.results.table import title
+from featlift.study.cells import is_control
 from featlift.study.summary import Row, Summary
 
 _COSTS = {
@@ -17,7 +18,8 @@ _COSTS = {
     "stored_bytes": ("stored MB a volume", 1e6),
 }
 _MARKERS = "osD^vP*X<>"
-_DASHES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 3)))
+_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 3)))
+_LONG = 36  # letters of a name in the legend
 _WIDE = 5  # times: costs that far apart are drawn by their logarithms
 
 
@@ -35,10 +37,10 @@ def write_figures(summary: Summary, folder: Path) -> list[Path]:
     except ImportError:
         return []
     questions = list(dict.fromkeys((row.cohort, row.task) for row in summary.rows))
-    figure = Figure(figsize=(11, 5.5 * len(questions)), layout="constrained")
+    figure = Figure(figsize=(11, 5 * len(questions)), layout="constrained")
     panels = figure.subplots(len(questions), 2, squeeze=False)
     for (left, right), question in zip(panels, questions, strict=True):
-        rows = [row for row in summary.rows if (row.cohort, row.task) == question]
+        rows = [row for row in summary.rows if (row.cohort, row.task) == question and row.found.mean is not None]
         _draw_across(left, summary, rows)
         _draw_costs(right, summary, [row for row in rows if row.split == "test"])
         left.set_title(f"{question[0]}: {question[1]}", fontsize=10, loc="left")
@@ -48,27 +50,55 @@ def write_figures(summary: Summary, folder: Path) -> list[Path]:
     return paths
 
 
+class _Style:
+    """A colour for each arm, a marker and a dash for each kind of features; controls of no network are grey."""
+
+    def __init__(self, lines: Sequence[tuple[str, str]]) -> None:
+        self._arms = list(dict.fromkeys(arm for arm, features in lines if not is_control(features)))
+        self._features = list(dict.fromkeys(features for _, features in lines))
+
+    def of(self, arm: str, features: str) -> dict[str, Any]:
+        """Of a line or a point."""
+        number = self._features.index(features)
+        color = "0.4" if is_control(features) else f"C{self._arms.index(arm) % 10}"
+        return {"color": color, "marker": _MARKERS[number % len(_MARKERS)], "linestyle": _DASHES[number % len(_DASHES)]}
+
+    def explain(self, panel: Any) -> None:
+        """A legend: colours, then markers."""
+        from matplotlib.lines import Line2D
+
+        shown = [Line2D([], [], color=f"C{number % 10}", label=arm) for number, arm in enumerate(self._arms)]
+        shown += [
+            Line2D([], [], **{**self.of(self._arms[0], name), "color": "0.4"}, label=name) for name in self._features
+        ]
+        shown += [line for line in panel.get_lines() if not str(line.get_label()).startswith("_")]
+        panel.grid(alpha=0.3)
+        columns = 1 if max(len(str(line.get_label())) for line in shown) > _LONG else 2
+        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.14), "frameon": False, "ncols": columns}
+        panel.legend(handles=shown, fontsize=7, **below)
+
+
 def _draw_across(panel: Any, summary: Summary, rows: Sequence[Row]) -> None:
     across, split = summary.across, "val" if summary.choice else "test"
-    rows = [row for row in rows if row.split == split and row.found.mean is not None]
-    lines: dict[str, dict[str, float]] = {}
+    rows = [row for row in rows if row.split == split]
+    lines: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
-        points = lines.setdefault(_line(row, rows, across), {})
+        points = lines.setdefault((_line(row, rows, across), row.features), {})
         place = str(row.at(across))  # of several layers there the best, as a choice would take it
         points[place] = max(points.get(place, -1e9), row.found.mean or 0.0)
-    places = _places([row.at(across) for row in rows])
-    for number, (name, points) in enumerate(lines.items()):
-        marker, color = _MARKERS[number % len(_MARKERS)], f"C{number % 10}"
+    places, style = _places([row.at(across) for row in rows]), _Style(list(lines))
+    for (arm, features), points in lines.items():
         found = sorted((places[place], mean) for place, mean in points.items())
-        if len(found) == 1:  # a control has no place of its own along the axis
-            panel.axhline(found[0][1], color=color, linestyle=":", linewidth=1, label=name)
+        how = style.of(arm, features)
+        if is_control(features):  # it has no place of its own along the axis
+            panel.axhline(found[0][1], color=how["color"], linestyle=how["linestyle"], linewidth=1)
         else:
-            panel.plot(*zip(*found, strict=True), marker=marker, color=color, markersize=5, label=name)
+            panel.plot(*zip(*found, strict=True), markersize=5, linewidth=1.2, **how)
     panel.set_xticks(list(places.values()), list(places), fontsize=8)
     best = "" if across == "layer" else ", best layer"
     panel.set_xlabel(across)
     panel.set_ylabel(f"{title(rows[0].measure) if rows else ''}, split {split}{best}")
-    _finish(panel)
+    style.explain(panel)
 
 
 def _places(values: Sequence[Any]) -> dict[str, float]:
@@ -79,12 +109,11 @@ def _places(values: Sequence[Any]) -> dict[str, float]:
 
 
 def _line(row: Row, rows: Sequence[Row], across: str) -> str:
-    """What a score has in common with those that are joined with it: the options in which these differ from others."""
-    name = row.arm
-    if across != "layer" and across in row.values:
-        told = [key for key in row.values if key != across and len({str(other.values.get(key)) for other in rows}) > 1]
-        name = " ".join(_said(row.values[key]) for key in told) or "all"
-    return name if row.features == "stored" else f"{name}, {row.features}"
+    """What an arm has in common with those that are joined with it: the options in which these differ from others."""
+    if across == "layer" or across not in row.values:
+        return row.arm
+    told = [key for key in row.values if key != across and len({str(other.values.get(key)) for other in rows}) > 1]
+    return " ".join(_said(row.values[key]) for key in told) or "all"
 
 
 def _said(value: Any) -> str:
@@ -94,19 +123,19 @@ def _said(value: Any) -> str:
 def _draw_costs(panel: Any, summary: Summary, rows: Sequence[Row]) -> None:
     label, unit = _COSTS[summary.cost]
     costs = summary.costs.get(rows[0].cohort, {}) if rows else {}
-    drawn = []
-    for number, row in enumerate(row for row in rows if row.arm in costs and row.found.mean is not None):
+    rows = [row for row in rows if row.arm in costs]
+    style, drawn = _Style([(f"{row.arm}, layer {row.layer}", row.features) for row in rows]), []
+    for row in rows:
         at, found = costs[row.arm][summary.cost] / unit, row.found
-        color, marker = f"C{number % 10}", _MARKERS[number % len(_MARKERS)]
+        how = style.of(f"{row.arm}, layer {row.layer}", row.features)
         if found.low is not None and found.high is not None:
-            panel.plot([at, at], [found.low, found.high], color=color, linewidth=1)
-        name = f"{row.arm}, layer {row.layer}" + ("" if row.features == "stored" else f", {row.features}")
-        panel.plot([at], [found.mean], marker, color=color, markersize=6, label=name)
+            panel.plot([at, at], [found.low, found.high], color=how["color"], linewidth=1)
+        panel.plot([at], [found.mean], how["marker"], color=how["color"], markersize=6)
         drawn.append(at)
     scored = {row.arm for row in summary.rows}
     for number, (arm, cost) in enumerate((arm, cost) for arm, cost in costs.items() if arm not in scored):
         at = cost[summary.cost] / unit
-        panel.axvline(at, color="0.5", linestyle=_DASHES[number % len(_DASHES)], linewidth=1, label=f"{arm}: cost only")
+        panel.axvline(at, color="0.5", linestyle=_DASHES[1 + number % 4], linewidth=1, label=f"{arm}: cost only")
         drawn.append(at)
     if drawn and max(drawn) > _WIDE * min(drawn):
         panel.set_xscale("log")
@@ -114,9 +143,4 @@ def _draw_costs(panel: Any, summary: Summary, rows: Sequence[Row]) -> None:
         panel.set_xlim(0, 1.1 * max(drawn))
     panel.set_xlabel(label)
     panel.set_ylabel(f"{title(rows[0].measure) if rows else ''}, split test")
-    _finish(panel)
-
-
-def _finish(panel: Any) -> None:
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.14), frameon=False)
+    style.explain(panel)

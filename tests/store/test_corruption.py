@@ -167,7 +167,9 @@ def test_every_command_is_right_or_refuses(made, featlift, name):
         assert _listing(made, {_STORE, "out", "pristine.zarr"}) == outside, command
         for result in (made / "out").glob("*featdice*.json"):
             for case in json.loads(result.read_text())["cases"]:
-                assert {key: case[key] for key in _SCORES} == {key: expected[case["id"]][key] for key in _SCORES}
+                known = {key: expected[case["id"]][key] for key in _SCORES}
+                # processors round a cosine apart, and two voxels change places: 3e-8 of an AUROC
+                assert {key: case[key] for key in _SCORES} == pytest.approx(known, abs=1e-6)
         shutil.rmtree(made / _STORE)
         shutil.copytree(pristine, made / _STORE, symlinks=True, copy_function=_copy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -55,15 +56,15 @@ def measure_cost(job: Job, path: Path) -> Cost:
 
     from featlift.backbones.footprint import PeakMemory
     from featlift.extraction.record import name_of
-    from featlift.store.forecast import FeatureSizes, scan_shape, volume_bytes
+    from featlift.store.forecast import MOST_HEADERS, FeatureSizes, scan_shape, volume_bytes
     from featlift.timing import timed
     from featlift.volumes.loading import load
 
     extraction = job.extraction()
     encoder, preparation = extraction.encoder, extraction.preparation
     sizes = FeatureSizes.of(encoder)
-    shapes = {scan.id: scan_shape(scan, preparation, extraction.reading) for scan in job.found.scans[:_HEADERS]}
-    median = sorted(shapes, key=lambda case_id: (_voxels(shapes[case_id]), case_id))[len(shapes) // 2]
+    shapes = {scan.id: scan_shape(scan, preparation, extraction.reading) for scan in job.found.scans[:MOST_HEADERS]}
+    median = sorted(shapes, key=lambda case_id: (math.prod(shapes[case_id]), case_id))[len(shapes) // 2]
     scan = next(scan for scan in job.found.scans if scan.id == median)
     prepared = load(scan, preparation, extraction.reading).prepared
     volume = torch.from_numpy(pad(prepared.scan, padding_to(prepared.shape, encoder.size_multiple)))[None]
@@ -95,14 +96,6 @@ def measure_cost(job: Job, path: Path) -> Cost:
     text = json.dumps(asdict(cost), indent=2) + "\n"
     write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
     return cost
-
-
-_HEADERS = 200
-
-
-def _voxels(shape: tuple[int, ...]) -> int:
-    depth, height, width = shape
-    return depth * height * width
 
 
 def _weight_bytes(encoder: object) -> int:

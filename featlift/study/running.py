@@ -14,7 +14,7 @@ from featlift.counting import number_of
 from featlift.errors import OptionError, VolumeError
 from featlift.extraction import Job, Shard
 from featlift.progress import Progress
-from featlift.results.result import name_of, write_result
+from featlift.results.result import Result, name_of, write_result
 from featlift.store import open_store
 from featlift.store.backends import backend_of
 from featlift.study.cells import Cell, Split, cells_of
@@ -191,7 +191,7 @@ class _Run:
         for number, cell in enumerate(cells, start=1):
             result = score(cell, given, self.progress)
             write_result(result, cell.place(self.folder).parent)
-            self.notify(f"featlift: {number} of {len(cells)}: {result.name}: {_mean(result.measures, cell)}")
+            self.notify(f"featlift: {number} of {len(cells)}: {result.name}: {_mean(result, cell)}")
         if not self.study.keep_features:
             table.unlink()
             backend_of(job.output).erase()
@@ -215,6 +215,6 @@ class _Run:
             )
 
 
-def _mean(measures: object, cell: Cell) -> str:
-    found = measures[cell.task.measure].mean  # type: ignore[index]
+def _mean(result: Result, cell: Cell) -> str:
+    found = result.measures[cell.task.measure].mean
     return "-" if found is None else f"{cell.task.measure} {found:.3f}"

@@ -16,10 +16,11 @@ from featlift.store.features import features_of, grid_of, scan_of
 from featlift.volumes.volume import spacing_of
 
 #: ``stored``: the features; ``smoothed``: they, with Gaussian weights along depth, as wide as a cell in the plane;
-#: ``coordinates``: sines and cosines of the place in the scan; ``intensity``: means of the scan at four scales.
-SOURCES = ("stored", "smoothed", "coordinates", "intensity")
+#: ``layers``: those of all layers in the store; ``coordinates``: sines and cosines of the place in the scan;
+#: ``intensity``: means of the scan at four scales.
+SOURCES = ("stored", "smoothed", "layers", "coordinates", "intensity")
 
-STORED = "stored"
+STORED, LAYERS = "stored", "layers"
 _WAVELENGTHS = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0)  # mm
 _WIDTHS = (0.0, 1.0, 2.0, 4.0)  # standard deviations of the means, in widths of a cell
 
@@ -53,12 +54,14 @@ def features_from(case: Case, layer: CaseLayer, sources: str = STORED, uncentred
         uncentred: give reduced features their mean back, see `CaseLayer.uncentred`.
 
     Raises:
-        OptionError: another source.
+        OptionError: another source; layers whose cells differ.
         StoreError: features or scan are damaged, or not kept.
     """
     parts = [_source(case, layer, name, uncentred) for name in check_sources(sources)]
-    if len(parts) == 1:
-        return parts[0]
+    return parts[0] if len(parts) == 1 else _side_by_side(parts)
+
+
+def _side_by_side(parts: Sequence[Features]) -> Features:
     return np.concatenate([part / np.sqrt(np.square(part).sum(axis=0).mean() + 1e-12) for part in parts])
 
 
@@ -67,6 +70,10 @@ def _source(case: Case, layer: CaseLayer, name: str, uncentred: bool) -> Feature
         return coordinates(case, layer)
     if name == "intensity":
         return intensity(case, layer)
+    if name == LAYERS:
+        if len({other.valid_cells for other in case.layers.values()}) > 1:
+            raise OptionError("features 'layers': the cells of the store's layers differ in size")
+        return _side_by_side([features_of(other, uncentred=uncentred) for other in case.layers.values()])
     features = features_of(layer, uncentred=uncentred)
     if name == "smoothed":
         from scipy.ndimage import gaussian_filter1d

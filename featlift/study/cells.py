@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from featlift.evaluation.sources import LAYERS
 from featlift.lifting.planes import DEFAULT_CYCLE
 from featlift.results.result import name_of
 from featlift.study.plan import Arm, Cohort, Study, StudyTask
@@ -20,6 +21,11 @@ _OF_NO_NETWORK = {"coordinates", "intensity"}
 def is_control(features: str) -> bool:
     """Whether no network takes part in features, but only the grid of its cells."""
     return set(features.split("+")) <= _OF_NO_NETWORK
+
+
+def has_all_layers(features: str) -> bool:
+    """Whether features are of all layers of an arm, and scored once."""
+    return LAYERS in features.split("+")
 
 
 @dataclass(frozen=True)
@@ -91,5 +97,5 @@ def _cells(study: Study, split: Split, cohort: Cohort, arm: Arm) -> Iterator[Cel
         if task.kind in ("knn", "probe"):
             held = [arm.layers[-1]]
         for features in task.features:
-            for layer in held:
+            for layer in held[-1:] if has_all_layers(features) else held:
                 yield Cell(split, cohort, arm, task, layer, features)

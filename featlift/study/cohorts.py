@@ -1,26 +1,21 @@
-"""A cohort as it takes part: scans, masks, splits and labels, padded at random where a study asks for that."""
+"""A cohort as it takes part: scans, masks, splits and labels."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from featlift.atomic_io import write_atomically
 from featlift.config import SelectionConfig
-from featlift.errors import InputError, VolumeError
-from featlift.progress import Progress, counted
+from featlift.errors import InputError
+from featlift.progress import Progress
+from featlift.study.derived import derived_scans
 from featlift.study.plan import Cohort
 from featlift.tables import read_table
-from featlift.volumes import DiscoveredScans, Selection, find_masks, find_scans, read
-from featlift.volumes.nifti import write_nifti
+from featlift.volumes import DiscoveredScans, Selection, find_masks, find_scans
 from featlift.volumes.scan import known_id
-from featlift.volumes.volume import Affine, scaled, spacing_of
 
 _SPLITS = ("train", "val", "test")
 
@@ -52,12 +47,12 @@ def members_of(cohort: Cohort, selection: SelectionConfig, folder: Path, progres
     Args:
         cohort: of the study.
         selection: which files are scans.
-        folder: for scans and masks that are padded at random; what it holds already is left.
-        progress: told of scans that are padded.
+        folder: for scans and masks that are made anew, see `derived_scans`; what it holds already is left.
+        progress: told of scans that are made anew.
 
     Raises:
         InputError: no scan, a case of no scan, a split without cases or a split that is none.
-        VolumeError: a scan that is to be padded cannot be read, or has no geometry.
+        VolumeError: a scan that is to be made anew cannot be read, or has no geometry.
         OutputError: the folder cannot be written.
     """
     found = find_scans([cohort.scans], Selection.of(selection), refused=[])
@@ -72,7 +67,10 @@ def members_of(cohort: Cohort, selection: SelectionConfig, folder: Path, progres
     masks = find_masks([scan.id for scan in found.scans], cohort.masks) if cohort.masks else {}
     labels = {case_id: {key: value for key, value in row.items() if key != "split"} for case_id, row in rows.items()}
     members = Members(found, masks, splits, labels)
-    return _padded(members, cohort, folder, progress) if cohort.pad_at_random else members
+    if not cohort.pad_at_random and not cohort.slice_thickness:
+        return members
+    scans, paths = derived_scans(found.scans, masks, cohort, folder, progress)
+    return replace(members, found=replace(found, scans=scans), masks=paths)
 
 
 def write_table(members: Members, ids: Sequence[str], path: Path) -> Path:
@@ -106,41 +104,3 @@ def _rows(cohort: Cohort, found: DiscoveredScans) -> dict[str, dict[str, str]]:
             raise InputError(f"{cohort.splits}: {case_id} is no scan in {cohort.scans}")
         rows[case_id] = own[case_id] | {key: value.strip() for key, value in row.items()}
     return rows
-
-
-def _padded(members: Members, cohort: Cohort, folder: Path, progress: Progress | None) -> Members:
-    ids = {scan.id: scan for scan in members.found.scans}
-    for case_id in counted(list(ids), "padding", progress):
-        scan, mask = folder / "scans" / f"{case_id}.nii.gz", folder / "masks" / f"{case_id}.nii.gz"
-        if not scan.exists():  # written after the mask
-            source = ids[case_id].sources[0]
-            volume = read(source.path, key=source.key, frame=source.frame)
-            if volume.affine is None:
-                raise VolumeError(f"{case_id}: its geometry is unknown, so that millimetres cannot be padded")
-            before, after = _ends(case_id, volume.affine, cohort.pad_at_random)
-            if case_id in members.masks:
-                truth = read(members.masks[case_id])
-                if truth.affine is None or truth.array.shape != volume.array.shape:
-                    raise VolumeError(f"{case_id}: its mask is on another grid than the scan, so they cannot be padded")
-                _write(mask, truth.array.astype(np.int32), truth.affine, before, after, "constant")
-            _write(scan, volume.array, volume.affine, before, after, "edge")
-    masks = {case_id: folder / "masks" / f"{case_id}.nii.gz" for case_id in members.masks}
-    found = find_scans([folder / "scans"], refused=[])
-    scans = [replace(scan, labels=ids[scan.id].labels) for scan in found.scans if scan.id in ids]
-    return replace(members, found=replace(found, scans=scans), masks=masks)
-
-
-def _ends(case_id: str, affine: Affine, millimetres: float) -> tuple[list[int], list[int]]:
-    """Voxels to add before the first and after the last of each axis: as many in all for every case."""
-    rng = np.random.default_rng(list(case_id.encode()))  # the same in every run, on every machine
-    total = [round(millimetres / spacing) for spacing in spacing_of(affine)]
-    before = [int(rng.integers(size + 1)) for size in total]
-    return before, [size - first for size, first in zip(total, before, strict=True)]
-
-
-def _write(
-    path: Path, array: NDArray[np.generic], affine: Affine, before: list[int], after: list[int], mode: str
-) -> None:
-    padded = np.pad(array, list(zip(before, after, strict=True)), mode=mode)  # type: ignore[call-overload]
-    placed = scaled(affine, (1.0, 1.0, 1.0), tuple(-float(first) for first in before))
-    write_atomically(path, partial(write_nifti, array=padded, affine=placed))

@@ -41,6 +41,7 @@ class Cohort:
             Cases of no split take no part.
         pad_at_random: millimetres that are added along each axis, shared out between its two ends at random, so that a
             place in the crop tells nothing of a place in the body; 0 leaves scans as they are.
+        slice_thickness: millimetres to which neighbouring axial slices are averaged; masks keep theirs. 0 for none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Cohort:
     masks: str | None = None
     splits: Path | None = None
     pad_at_random: float = 0.0
+    slice_thickness: float = 0.0
 
 
 @dataclass(frozen=True)

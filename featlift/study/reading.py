@@ -85,10 +85,11 @@ def _cohort(name: str, table: Mapping[str, Any], folder: Path, data: Path) -> Co
         if "://" not in place and not Path(place).exists():
             raise InputError(f"{where} {key}: {place}: no such file or folder; --data says where scans and masks are")
     splits = Path(paths["splits"]) if "splits" in paths else None
-    pad = table.get("pad_at_random", 0.0)
-    if not isinstance(pad, (int, float)) or pad < 0:
-        raise OptionError(f"{where} pad_at_random {pad!r}: give millimetres")
-    return Cohort(name, paths["scans"], paths.get("masks"), splits, float(pad))
+    millimetres = {key: table.get(key, 0.0) for key in ("pad_at_random", "slice_thickness")}
+    for key, value in millimetres.items():
+        if not isinstance(value, (int, float)) or value < 0:
+            raise OptionError(f"{where} {key} {value!r}: give millimetres")
+    return Cohort(name, paths["scans"], paths.get("masks"), splits, **millimetres)
 
 
 def _place(given: str, folder: Path) -> str:

@@ -17,7 +17,7 @@ from featlift.progress import Progress
 from featlift.results.result import Result, name_of, write_result
 from featlift.store import open_store
 from featlift.store.backends import backend_of
-from featlift.study.cells import Cell, Split, cells_of
+from featlift.study.cells import Cell, Split, cells_of, has_all_layers
 from featlift.study.choosing import choose
 from featlift.study.cohorts import Members, members_of, write_table
 from featlift.study.costs import Cost, measure_cost, read_cost
@@ -170,7 +170,8 @@ class _Run:
             missing = [cell for cell in of_arm if not cell.place(self.folder).exists()]
             if missing and (cohort.name, arm.name) in mine:
                 self.notify(f"featlift: {cohort.name}, {arm.name}: {number_of(len(missing), 'score')} on {split}")
-                layers = arm.layers if self.study.keep_features else sorted({cell.layer for cell in of_arm})
+                every = self.study.keep_features or any(has_all_layers(cell.features) for cell in of_arm)
+                layers = arm.layers if every else sorted({cell.layer for cell in of_arm})
                 self._score_arm(split, cohort, replace(arm, config=arm.config.with_values({"layers": layers})), missing)
         left = [cell for cell in everything if not cell.place(self.folder).exists()]
         if left:
@@ -183,7 +184,10 @@ class _Run:
     def _score_arm(self, split: Split, cohort: Cohort, arm: Arm, cells: Sequence[Cell]) -> None:
         members = self.members[cohort.name]
         job = self._job(cohort, arm, _TAKE_PART[split])
-        self._extract(job.with_values(overwrite=not self.study.keep_features))  # other layers, for the other split
+        job = job.with_values(overwrite=not self.study.keep_features)  # other layers, for the other split
+        if arm.config.output.reduce:  # a basis is fitted on training cases
+            self._extract(replace(job, found=members.of("train")))
+        self._extract(job)
         store = open_store(job.output)
         ids = [case_id for case_id in store if members.splits[case_id] in _TAKE_PART[split]]
         table = write_table(members, ids, Path(f"{job.output}.csv"))

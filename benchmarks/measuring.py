@@ -24,9 +24,9 @@ from featlift.backbones.precision import place, resolve_device, resolve_precisio
 Forward = Callable[[Tensor], Tensor]
 
 
-def seeded_backbone(model: str) -> Backbone:
+def seeded_backbone(model: str, **arguments: Any) -> Backbone:
     """Random weights with a LayerScale that lets every block matter, RoPE periods in float32 as the reference's."""
-    return load_backbone(model, "random:0", rope_periods="fp32", init_values=0.5)
+    return load_backbone(model, "random:0", rope_periods="fp32", init_values=0.5, **arguments)
 
 
 def lifted(model: str, mode: str, device: str, precision: str, **how: Any) -> Forward:
@@ -60,7 +60,7 @@ def growth_of(forward: Forward, volume: Tensor) -> float:
         before = torch.cuda.memory_allocated()
         forward(volume)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    forward(volume_of("2x32x32", "cpu"))  # libraries take their own memory at the first pass
+    forward(volume_of("16x32x32", "cpu"))  # libraries take their own memory at the first pass
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # or what building the network left free would hide what a pass takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
     before = _peak_resident()

@@ -42,6 +42,7 @@ class FeatureLayer:
         channels: C.
         stride: voxels from one cell to the next along d, h and w.
         offset: (d, h, w) in voxels of the centre of the first cell.
+        parts: what the channels consist of, one after the other in equal shares; empty for a whole.
     """
 
     index: int
@@ -49,6 +50,7 @@ class FeatureLayer:
     channels: int
     stride: Triple
     offset: tuple[float, float, float]
+    parts: tuple[str, ...] = ()
 
 
 def patches(size: int) -> Sampling:

@@ -46,8 +46,9 @@ def assemble(
     ]
     if "slice_mean" in keeping.save:
         layers = [replace(layer, slice_mean=means[layer.index]) for layer in layers]
-    deepest = layers[-1].index
-    embedding, parts = _embedding(means[deepest], of_layers[deepest], keeping.parts_of_embedding(token_names))
+    deepest = encoder.feature_layers[-1]
+    names = keeping.parts_of_embedding(token_names)
+    embedding, parts = _embedding(means[deepest.index], of_layers[deepest.index], names, deepest.parts)
     affine = prepared.affine
     attributes: dict[str, Any] = {
         "source": {"name": scan.name, **(loaded.source or {})},
@@ -116,6 +117,8 @@ def _layer(
             projection = keeping.reduction.of_layer(layer.index, layer.channels)
             values = reduce(values, projection)
             attributes["reduced"] = recorded(keeping.reduction.spec, projection)
+        elif layer.parts:
+            attributes["parts"] = _shares(layer.parts, 0, layer.channels)
         dense = _on_host(values, keeping.dtype)
     if "tokens" in keeping.save:
         tokens = _on_host(features.tokens[0], keeping.dtype)
@@ -131,18 +134,30 @@ def valid_cells(shape: Shape, layer: FeatureLayer, features: LayerFeatures) -> S
 
 
 def _embedding(
-    slice_mean: NDArray[np.float32], features: LayerFeatures, names: tuple[str, ...]
+    slice_mean: NDArray[np.float32], features: LayerFeatures, names: tuple[str, ...], within: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
-    """One vector a volume, of the parts named: mean class token over the slices, mean patch token."""
+    """One vector a volume, of the parts named: mean class token over the slices, mean patch token.
+
+    Where channels consist of several parts, as of orientations, these have names too, such as ``cls-mean coronal``.
+    """
     means = []
     for name in names:
         if name == "cls-mean":
             means.append(features.tokens[0, :, 0].mean(dim=0, dtype=torch.float32).cpu().numpy())
         else:
             means.append(slice_mean.mean(axis=0))
-    ends = np.cumsum([len(mean) for mean in means]).tolist()
-    parts = {name: [end - len(mean), end] for name, mean, end in zip(names, means, ends, strict=True)}
+    parts, end = {}, 0
+    for name, mean in zip(names, means, strict=True):
+        start, end = end, end + len(mean)
+        parts[name] = [start, end]
+        parts |= {f"{name} {part}": share for part, share in _shares(within, start, end).items()}
     return np.concatenate(means), parts
+
+
+def _shares(parts: tuple[str, ...], start: int, end: int) -> dict[str, list[int]]:
+    """The equal share of each part in a range of channels."""
+    size = (end - start) // max(1, len(parts))
+    return {part: [start + size * number, start + size * (number + 1)] for number, part in enumerate(parts)}
 
 
 def _on_host(values: torch.Tensor, dtype: str) -> NDArray[Any]:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featlift.errors import VolumeError
 from featlift.extraction.assembling import assemble
 from featlift.extraction.network import lifted_backbone
 from featlift.extraction.recipe import make_recipe
 from featlift.lifting import VolumeEncoder
+from featlift.remote import Remote
 from featlift.store import Case, CaseData, case_in_memory
 from featlift.store.layout import Recipe
 from featlift.store.output_spec import OutputSpec
@@ -53,6 +55,8 @@ def extract(
         preparation = Preparation.from_recipe(preparation) if preparation else Preparation()
     if isinstance(volume, Volume):
         loaded = prepared_for_lifting(Scan("volume", "volume", (), centre=centre), volume, preparation)
+    elif not isinstance(volume, (str, Path, Remote)):
+        raise VolumeError(f"{type(volume).__name__}: give a path, or featlift.Volume(array, affine)")
     else:
         source = source_of(volume)
         scan = Scan(case_id_of(source.path.name), source.path.name, (source,), centre=centre)

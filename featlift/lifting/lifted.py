@@ -77,6 +77,11 @@ class LiftedBackbone(nn.Module):
         self._spans = plan_spans(backbone, cycle, layers, self._tokens_stay)
 
     @property
+    def offload(self) -> bool:
+        """Whether features are kept in host memory."""
+        return self._batches.offload
+
+    @property
     def stride(self) -> int:
         """Stride of the deepest layer asked for: H and W must be multiples of it."""
         return self.layers[-1].sampling.stride
@@ -187,7 +192,7 @@ class LiftedBackbone(nn.Module):
         leading, *spans = self._spans
         depth = volume.shape[2]
         rope = cache(partial(self._rope, depth))
-        kept = 0.0 if self._batches.offload else feature_bytes(self.layers, volume, self.backbone.dtype)
+        kept = 0.0 if self.offload else feature_bytes(self.layers, volume, self.backbone.dtype)
         free = FreeMemory(self.backbone.device, kept)
         x, g = self._embed(volume, leading, rope, free)
         self._read(features, leading.blocks.stop, x, g, free)

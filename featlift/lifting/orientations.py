@@ -70,12 +70,13 @@ class OrientedBackbone:
     @property
     def feature_layers(self) -> tuple[FeatureLayer, ...]:
         """See `VolumeEncoder`: all layers on the common grid."""
-        parts = len(self.orientations) if self.fuse == "concat" else 1
+        parts = self.orientations if self.fuse == "concat" else ("mean",)
         offset = (self.cell - 1) / 2
         return tuple(
             replace(
                 layer,
-                channels=layer.channels * parts,
+                channels=layer.channels * len(parts),
+                parts=parts if len(parts) > 1 else (),
                 stride=(self.cell, self.cell, self.cell),
                 offset=(offset, offset, offset),
             )
@@ -136,38 +137,52 @@ class OrientedBackbone:
         if any(size % (2 * self.cell) for size in volume.shape[2:]):
             sizes = " x ".join(map(str, volume.shape[2:]))
             raise LiftingError(f"a volume of {sizes} voxels: each has to be a multiple of {2 * self.cell}")
-        found: dict[int, list[LayerFeatures]] = {}
-        for name in self.orientations:
-            for index, layer in self._one(volume, _AXES[name]).items():
-                found.setdefault(index, []).append(layer)
-        return Features({index: self._fused(parts) for index, parts in found.items()})
+        grids = {layer.index: self._grid(layer, volume) for layer in self.feature_layers}
+        tokens: dict[int, list[Tensor]] = {index: [] for index in grids}
+        for number in range(len(self.orientations)):
+            self._bring_pass(volume, number, grids, tokens)
+        return Features({index: LayerFeatures(grid, self._fused(tokens[index])) for index, grid in grids.items()})
 
-    def _one(self, volume: Tensor, axes: Triple) -> dict[int, LayerFeatures]:
-        """One orientation on the common grid."""
-        turned = volume.permute(0, 1, *(2 + axis for axis in axes))[:, :, :: self.step]
-        features = self.lifted(self._enlarged(turned))
-        return {
-            layer.index: LayerFeatures(
-                self._on_grid(features.layers[layer.index].dense, layer, axes, volume.shape[2:]),
-                features.layers[layer.index].tokens.mean(dim=1, keepdim=True),
-            )
-            for layer in self.lifted.feature_layers
-        }
+    def _bring_pass(
+        self, volume: Tensor, number: int, grids: dict[int, Tensor], tokens: dict[int, list[Tensor]]
+    ) -> None:
+        """Lift one orientation and bring its features to the grids; nothing of it stays but that."""
+        axes = _AXES[self.orientations[number]]
+        features: Features = self.lifted(self.enlarged(volume, axes))
+        for layer in self.lifted.feature_layers:
+            found = features.layers.pop(layer.index)
+            self._bring(found.dense, grids[layer.index], number, layer, axes, volume.shape[2:])
+            tokens[layer.index].append(found.tokens.mean(dim=1, keepdim=True))
+
+    def _grid(self, layer: FeatureLayer, volume: Tensor) -> Tensor:
+        """Room for features of all orientations: the only thing that holds more than one of them."""
+        lifted = self.lifted
+        home = torch.device("cpu") if lifted.offload else lifted.device
+        shape = (len(volume), layer.channels, *(size // self.cell for size in volume.shape[2:]))
+        return torch.zeros(shape, dtype=lifted.backbone.dtype, device=home)
 
     @property
     def _enlargement(self) -> float:
         """Pixels of an enlarged plane for each voxel."""
         return self.lifted.stride / (2 * self.cell)
 
-    def _enlarged(self, turned: Tensor) -> Tensor:
-        """Planes ``(B, C, D, H, W)`` of which each patch covers two cells."""
+    def enlarged(self, volume: Tensor, axes: Triple) -> Tensor:
+        """Planes of an orientation as the network sees them: of each a patch covers two cells.
+
+        Args:
+            volume: ``(B, C, D, H, W)``.
+            axes: which of D, H and W is depth, and which are rows and columns of the planes.
+        """
+        turned = volume.permute(0, 1, *(2 + axis for axis in axes))[:, :, :: self.step]
         size = [round(length * self._enlargement) for length in turned.shape[3:]]
         planes = turned.transpose(1, 2).flatten(0, 1)
         planes = F.interpolate(planes, size, mode="bilinear", align_corners=False, antialias=True)
-        return planes.view(turned.shape[0], turned.shape[2], *planes.shape[1:]).transpose(1, 2)
+        return planes.view(len(turned), turned.shape[2], *planes.shape[1:]).transpose(1, 2)
 
-    def _on_grid(self, dense: Tensor, layer: FeatureLayer, axes: Triple, voxels: Sequence[int]) -> Tensor:
-        """Features ``(B, C, d, h, w)`` of an orientation at the cells of the common grid, with the volume's axes."""
+    def _bring(
+        self, dense: Tensor, grid: Tensor, number: int, layer: FeatureLayer, axes: Triple, voxels: Sequence[int]
+    ) -> None:
+        """Features ``(B, C, d, h, w)`` of an orientation to the cells of the common grid, a few channels at a time."""
         dense = dense.permute(0, 1, *(2 + axes.index(axis) for axis in range(3)))
         hats = []
         for axis, size in enumerate(voxels):
@@ -175,19 +190,18 @@ class OrientedBackbone:
             first = 0.0 if along == 0 else (layer.offset[along] + 0.5) / self._enlargement - 0.5
             apart = self.step if along == 0 else layer.stride[along] / self._enlargement
             wanted = self.cell * torch.arange(size // self.cell) + (self.cell - 1) / 2
-            hats.append(_hats(wanted, first, apart, dense.shape[2 + axis]).to(dense))
-        parts = [torch.einsum("bcdhw,zd,yh,xw->bczyx", part, *hats) for part in dense.split(_CHANNELS_AT_ONCE, dim=1)]
-        return torch.cat(parts, dim=1)
+            hats.append(_hats(wanted, first, apart, dense.shape[2 + axis]).to(self.device, dense.dtype))
+        room = grid[:, number * layer.channels :] if self.fuse == "concat" else grid
+        for start in range(0, layer.channels, _CHANNELS_AT_ONCE):
+            few = slice(start, min(start + _CHANNELS_AT_ONCE, layer.channels))
+            there = torch.einsum("bcdhw,zd,yh,xw->bczyx", dense[:, few].to(self.device), *hats).to(grid.device)
+            if self.fuse == "concat":
+                room[:, few] = there
+            else:
+                room[:, few] += there / len(self.orientations)
 
-    def _fused(self, parts: Sequence[LayerFeatures]) -> LayerFeatures:
-        if self.fuse == "concat":
-            dense, tokens = (torch.cat([getattr(part, name) for part in parts], axis) for name, axis in _CONCATENATED)
-            return LayerFeatures(dense, tokens)
-        dense, tokens = (torch.stack([getattr(part, name) for part in parts]).mean(dim=0) for name, _ in _CONCATENATED)
-        return LayerFeatures(dense, tokens)
-
-
-_CONCATENATED = (("dense", 1), ("tokens", -1))  # along the channels
+    def _fused(self, tokens: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(tokens), dim=-1) if self.fuse == "concat" else torch.stack(list(tokens)).mean(dim=0)
 
 
 def _hats(wanted: Tensor, first: float, apart: float, count: int) -> Tensor:

@@ -57,6 +57,12 @@ class Cell:
             values["cycle"] = list(lifting.cycle or DEFAULT_CYCLE)
         return values
 
+    def is_of(self, cohort: str, arm: str, layer: int) -> bool:
+        """Whether it scores that layer of an arm, alone or with all others."""
+        return (self.cohort.name, self.arm.name) == (cohort, arm) and (
+            self.layer == layer or has_all_layers(self.features)
+        )
+
     def place(self, folder: Path) -> Path:
         """The file of its result."""
         name = name_of(self.task.name, f"layer{self.layer}", self.features)
@@ -73,14 +79,14 @@ def cells_of(study: Study, split: Split, chosen: Iterable[tuple[str, str, int]] 
         split: that is scored.
         chosen: names of cohort and arm, and layer, of those to score; None takes all.
     """
-    wanted = None if chosen is None else set(chosen)
+    wanted = None if chosen is None else list(chosen)
     for cohort in study.cohorts:
         seen = set()
         for arm in study.arms:
             if arm.cost_only:
                 continue
             for cell in _cells(study, split, cohort, arm):
-                if wanted is not None and (cohort.name, arm.name, cell.layer) not in wanted:
+                if wanted is not None and not any(cell.is_of(*names) for names in wanted):
                     continue
                 grid = (cell.task.name, cell.features, arm.config.network.model, arm.config.preparation)
                 if is_control(cell.features) and grid in seen:

@@ -6,11 +6,13 @@ import torch
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from torch.nn.functional import adaptive_avg_pool3d
 
+from featlift import extract
 from featlift.errors import OptionError, StoreError
 from featlift.evaluation import DenseProtocol, Protocol, dense_probe, embeddings_of, featdice, slices_of
 from featlift.evaluation.sources import check_sources, coordinates, features_from, intensity
 from featlift.store import open_store
 from featlift.volumes.nifti import write_nifti
+from featlift.volumes.volume import Volume
 from tests.support import planted
 
 
@@ -70,6 +72,21 @@ def test_side_by_side_none_outweighs_the_other(store):
     assert len(both) == planted.CHANNELS + 36
     for part in (both[: planted.CHANNELS], both[planted.CHANNELS :]):
         assert np.square(part).sum(axis=0).mean() == pytest.approx(1, abs=1e-3)
+
+
+def test_all_layers_stand_side_by_side_none_longer_than_another():
+    case = extract(
+        Volume(np.random.default_rng(0).random((4, 32, 48), np.float32)),
+        "vit_tiny_patch16_224",
+        weights="random:0",
+        loading={"depth": 2},
+        mode="2d",
+        layers=(0, 1),
+    )
+    both = features_from(case, case, "layers")
+    for part, layer in zip(np.split(both, 2), case.layers.values(), strict=True):
+        stored = np.asarray(layer.dense[:, :, :2, :3], np.float32)
+        np.testing.assert_allclose(part, stored / np.sqrt(np.square(stored).sum(axis=0).mean()), rtol=1e-3, atol=1e-4)
 
 
 def test_raw_voxels_are_a_control_of_volumes(store, tmp_path):

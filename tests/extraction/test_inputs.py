@@ -14,6 +14,7 @@ import zarr
 
 import featlift as package
 from featlift import Preparation, find_masks, lift, load_backbone, open_store
+from featlift.errors import VolumeError
 from featlift.store import read_index
 from featlift.store.layout import sha256_of
 from featlift.volumes.volume import scaled
@@ -330,6 +331,11 @@ def test_masks_beside_scans_are_not_lifted_and_a_store_that_has_some_goes_on(fea
     checked = json.loads(featlift("check", "scans", "--model", "efficientnet-lite0", "--json").stdout)
     assert any(each["what"].startswith(notice) for each in checked["findings"])
     assert sorted(row["id"] for row in checked["cases"]) == ["ct", "late"]
+
+
+def test_an_array_is_no_scan_and_python_says_what_is(tiny_vit):
+    with pytest.raises(VolumeError, match=r"ndarray: give a path, or featlift.Volume\(array, affine\)"):
+        package.extract(np.zeros((2, 16, 16), np.float32), lift(tiny_vit))
 
 
 def test_python_gives_what_the_store_holds(featlift, tmp_path, options):

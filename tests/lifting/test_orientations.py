@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from featlift import load_backbone, open_store
+from featlift.backbones.footprint import PeakMemory
 from featlift.config import ExtractConfig
 from featlift.errors import LiftingError, OptionError
 from featlift.extraction import lifted_network
@@ -82,6 +83,31 @@ def test_batches_and_a_cnn_go_through_it(lite0):
     torch.testing.assert_close(both[1:], encoder(scans[1:]).dense, atol=1e-4, rtol=1e-3)
 
 
+def test_no_more_than_one_pass_stands_beside_the_common_grid():
+    """Peak memory: the grid, enlarged planes and features of one pass, and what planes at work may take."""
+    backbone = load_backbone("vits16", "random:0", depth=2, init_values=0.5)
+    encoder = OrientedBackbone(lift(backbone, "2d", memory="12MB"), ALL)
+    scan = volume(96, 96, 96)
+    with torch.no_grad(), PeakMemory() as memory:
+        features = encoder(scan)
+    one_pass = 48 * 12 * 12 * 384 * 4  # every second plane, a patch for eight voxels
+    enlarged = 48 * 192 * 192 * 4
+    assert features.dense.nbytes == 24**3 * 3 * 384 * 4
+    assert memory.peak < features.dense.nbytes + 1.2 * one_pass + 1.6 * enlarged + 12e6
+
+
+def test_gradients_go_through_it(tiny_vit):
+    encoder = OrientedBackbone(lift(tiny_vit, mode="pcg"), ("axial", "sagittal"))
+    scan = volume(16, 16, 24).requires_grad_()
+    along = torch.randn_like(scan)
+    weights = torch.randn_like(encoder(scan).dense)
+    (encoder(scan).dense * weights).sum().backward()
+    with torch.no_grad():
+        step = 1e-2
+        ahead, behind = ((encoder(scan + sign * step * along).dense * weights).sum() for sign in (1, -1))
+    assert (scan.grad * along).sum().item() == pytest.approx((ahead - behind).item() / (2 * step), rel=0.02)
+
+
 def test_one_orientation_is_the_lifted_backbone_itself():
     config = ExtractConfig().with_values({"model": "vits16", "weights": "random:0", "model_args": {"depth": 2}})
     assert type(lifted_network(config.network, config.lifting)) is LiftedBackbone
@@ -124,10 +150,42 @@ def test_in_a_store_features_lie_where_the_patient_is(featlift, tmp_path):
     for first in (0, 8, 16):
         assert np.abs(dense[first] - wanted)[inner].max() < 0.01
     assert case.embedding_parts["patch-mean"] == (24, 48)
+    assert case.embedding_parts["cls-mean coronal"] == (8, 16)
+    assert case.grid["parts"]["sagittal"] == [16, 24]
     verified = featlift("verify", "features.zarr")
     assert verified.returncode == 0, verified.stderr
     again = featlift("extract", "scans", *options)
     assert "nothing to do" in again.stdout
+
+
+def test_every_reader_takes_a_store_of_several_orientations(featlift, tmp_path):
+    """A bright block in noise: found again by FeatDice, a probe and a head, painted and exported."""
+    rng = np.random.default_rng(0)
+    splits = {"a": "train", "b": "train", "c": "val", "d": "test"}
+    for name in splits:
+        labels = np.zeros((24, 24, 12), np.uint8)
+        at = rng.integers(2, 8, size=2)
+        labels[at[0] : at[0] + 12, at[1] : at[1] + 12, 2:10] = 1
+        write_nifti(
+            tmp_path / f"scans/{name}.nii.gz", (150 * labels + rng.normal(size=labels.shape)).astype(np.float32)
+        )
+        write_nifti(tmp_path / f"labels/{name}.nii.gz", labels)
+    (tmp_path / "splits.csv").write_text("id,split\n" + "".join(f"{name},{each}\n" for name, each in splits.items()))
+    options = [*patch_mean_options(tmp_path, patch=4, constant=0.5), "--mode", "2d", "--layers", "0"]
+    options += ["--intensity", "window:-50,250", "--orientations", "axial,sagittal", "--spacing", "0.5", "--cell", "2"]
+    for command in (
+        ["extract", "scans", *options],
+        ["featdice", "features.zarr", "--masks", "labels"],
+        ["probe", "features.zarr", "--dense", "--masks", "labels", "--labels", "splits.csv", "--on", "mask"],
+        ["pca", "features.zarr", "--case", "a"],
+        ["view", "features.zarr", "-o", "view.html"],
+        ["export", "features.zarr", "--to", "nifti"],
+        ["segment", "train", "features.zarr", "--masks", "labels", "--labels", "splits.csv", "--head", "linear"]
+        + ["-o", "head", "--epochs", "2"],
+        ["segment", "predict", "features.zarr", "--head", "head", "-o", "predicted"],
+    ):
+        done = featlift(*command)
+        assert done.returncode == 0, (command, done.stderr, done.stdout)
 
 
 def test_what_makes_no_sense_is_refused(tiny_vit, featlift, tmp_path):

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featlift import read
+from featlift import open_store, read
 from featlift.errors import FeatliftError, InputError, OptionError
 from featlift.results.result import Measure, Result, write_result
+from featlift.store.basis import basis_of
 from featlift.study import read_study, read_summary
 from featlift.study.cells import cells_of
 from featlift.study.choosing import choose
@@ -240,6 +241,50 @@ def test_padding_at_random_moves_scan_and_mask_together(patients, featlift):
     assert len(places) > 3
 
 
+def test_thick_slices_are_means_of_thin_ones_and_masks_stay(patients, featlift):
+    text = STUDY.replace('splits = "splits.csv"', 'splits = "splits.csv"\nslice_thickness = 6.0')
+    text = text.replace('mode = ["2d", "pcg"]', 'mode = ["pcg"]').replace('baseline = "2d"', 'baseline = "2d random:0"')
+    (patients / "thick.toml").write_text(text)
+    done = featlift("study", "thick.toml", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    for name in SPLITS:
+        thick, thin = (
+            read(patients / f"out/cohorts/patients/scans/{name}.nii.gz"),
+            read(patients / f"scans/{name}.nii.gz"),
+        )
+        slices = np.concatenate([thin.array, thin.array[-1:]])  # eight of 2 mm make three of 6 mm
+        np.testing.assert_allclose(thick.array, slices.reshape(3, 3, *slices.shape[1:]).mean(axis=1), rtol=1e-5)
+        np.testing.assert_allclose(thick.affine @ [0, 0, 0, 1], thin.affine @ [1, 0, 0, 1])
+        assert thick.spacing == pytest.approx((6, 1, 1))
+        mask = read(patients / f"out/cohorts/patients/masks/{name}.nii.gz")
+        np.testing.assert_array_equal(mask.array, read(patients / f"labels/{name}.nii.gz").array)
+
+
+def test_a_basis_is_fitted_on_training_cases_and_layers_stand_together(patients, featlift):
+    text = STUDY.split("[grid]")[0].replace("layers = [0]", "layers = [0, 1]").replace("depth = 1", "depth = 2")
+    text += """
+[[arms]]
+mode = "2d"
+weights = "random:0"
+reduce = "pca:3"
+[[tasks]]
+kind = "dense"
+cells = 600
+features = ["stored", "layers", "layers+coordinates"]
+[choice]
+task = "dense"
+over = ["layer"]
+"""
+    (patients / "reduced.toml").write_text("keep_features = true\n" + text)
+    done = featlift("study", "reduced.toml", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    (store,) = (patients / "out/features/patients").glob("*.zarr")
+    assert basis_of(store, open_store(store).recipe).about["scans"] == 2  # a and b
+    rows = [(row.split, row.features) for row in read_summary("out/study.json").rows]
+    assert rows.count(("val", "layers")) == rows.count(("test", "layers+coordinates")) == 1
+    assert rows.count(("val", "stored")) == 2
+
+
 @pytest.mark.parametrize(
     ("find", "replace", "words"),
     [
@@ -247,6 +292,7 @@ def test_padding_at_random_moves_scan_and_mask_together(patients, featlift):
         ("[grid]", "[gird]", ("gird", "grid")),
         ('scans = "scans"', 'scans = "scan"', ("cohorts.patients", "scan", "--data")),
         ("layers = [0]", "layers = [-1]", ("absolute",)),
+        ('scans = "scans"', 'scans = "scans"\nslice_thickness = -1', ("slice_thickness", "-1", "millimetres")),
         ("cells = 600", "cell = 600", ("task probe", "'cell'", "cells")),
         ("cells = 600", "cells = 0", ("task probe", "above 0")),
         ('features = ["stored", "coordinates"]', 'features = ["places"]', ("'places'", "coordinates")),

@@ -173,15 +173,15 @@ def test_every_reader_takes_a_store_of_several_orientations(featlift, tmp_path):
     (tmp_path / "splits.csv").write_text("id,split\n" + "".join(f"{name},{each}\n" for name, each in splits.items()))
     options = [*patch_mean_options(tmp_path, patch=4, constant=0.5), "--mode", "2d", "--layers", "0"]
     options += ["--intensity", "window:-50,250", "--orientations", "axial,sagittal", "--spacing", "0.5", "--cell", "2"]
+    labelled = ["--masks", "labels", "--labels", "splits.csv"]
     for command in (
         ["extract", "scans", *options],
         ["featdice", "features.zarr", "--masks", "labels"],
-        ["probe", "features.zarr", "--dense", "--masks", "labels", "--labels", "splits.csv", "--on", "mask"],
+        ["probe", "features.zarr", "--dense", *labelled, "--on", "mask"],
         ["pca", "features.zarr", "--case", "a"],
         ["view", "features.zarr", "-o", "view.html"],
         ["export", "features.zarr", "--to", "nifti"],
-        ["segment", "train", "features.zarr", "--masks", "labels", "--labels", "splits.csv", "--head", "linear"]
-        + ["-o", "head", "--epochs", "2"],
+        ["segment", "train", "features.zarr", *labelled, "--head", "linear", "-o", "head", "--epochs", "2"],
         ["segment", "predict", "features.zarr", "--head", "head", "-o", "predicted"],
     ):
         done = featlift(*command)

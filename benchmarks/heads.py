@@ -44,7 +44,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     """One row: train, segment the test, score."""
     from featlift import find_masks, open_store
     from featlift.evaluation import read_splits
-    from featlift.heads import (
+    from featlift.segmentation import (
         Plan,
         cases_to_score,
         open_trained,
@@ -81,8 +81,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
 def windows(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Peak memory of a training step of `subcube` by number of windows, and of one whose arm does nothing."""
     from featlift.backbones.footprint import PeakMemory
-    from featlift.heads import Batch, Size
-    from featlift.heads.subcube import Subcube
+    from featlift.segmentation import Batch, Size
+    from featlift.segmentation.networks.subcube import Subcube
 
     rows = []
     for count in (1, 2, 4, 8, 16):

@@ -14,7 +14,7 @@ from featlift.counting import number_of
 from featlift.errors import OptionError
 
 if TYPE_CHECKING:
-    from featlift.heads import Config
+    from featlift.segmentation import Config
 
 segment = typer.Typer(
     name="segment",
@@ -79,7 +79,7 @@ def train(
     from featlift.backbones.precision import resolve_device
     from featlift.cli.results import bars, opened
     from featlift.evaluation import read_column, read_splits
-    from featlift.heads import Plan, cross_validate, folds_of, split_of, train_head
+    from featlift.segmentation import Plan, cross_validate, folds_of, split_of, train_head
     from featlift.volumes import find_masks
 
     given: dict[str, Any] = {"width": width, "skip": skip or None, "window": _window(window), "without": words(without)}
@@ -141,8 +141,8 @@ def predict(
     from featlift.backbones.precision import resolve_device
     from featlift.cli.results import bars, opened, some
     from featlift.evaluation import read_splits
-    from featlift.heads import grids_of, open_trained
-    from featlift.heads import predict as segmented
+    from featlift.segmentation import grids_of, open_trained
+    from featlift.segmentation import predict as segmented
 
     (opened_store,) = opened([store])
     ids = list(dict.fromkeys(case or ()))
@@ -195,8 +195,8 @@ def score(
     """
     from featlift.cli.results import bars, intervals, opened, print_missing_distances, some, written
     from featlift.evaluation import table
-    from featlift.heads import cases_to_score, read_notes, segment_result
-    from featlift.heads import score as compared
+    from featlift.segmentation import cases_to_score, read_notes, segment_result
+    from featlift.segmentation import score as compared
     from featlift.volumes import find_masks
 
     (opened_store,) = opened([store])

@@ -20,20 +20,20 @@ from featlift.evaluation.featdice.protocol import Protocol
 from featlift.evaluation.featdice.segmentation import Centre
 from featlift.exporting.picture import Grid
 from featlift.exporting.spec import Format
-from featlift.heads import HEADS
-from featlift.heads.cases import Features
-from featlift.heads.dino3dra import ABLATIONS
-from featlift.heads.grids import Voxels
-from featlift.heads.plan import Precision
 from featlift.lifting.lifted import Mode
 from featlift.lifting.planes import Plane
 from featlift.lifting.tokens import TokenPooling
 from featlift.pictures.figure import ANIMATIONS, FORMATS
 from featlift.pictures.fitting import Foreground
 from featlift.results.differences import Over
+from featlift.segmentation import HEADS
+from featlift.segmentation.inference.grids import Voxels
+from featlift.segmentation.networks.dino3dra import ABLATIONS
+from featlift.segmentation.plan import Features
 from featlift.store.cells import Nearest
 from featlift.store.layout import SAVED
 from featlift.store.output_spec import Dtype, Embedding
+from featlift.training.precision import Precision
 from featlift.volumes.orientation import Orientation
 from tests.support.scans import patch_mean_options, write_scan
 

@@ -11,9 +11,9 @@ import pytest
 
 from featlift import find_masks, open_store
 from featlift.errors import InputError
-from featlift.heads import Plan, Split, predict, score, train_head
-from featlift.heads.grids import grids_of
-from featlift.heads.prediction import open_trained
+from featlift.segmentation import Plan, Split, predict, score, train_head
+from featlift.segmentation.inference.grids import grids_of
+from featlift.segmentation.inference.prediction import open_trained
 from featlift.store.layout import sha256_of
 from featlift.volumes import Selection, find_scans
 from tests.support.scans import patch_mean_options, write_nifti

@@ -1,0 +1,1 @@
+"""What a head is given of a store."""

@@ -1,0 +1,145 @@
+"""A trained head as a folder: weights, and everything that has to be known to use them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from featlift.atomic_io import write_atomically
+from featlift.errors import InputError, StoreError
+from featlift.segmentation.data.cases import CaseReader
+from featlift.segmentation.networks.catalogue import make_head
+from featlift.segmentation.networks.head import Head, Size
+from featlift.segmentation.plan import Plan
+from featlift.store.layout import Recipe, differing_fields
+from featlift.store.reading import Store
+from featlift.version import __version__
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+
+
+#: Of a plan, what tells heads apart by name.
+_NAMED = ("layers", "step", "seed")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is to be known of a trained head.
+
+    Attributes:
+        plan: it was trained by, see `featlift.segmentation.Plan`.
+        size: of its weights, see `Size`.
+        needs: what it reads of a volume.
+        layers: absolute indices of the layers it was trained on.
+        step: voxels of the stored scan for each predicted one, in-plane.
+        labels: name of each label, by the label; in ascending order they are its classes.
+        recipe: of the store that it was trained on.
+        train: ids of the cases that it was trained on.
+        val: ids of those that chose the epoch.
+        test: ids of those that were left out of both.
+        parameters: how many are trainable, and of them, how many of parts that the paper names.
+        training: how that went: ``epochs`` done, ``best_epoch`` and its validation ``dice``, ``seconds``.
+    """
+
+    plan: dict[str, Any]
+    size: dict[str, int]
+    needs: list[str]
+    layers: list[int]
+    step: int
+    labels: dict[str, str]
+    recipe: Recipe
+    train: list[str]
+    val: list[str]
+    test: list[str] = field(default_factory=list)
+    parameters: dict[str, int] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it is, and what of its plan is not the default: ``decoder-skip``, ``linear-layers-2-3-random``."""
+        options = [f"{key}{'' if value is True else _words(value)}" for key, value in self.plan["options"].items()]
+        usual = {each.name: each.default for each in fields(Plan)}
+        others = [f"{key}{_words(self.plan[key])}" for key in _NAMED if self.plan[key] not in (usual[key], [])]
+        features = "" if self.plan["features"] == "store" else self.plan["features"]
+        return "-".join(part for part in (self.plan["head"], *options, *others, features) if part)
+
+    def check(self, store: Store) -> None:
+        """Make sure that a store holds what the head was trained on.
+
+        Raises:
+            StoreError: it has another recipe.
+        """
+        if differences := differing_fields(self.recipe, store.recipe, "head", "store"):
+            raise StoreError(
+                f"{store.path} was made with another recipe than the head was trained on: {'; '.join(differences)}. "
+                "Extract with the head's, or train a head on this store"
+            )
+
+    def reader(self, store: Store) -> CaseReader:
+        """Reads cases of a store for this head."""
+        labels = tuple(int(label) for label in self.labels)
+        return CaseReader(store, tuple(self.needs), tuple(self.layers), self.plan["features"], self.step, labels)
+
+
+def write_head(folder: Path, head: Head, config: Config) -> None:
+    """Write a head's folder; the configuration comes last and says that it is complete.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
+    write_atomically(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
+    document = {"format": FORMAT, "featlift": __version__, **asdict(config)}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / CONFIG, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def read_config(folder: str | Path) -> Config:
+    """The configuration of a trained head.
+
+    Raises:
+        InputError: no such folder, or its training did not end.
+        StoreError: it is damaged, or of a later format.
+    """
+    path = Path(folder, CONFIG)
+    try:
+        document = json.loads(path.read_bytes())
+        form = document.pop("format")
+        document.pop("featlift")
+        if form > FORMAT:
+            raise StoreError(f"{path} has format {form}, this featlift reads up to {FORMAT}: update it")
+        return Config(**document)
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no trained head here; `featlift segment train` makes one, or goes on") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{path}: not a readable configuration of a head ({error})") from error
+
+
+def read_head(folder: str | Path) -> tuple[Head, Config]:
+    """A trained head in evaluation mode, and its configuration.
+
+    Raises:
+        InputError: no such folder, or its training did not end.
+        StoreError: it is damaged, or of a later format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = read_config(folder)
+    try:
+        head = make_head(config.plan["head"], Size(**config.size), config.plan["options"])
+        head.load_state_dict(load_file(Path(folder, WEIGHTS)))
+    except (OSError, RuntimeError, SafetensorError, LookupError, TypeError) as error:
+        raise StoreError(f"{folder}: its {WEIGHTS} are missing, damaged or of another head: train it again") from error
+    return head.eval(), config
+
+
+def _words(value: object) -> str:
+    return "-" + "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,1 @@
+"""A trained head applied, and scored."""

@@ -1,0 +1,1 @@
+"""Networks that predict labels from features."""

@@ -1,0 +1,70 @@
+"""What a training was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from featlift.errors import OptionError
+from featlift.segmentation.networks.catalogue import head_class
+
+#: ``store``: as they were extracted. ``random``: Gaussian ones on the same grid, with which a head sees nothing.
+#: ``none``: none at all.
+Features = Literal["store", "random", "none"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a head is made and trained. All of it decides the result; where it runs does not.
+
+    Attributes:
+        head: name, see `featlift.segmentation.HEADS`.
+        options: its own, see `Head.options`; what is not given has its default.
+        layers: absolute indices of stored layers; none takes the deepest.
+        features: ``store``, ``random`` or ``none``.
+        step: voxels of the stored scan for each predicted one in-plane; None is as coarse as the masks are.
+        patch: predicted voxels a side of a patch, at most; heads that train on whole volumes have none.
+        epochs: at most; in each, every training case is seen once.
+        batch: patches in a step; group norms need no more than one.
+        rate: learning rate after the warm-up; None is the head's own.
+        decay: AdamW's, of weights.
+        warm_up: share of the steps in which the learning rate rises; afterwards it falls as a cosine.
+        patience: epochs without a better validation Dice after which training ends.
+        noise: standard deviation of the noise on standardised features.
+        seed: of weights, patches and augmentation.
+    """
+
+    head: str
+    options: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[int, ...] = ()
+    features: Features = "store"
+    step: int | None = None
+    patch: int = 64
+    epochs: int = 50
+    batch: int = 1
+    rate: float | None = None
+    decay: float = 0.01
+    warm_up: float = 0.05
+    patience: int = 15
+    noise: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        needs = head_class(self.head, self.options).needs
+        if self.features not in get_args(Features):
+            raise OptionError(f"features {self.features!r}: choose {', '.join(get_args(Features))}")
+        if self.features == "none" and "dense" in needs:
+            raise OptionError(f"--features none: the head {self.head} sees nothing else; dino3dra is a U-Net without")
+        if min(self.patch, self.epochs, self.batch, self.patience) < 1:
+            raise OptionError("patch, epochs, batch and patience: give numbers from 1")
+        if (self.rate is not None and not self.rate > 0) or self.decay < 0 or self.noise < 0:
+            raise OptionError(
+                f"learning rate {self.rate}, decay {self.decay}, noise {self.noise}: give positive numbers"
+            )
+        if not 0 <= self.warm_up < 1:
+            raise OptionError(f"warm-up {self.warm_up}: give a share of the steps, below 1")
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as JSON would give it back."""
+        lists = {key: list(value) if isinstance(value, tuple) else value for key, value in self.options.items()}
+        return {**asdict(self), "options": lists, "layers": list(self.layers)}

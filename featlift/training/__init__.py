@@ -1,0 +1,1 @@
+"""One loop for everything that is trained: heads, lifted networks and what else learns from scans."""

@@ -48,6 +48,7 @@ class NetworkConfig:
     weights: str | None = option(
         None, TEXT, "Weights file, or random:SEED. Default: the published ones.", feature=True, everyday=True
     )
+    adapter: str | None = option(None, TEXT, "A folder of `featlift finetune`, or a LoRA of PEFT.", feature=True)
     device: str = option("auto", TEXT, "auto, cpu, cuda, cuda:1, mps.", everyday=True)
     precision: str = option("auto", one_of(*PRECISIONS), "auto takes an existing store's.", feature=True, everyday=True)
     weights_prefix: str | None = option(None, TEXT, "Prefix of the network's keys in the file.", feature=True)

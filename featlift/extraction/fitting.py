@@ -21,6 +21,7 @@ from featlift.volumes.loading import load
 #: Scans that a basis is fitted on, and cells of each of their layers: up to 262,144 vectors.
 SAMPLED_SCANS = 16
 SAMPLED_CELLS = 16_384
+_OF_THE_NETWORK = ("model", "weights_sha256", "adapter_sha256", "mode", "norm")
 
 
 def needs_fitting(store: Where, extraction: Extraction) -> bool:
@@ -102,7 +103,7 @@ def fit(extraction: Extraction, scans: Sequence[Scan], channels: int) -> Basis:
         "reduce": f"pca:{channels}",
         "scans": used,
         "cells": {str(index): covariance.count for index, covariance in found.items()},
-        **{name: extraction.recipe[name] for name in ("model", "weights_sha256", "mode", "norm")},
+        **{name: extraction.recipe[name] for name in _OF_THE_NETWORK if name in extraction.recipe},
     }
     return Basis.of({index: covariance.principal(channels) for index, covariance in found.items()}, about)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from featlift.backbones.adapters import apply_adapter
 from featlift.backbones.loading import load_backbone
 from featlift.backbones.precision import place, resolve_device, resolve_precision
 from featlift.config import LiftingConfig, NetworkConfig
@@ -15,6 +16,7 @@ def lifted_backbone(
     model: str,
     weights: str | Path | None = None,
     *,
+    adapter: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     loading: dict[str, Any] | None = None,
@@ -25,6 +27,7 @@ def lifted_backbone(
     Args:
         model: a name of the catalogue, or timm's.
         weights: a file, or ``random:SEED``; None takes the published ones.
+        adapter: what fine-tuning changed of it, see `featlift.backbones.adapters.apply_adapter`.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         loading: further arguments of `featlift.load_backbone`.
@@ -32,6 +35,8 @@ def lifted_backbone(
     """
     on = resolve_device(device)
     backbone = load_backbone(model, weights, **(loading or {}))
+    if adapter is not None:
+        apply_adapter(backbone, adapter)
     return lift(place(backbone, on, resolve_precision(precision, on, backbone.family)), **lifting)
 
 
@@ -47,6 +52,7 @@ def lifted_network(network: NetworkConfig, lifting: LiftingConfig) -> LiftedBack
     lifted = lifted_backbone(
         network.model,
         network.weights,
+        adapter=network.adapter,
         device=network.device,
         precision=network.precision,
         loading={**loading, **(network.model_args or {})},

@@ -29,6 +29,7 @@ def lift(
     plane_batch: int | None = None,
     offload: bool = False,
     compile: bool = False,  # noqa: A002 - torch's own word
+    checkpointing: bool = True,
 ) -> LiftedBackbone:
     """Lift a 2D backbone to volumes (PlaneCycle, arXiv 2603.04165). No training, no new weights.
 
@@ -51,6 +52,8 @@ def lift(
         plane_batch: how many planes run together, whatever the memory.
         offload: keep features in host memory and bring planes to the device as they are needed.
         compile: compile the backbone's blocks with `torch.compile`, once for all shapes and for all who use it.
+        checkpointing: with gradients, keep the input of each block alone and compute the block again on the way back;
+            otherwise everything is kept, which is faster and takes several times the memory.
 
     Raises:
         LiftingError: an unknown mode, route, plane or layer, a cycle in a mode that has none, windows that do not
@@ -84,6 +87,7 @@ def lift(
         depth_window,
         _overlap(depth_window, depth_overlap),
         PlaneBatches(plane_batch, parse_size(memory), offload),
+        checkpointing,
     )
 
 

@@ -48,6 +48,7 @@ class LiftedBackbone(nn.Module):
         layers: layers that are returned, shallow to deep.
         depth_window: slices that hear of each other; None for all.
         depth_overlap: slices that neighbouring windows share at least.
+        checkpointing: whether blocks keep their input alone for the way back.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LiftedBackbone(nn.Module):
         depth_window: int | None,
         depth_overlap: int,
         batches: PlaneBatches,
+        checkpointing: bool = True,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -73,6 +75,7 @@ class LiftedBackbone(nn.Module):
         self.norm = norm
         self.depth_window = depth_window
         self.depth_overlap = depth_overlap
+        self.checkpointing = checkpointing
         self._batches = batches
         self._spans = plan_spans(backbone, cycle, layers, self._tokens_stay)
 
@@ -145,6 +148,7 @@ class LiftedBackbone(nn.Module):
             "weights_sha256": backbone.weights["sha256"],
             "weights_prefix": backbone.weights.get("prefix"),
             "rope_periods": backbone.weights.get("rope_periods"),
+            **({"adapter_sha256": adapter} if (adapter := backbone.weights.get("adapter_sha256")) else {}),
             **({"position_resize": resize} if (resize := backbone.weights.get("position_resize")) else {}),
             "mean": list(backbone.mean) if self.normalise else None,
             "std": list(backbone.std) if self.normalise else None,
@@ -231,9 +235,9 @@ class LiftedBackbone(nn.Module):
         return self._batches.run(self._blocks(span, rope), (planes, g), cost, free, planes if in_place else None)
 
     def _blocks(self, span: BlockSpan, rope: Rope) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The blocks of a span in turn, for any batch of its planes; with gradients, each keeps its input only."""
+        """The blocks of a span in turn, for any batch of its planes; with checkpointing, each keeps its input only."""
         run_block = self.backbone.run_block
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self.checkpointing:
             run_block = partial(checkpoint, run_block, use_reentrant=False)
 
         def blocks(planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from featlift.store.reading import Store
 from featlift.store.tensors import pack, unpack
 
 #: Fields of a recipe in which stores must agree to share colours: they say what a channel means.
-MEANING = ("model", "weights_sha256", "norm", "reduce", "basis_sha256")
+MEANING = ("model", "weights_sha256", "adapter_sha256", "norm", "reduce", "basis_sha256")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,11 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from featlift.atomic_io import write_atomically
 from featlift.errors import InputError, StoreError
@@ -19,6 +19,21 @@ from featlift.store.layout import Recipe, sha256_of
 from featlift.version import __version__
 
 FORMAT = 1
+
+
+class Cases(Protocol):
+    """What a result is of: a store, or other cases with a name and a recipe."""
+
+    @property
+    def name(self) -> str:
+        """Of them, without folders."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How their features are made."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Ids of all cases."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,10 @@ class OutputSpec:
         """
         self.check_layers(encoder.name, encoder.token_names, encoder.feature_layers)
         basis = None if self.reduction is None else self.reduction.basis
-        if basis is not None and basis.about["weights_sha256"] != encoder.weights["sha256"]:
+        if basis is not None and (
+            basis.about["weights_sha256"] != encoder.weights["sha256"]
+            or basis.about.get("adapter_sha256") != encoder.weights.get("adapter_sha256")
+        ):
             raise OptionError(f"the basis was fitted on features of {basis.about['model']} with other weights")
 
     def check_layers(self, name: str, tokens: tuple[str, ...], layers: Sequence[FeatureLayer]) -> None:

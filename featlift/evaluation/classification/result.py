@@ -12,13 +12,12 @@ from featlift.evaluation.classification.labels import Task
 from featlift.metrics.bootstrap import LEAST_CASES
 from featlift.metrics.classification import SPECIFICITY
 from featlift.metrics.classification_bootstrap import RESAMPLES, classification_intervals, classification_measures
-from featlift.results.result import Measure, Result, name_of
-from featlift.store.reading import Store
+from featlift.results.result import Cases, Measure, Result, name_of
 
 
 def classification_result(
     kind: str,
-    store: Store,
+    store: Cases,
     protocol: dict[str, Any],
     task: Task,
     tested: NDArray[np.intp],

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from featlift.metrics.bootstrap import RESAMPLES, interval_of_mean
-from featlift.results.result import Measure, Result, name_of
+from featlift.results.result import Cases, Measure, Result, name_of
 from featlift.segmentation.inference.scoring import FAILED_BELOW, CaseScore
-from featlift.store.reading import Store
 
 MEASURES = ("dice", "hd95", "asd", "volume_similarity", "failure_rate")
 
 
 def segment_result(
-    store: Store, notes: Mapping[str, Any], scores: Sequence[CaseScore], seed: int = 0, resamples: int = RESAMPLES
+    store: Cases, notes: Mapping[str, Any], scores: Sequence[CaseScore], seed: int = 0, resamples: int = RESAMPLES
 ) -> Result:
     """Means over cases, each case's value being its mean over labels; then the means of each label.
 

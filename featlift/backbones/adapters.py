@@ -82,18 +82,20 @@ def write_full(folder: Path, backbone: Backbone) -> None:
     _write_base(folder, backbone)
 
 
-def apply_adapter(backbone: Backbone, folder: str | Path) -> Backbone:
+def apply_adapter(backbone: Backbone, folder: str | Path, check_base: bool = True) -> Backbone:
     """Give a backbone the weights that fine-tuning found, and note their sha256 as ``weights["adapter_sha256"]``.
 
     Args:
         backbone: as it was before; changed in place.
         folder: of `featlift finetune train`, or a LoRA of PEFT on the same timm model.
+        check_base: whether the backbone has to be the very one that was trained; all weights may replace any.
 
     Raises:
         WeightsError: no adapter there, a damaged one, one of another backbone, or of a kind that is not known.
     """
     folder = Path(folder)
-    _check_base(folder, backbone)
+    if check_base:
+        _check_base(folder, backbone)
     if (folder / FULL_WEIGHTS).exists():
         path, state = folder / FULL_WEIGHTS, _read(folder / FULL_WEIGHTS)
         _take(backbone, state, path)

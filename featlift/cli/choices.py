@@ -33,6 +33,10 @@ HEAD_PRECISIONS = ("auto", "fp32", "bf16")
 PREDICTED = ("input", "stored")
 ABLATIONS = ("room-lite", "calibration")
 SPLITS = ("train", "val", "test")
+FINETUNE_TASKS = ("classify", "segment")
+ADAPTS = ("full", "lora", "head")
+POOLINGS = ("learned", "mean")
+TOKENS = ("cls", "patch-mean", "cls+patch-mean")
 
 
 def one_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  # noqa: A002 - typer's own word

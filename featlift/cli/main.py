@@ -14,6 +14,7 @@ from featlift.cli.doctor import doctor
 from featlift.cli.export import export
 from featlift.cli.extract import extract
 from featlift.cli.featdice import featdice
+from featlift.cli.finetune import finetune
 from featlift.cli.index import index
 from featlift.cli.info import info
 from featlift.cli.knn import knn
@@ -51,6 +52,7 @@ for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(segment, rich_help_panel="Train on them")
+app.add_typer(finetune, rich_help_panel="Train on them")
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from featlift.cli import choices
+from featlift.cli.curves import epochs_bar
 from featlift.cli.options import numbers, words
 from featlift.counting import number_of
 from featlift.errors import OptionError
@@ -100,7 +101,7 @@ def train(
     pairs = find_masks(opened_store, masks, mask_pattern)
     patients = read_column(opened_store, labels, "patient")
     how: dict[str, Any] = {
-        "label_names": _names(label_names),
+        "label_names": label_names_of(label_names),
         "device": resolve_device(device),
         "precision": precision,
         "workers": workers,
@@ -108,12 +109,14 @@ def train(
     configs: Iterable[Config]
     if folds is None:
         split = split_of(read_splits(opened_store, labels), patients, seed)
-        configs = [train_head(opened_store, pairs, split, plan, output, told=_epochs(head), progress=bars(head), **how)]
+        configs = [
+            train_head(opened_store, pairs, split, plan, output, told=epochs_bar(head), progress=bars(head), **how)
+        ]
     else:
         splits = read_column(opened_store, labels, "split")
         ids = [case_id for case_id in opened_store if case_id in pairs and splits.get(case_id) != "test"]
         parts = folds_of(ids, patients, folds, seed)
-        configs = cross_validate(opened_store, pairs, parts, plan, output, told=_epochs(head), **how)
+        configs = cross_validate(opened_store, pairs, parts, plan, output, told=epochs_bar(head), **how)
     for config in configs:
         typer.echo(_summary(config))
 
@@ -223,7 +226,7 @@ def _window(text: str | None) -> tuple[int, ...] | None:
     return sizes or None
 
 
-def _names(text: str | None) -> dict[int, str]:
+def label_names_of(text: str | None) -> dict[int, str]:
     """Read ``1=anterior,2=posterior``."""
     names = {}
     for word in words(text):
@@ -232,22 +235,6 @@ def _names(text: str | None) -> dict[int, str]:
             raise OptionError(f"--label-names {text!r}: give LABEL=NAME, as in 1=anterior,2=posterior")
         names[int(label)] = name.strip()
     return names
-
-
-def _epochs(name: str) -> Callable[[dict[str, float], int], object]:
-    """A progress bar of epochs with the current Dice."""
-    from tqdm import tqdm
-
-    shown: list[tqdm[object]] = []
-
-    def tell(row: dict[str, float], epochs: int) -> None:
-        if not shown or shown[-1].n >= epochs or row["epoch"] <= shown[-1].n:  # the next fold begins anew
-            done = int(row["epoch"]) - 1
-            shown.append(tqdm(total=epochs, initial=done, disable=None, desc=f"{name}: training"))
-        shown[-1].update(1)
-        shown[-1].set_postfix(loss=f"{row['loss']:.3f}", dice=f"{row['dice']:.3f}")
-
-    return tell
 
 
 def _summary(config: Config) -> str:

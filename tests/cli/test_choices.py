@@ -20,6 +20,7 @@ from featlift.evaluation.featdice.protocol import Protocol
 from featlift.evaluation.featdice.segmentation import Centre
 from featlift.exporting.picture import Grid
 from featlift.exporting.spec import Format
+from featlift.finetuning.plan import Adapt, Pooling, TaskName, Tokens
 from featlift.lifting.lifted import Mode
 from featlift.lifting.planes import Plane
 from featlift.lifting.tokens import TokenPooling
@@ -148,6 +149,10 @@ def test_the_words_are_those_of_the_functions():
         (choices.PREDICTED, get_args(Voxels)),
         (choices.HEAD_FEATURES, get_args(Features)),
         (choices.HEAD_PRECISIONS, get_args(Precision)),
+        (choices.FINETUNE_TASKS, get_args(TaskName)),
+        (choices.ADAPTS, get_args(Adapt)),
+        (choices.POOLINGS, get_args(Pooling)),
+        (choices.TOKENS, get_args(Tokens)),
         (choices.ABLATIONS, ABLATIONS),
         (choices.SPLITS, SPLITS),
     ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,17 @@ def read_labels(store: Store, path: str | Path | None = None, columns: Sequence[
         StoreError: the store has no readable index.
     """
     where, rows = _rows_of(store, path)
+    return tasks_of(rows, where, columns)
+
+
+def tasks_of(rows: Mapping[str, dict[str, str]], where: str, columns: Sequence[str] = ()) -> list[Task]:
+    """What is to be predicted, by what is known of each case; see `read_labels`.
+
+    Args:
+        rows: by case id, what each column says.
+        where: they were read.
+        columns: to predict.
+    """
     given = [name for name in next(iter(rows.values()), {}) if name not in (_SPLIT, _PATIENT)]
     columns = [name if name in given else name.casefold() for name in columns]  # Label is label
     if unknown := [name for name in columns if name not in given]:
@@ -96,7 +107,7 @@ def read_labels(store: Store, path: str | Path | None = None, columns: Sequence[
     if not given:
         raise InputError(f"{where}: no labels; give a CSV with id,label,split as --labels")
     names = list(columns) or ([_LABEL] if _LABEL in given else given)
-    splits = _splits(rows, where)
+    splits = splits_in(rows, where)
     return [_task(rows, splits, name, where, finding=not columns and len(names) > 1) for name in names]
 
 
@@ -112,7 +123,7 @@ def read_splits(store: Store, path: str | Path | None = None) -> dict[str, str]:
         StoreError: the store has no readable index.
     """
     where, rows = _rows_of(store, path)
-    if splits := _splits(rows, where):
+    if splits := splits_in(rows, where):
         return splits
     raise InputError(f"{where}: no column {_SPLIT}: give a CSV with id,split as --labels")
 
@@ -133,7 +144,7 @@ def read_column(store: Store, path: str | Path | None, name: str) -> dict[str, s
     return {case_id: row[name] for case_id, row in rows.items() if row.get(name)}
 
 
-def _task(rows: dict[str, dict[str, str]], splits: dict[str, str], name: str, where: str, finding: bool) -> Task:
+def _task(rows: Mapping[str, dict[str, str]], splits: dict[str, str], name: str, where: str, finding: bool) -> Task:
     values = {case_id: row[name] for case_id, row in rows.items() if row[name] and (not splits or case_id in splits)}
     if finding and (wrong := next((case_id for case_id, value in values.items() if value not in "01"), None)):
         raise InputError(
@@ -148,7 +159,7 @@ def _task(rows: dict[str, dict[str, str]], splits: dict[str, str], name: str, wh
     return Task(name, ids, labels, tuple(classes), tuple(splits[case_id] for case_id in ids if splits), where)
 
 
-def _splits(rows: dict[str, dict[str, str]], where: str) -> dict[str, str]:
+def splits_in(rows: Mapping[str, dict[str, str]], where: str) -> dict[str, str]:
     """The split of each case that has one; none at all if no case has."""
     splits = {case_id: row[_SPLIT] for case_id, row in rows.items() if row.get(_SPLIT)}
     if wrong := next((case_id for case_id, split in splits.items() if split not in SPLITS), None):
@@ -158,28 +169,39 @@ def _splits(rows: dict[str, dict[str, str]], where: str) -> dict[str, str]:
 
 def _rows_of(store: Store, path: str | Path | None) -> tuple[str, dict[str, dict[str, str]]]:
     """Where the columns of each case come from, and the columns."""
-    where, rows = _from_index(store) if path is None else _from_csv(Path(path), store)
-    if path is not None and (unknown := [case_id for case_id in rows if case_id not in store]):
+    if path is None:
+        return _from_index(store)
+    rows = rows_of_csv(path, store)
+    if unknown := [case_id for case_id in rows if case_id not in store]:
         raise InputError(
-            f"{where}: {len(unknown)} of {len(rows)} ids are no case of {store.path}, as {unknown[0]}: "
+            f"{path}: {len(unknown)} of {len(rows)} ids are no case of {store.path}, as {unknown[0]}: "
             "extract them, or take them out of the file"
         )
-    return where, rows
+    return str(path), rows
 
 
-def _from_csv(path: Path, store: Store) -> tuple[str, dict[str, dict[str, str]]]:
-    table = read_table(path, (_ID, _LABEL, _SPLIT, _PATIENT), "labels are a CSV with id,label,split")
+def rows_of_csv(path: str | Path, ids: Container[str]) -> dict[str, dict[str, str]]:
+    """What each column of a CSV with ``id`` says of each case.
+
+    Args:
+        path: of the CSV.
+        ids: of the cases that there are, which the file may name with their extension.
+
+    Raises:
+        InputError: no such file, no ids in it, or one twice.
+    """
+    table = read_table(Path(path), (_ID, _LABEL, _SPLIT, _PATIENT), "labels are a CSV with id,label,split")
     if _ID not in table.names or len(set(table.names)) < len(table.names):
         raise InputError(f"{path}: give a header such as id,label,split, no name twice; it has {_some(table.names)}")
     check_label_names((name for name in table.names if name != _ID), str(path))
     rows: dict[str, dict[str, str]] = {}
     for number, texts in zip(table.lines, table.dicts(), strict=True):
         row = {name: value.strip() for name, value in texts.items()}
-        case_id = known_id(row.pop(_ID), store)
+        case_id = known_id(row.pop(_ID), ids)
         if not case_id or case_id in rows:
             raise InputError(f"{path}, line {number}: {f'id {case_id} stands twice' if case_id else 'no id'}")
         rows[case_id] = row
-    return str(path), rows
+    return rows
 
 
 def _from_index(store: Store) -> tuple[str, dict[str, dict[str, str]]]:

@@ -20,14 +20,13 @@ from featlift.names import file_names
 from featlift.progress import Progress, counted
 from featlift.segmentation.folder import CONFIG, Config, read_head
 from featlift.segmentation.inference.grids import ImageGrid, Voxels, grids_of
+from featlift.segmentation.inference.labelling import likeliest, write_labels
 from featlift.segmentation.inference.windows import logits_of
 from featlift.segmentation.networks.head import Head
 from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.training.precision import Precision, use_bf16
-from featlift.volumes.grid import inside, on_grid
-from featlift.volumes.nifti import write_nifti
-from featlift.volumes.volume import Affine, scaled
+from featlift.volumes.volume import scaled
 
 NOTES = "predictions.json"
 _OF_CASES = ("cases", "seen", "on_stored_grid")  # of the notes: what more cases add to
@@ -138,10 +137,10 @@ def predict(
         chances = _chances(store, trained, case_id, device, bf16)
         if case_id in grids:
             labels = _on_image(chances, trained.config, store, case, grids[case_id])
-            written.append(_write(output / f"{names[case_id]}.nii.gz", labels, grids[case_id].affine))
+            written.append(write_labels(output / f"{names[case_id]}.nii.gz", labels, grids[case_id].affine))
         else:
             labels = _on_scan(chances, trained.config, store, case)
-            written.append(_write(output / f"{names[case_id]}.nii.gz", labels, case.scan_affine))
+            written.append(write_labels(output / f"{names[case_id]}.nii.gz", labels, case.scan_affine))
     others = {*there["on_stored_grid"]} - {*ids} | ({*ids} - {*grids} if grids else set())
     notes = notes_of(trained, sorted({*there["cases"], *ids}), voxels_of, sorted(others))
     write_atomically(
@@ -216,22 +215,7 @@ def _on_scan(chances: Tensor, config: Config, store: Store, case: Case) -> NDArr
 
 
 def _on_image(chances: Tensor, config: Config, store: Store, case: Case, image: ImageGrid) -> NDArray[np.int32]:
-    """The likeliest label of each voxel of an image; background where its centre lies beyond the stored scan."""
     grid = config.reader(store).frame(case).grid
     assert case.scan_affine is not None
     affine = scaled(case.scan_affine, grid.stride, grid.offset)
-    labels = np.zeros(image.shape, np.int32)
-    highest = np.full(image.shape, -np.inf, np.float32)
-    for number, label in enumerate(map(int, config.labels)):
-        values = on_grid(chances[number].numpy(), affine, image.shape, image.affine, order=1)
-        labels[values > highest] = label
-        highest = np.maximum(highest, values)
-    labels[~inside(case.scan_shape, case.scan_affine, image.shape, image.affine)] = 0
-    return labels
-
-
-def _write(path: Path, labels: NDArray[np.int32], affine: Affine | None) -> Path:
-    """A file of the smallest type that holds the labels, whole or not at all."""
-    kind = np.uint8 if labels.max() < 256 else np.int16 if labels.max() < 1 << 15 else np.int32
-    write_atomically(path, lambda draft: write_nifti(draft, labels.astype(kind), affine))
-    return path
+    return likeliest(chances, [int(label) for label in config.labels], affine, image, case.scan_shape, case.scan_affine)

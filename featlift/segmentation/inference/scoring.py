@@ -17,13 +17,12 @@ from featlift.metrics.surface import surface_distances
 from featlift.names import file_names
 from featlift.progress import Progress, counted
 from featlift.segmentation.inference.prediction import NOTES
-from featlift.store.case import Case
 from featlift.store.features import labels_of
 from featlift.store.reading import Store
-from featlift.volumes.grid import inside
+from featlift.volumes.grid import Shape, inside
 from featlift.volumes.masks import labels_on
 from featlift.volumes.reading import read
-from featlift.volumes.volume import Volume, spacing_of
+from featlift.volumes.volume import Affine, Volume, spacing_of
 
 FAILED_BELOW = 0.5  # Dice
 
@@ -136,7 +135,8 @@ def score(
             prediction = read(_prediction_of(case_id, Path(predictions), names))
             mask = read(masks[case_id])
             labels_of(store[case_id], mask)  # is it a mask of this case at all?
-            found.append(_score_case(store[case_id], prediction, mask, known))
+            case = store[case_id]
+            found.append(score_case(case_id, prediction, mask, known, case.scan_shape, case.scan_affine))
         except (VolumeError, FileNotFoundError) as error:
             raise type(error)(f"{case_id}: {error}") from error
     return found
@@ -148,20 +148,35 @@ def _prediction_of(case_id: str, folder: Path, names: Mapping[str, str]) -> Path
     return path if path.exists() else folder / f"{case_id}.nii.gz"
 
 
-def _score_case(case: Case, prediction: Volume, mask: Volume, known: Sequence[int]) -> CaseScore:
+def score_case(
+    case_id: str, prediction: Volume, mask: Volume, known: Sequence[int], shape: Shape, affine: Affine | None
+) -> CaseScore:
+    """The scores of one case, on the voxels of its mask; those beyond the scan that was seen do not count.
+
+    Args:
+        case_id: of the case.
+        prediction: labels.
+        mask: the true ones.
+        known: labels that were trained on.
+        shape: (D, H, W) of the scan that was seen.
+        affine: of it.
+
+    Raises:
+        VolumeError: the mask holds another label.
+    """
     truth = mask.array.astype(np.int32)
     if unknown := sorted(set(np.unique(truth).tolist()) - set(known)):
         raise VolumeError(f"label {unknown[0]} of its mask was not trained on; {', '.join(map(str, known))} were")
-    if mask.affine is not None and case.scan_affine is not None:
+    if mask.affine is not None and affine is not None:
         depth, height, width = truth.shape
-        truth = np.where(inside(case.scan_shape, case.scan_affine, (depth, height, width), mask.affine), truth, 0)
+        truth = np.where(inside(shape, affine, (depth, height, width), mask.affine), truth, 0)
     found = np.zeros_like(truth)
     if prediction.array.any():
         found = np.where(truth >= 0, labels_on(prediction, truth.shape, mask.affine), 0)
     spacing = None if mask.affine is None else spacing_of(mask.affine)
     labels = [label for label in np.unique(truth).tolist() if label]
     scores = {label: score_label(found == label, truth == label, spacing) for label in labels}
-    return CaseScore(case.id, scores, None if mask.source is None else mask.source["sha256"])
+    return CaseScore(case_id, scores, None if mask.source is None else mask.source["sha256"])
 
 
 def score_label(prediction: NDArray[np.bool_], mask: NDArray[np.bool_], spacing: Sequence[float] | None) -> LabelScore:

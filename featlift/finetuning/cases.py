@@ -1,0 +1,133 @@
+"""Who is trained on and what is known of them, told before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import InputError, OptionError
+from featlift.evaluation.classification.labels import Task, rows_of_csv, splits_in, tasks_of
+from featlift.training.splits import Split, split_of
+from featlift.volumes import Scan
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Scans, and who does what.
+
+    Attributes:
+        scans: by id, of the cases that take part.
+        rows: what each column says of each.
+        split: who trains, who validates, and who is left for the test.
+        source: where this was read.
+    """
+
+    scans: dict[str, Scan]
+    rows: dict[str, dict[str, str]]
+    split: Split
+    source: str
+
+    @property
+    def taking_part(self) -> list[str]:
+        """Ids of those that train or validate."""
+        return [*self.split.train, *self.split.val]
+
+
+def cases_of(scans: Sequence[Scan], labels: str | Path | None, seed: int = 0) -> Cases:
+    """Read the splits of scans, and what else is known of them.
+
+    Args:
+        scans: that were found.
+        labels: a CSV with ``id``, ``split`` and perhaps ``patient`` and labels; None takes what the scans say
+            themselves, as a manifest or MedMNIST has it.
+        seed: of the fifth of the training patients who validate where no case is in the split ``val``.
+
+    Raises:
+        InputError: a case of no scan, no splits, or a split that is none.
+        OptionError: nobody to train on, or a patient in two splits.
+    """
+    by_id = {scan.id: scan for scan in scans}
+    own = {scan.id: {key: str(value).strip() for key, value in scan.labels.items()} for scan in scans}
+    where = "the scans" if labels is None else str(labels)
+    rows = own if labels is None else rows_of_csv(labels, by_id)
+    if unknown := [case_id for case_id in rows if case_id not in by_id]:
+        raise InputError(f"{where}: {len(unknown)} of {len(rows)} ids are no scan, as {unknown[0]}: take them out")
+    splits = splits_in(rows, where)
+    if not splits:
+        raise InputError(f"{where}: no column split: it says train, val or test of each case (a patient's all in one)")
+    patients = {case_id: row["patient"] for case_id, row in rows.items() if row.get("patient")}
+    return Cases(by_id, rows, split_of(splits, patients, seed), where)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is to be predicted of each case.
+
+    Attributes:
+        tasks: a label each; several are findings, yes or no.
+        values: by case id, a class, or 0, 1 and nan for each finding, ``(K,)``.
+    """
+
+    tasks: list[Task]
+    values: dict[str, NDArray[np.float32] | int]
+
+    @property
+    def findings(self) -> bool:
+        """Whether they are findings rather than classes."""
+        return len(self.tasks) > 1
+
+    @property
+    def outputs(self) -> int:
+        """K, how many the network has."""
+        return len(self.tasks) if self.findings else len(self.tasks[0].classes)
+
+
+def targets_of(cases: Cases, columns: Sequence[str] = ()) -> Targets:
+    """The labels of cases that train or validate.
+
+    Args:
+        cases: see `cases_of`.
+        columns: to predict; see `featlift.evaluation.read_labels`.
+
+    Raises:
+        InputError: a class that training or validation lacks, or a case without a label.
+    """
+    named = dict.fromkeys(cases.split.train, "train") | dict.fromkeys(cases.split.val, "val")
+    rows = {case_id: {**cases.rows[case_id], "split": split} for case_id, split in named.items()}
+    tasks = tasks_of(rows, cases.source, columns)
+    for task in tasks:
+        task.of("train", "val")
+    if len(tasks) == 1:
+        (task,) = tasks
+        if unlabelled := [case_id for case_id in rows if case_id not in task.ids]:
+            raise InputError(f"{cases.source}: {unlabelled[0]} has no {task.name}: fill it in, or clear its split")
+        return Targets(tasks, dict(zip(task.ids, task.labels.tolist(), strict=True)))
+    if several := [task.name for task in tasks if len(task.classes) > 2]:
+        raise OptionError(
+            f"several labels are findings, yes or no, and {several[0]} has more classes: give one --label"
+        )
+    values: dict[str, NDArray[np.float32] | int] = {
+        case_id: np.full(len(tasks), np.nan, np.float32) for case_id in rows
+    }
+    for column, task in enumerate(tasks):
+        for case_id, label in zip(task.ids, task.labels, strict=True):
+            values[case_id][column] = label  # type: ignore[index]
+    return Targets(tasks, values)
+
+
+def masks_of(cases: Cases, masks: Mapping[str, str | Path]) -> dict[str, str | Path]:
+    """The masks of cases that train or validate.
+
+    Raises:
+        OptionError: one has none.
+    """
+    if without := [case_id for case_id in cases.taking_part if case_id not in masks]:
+        raise OptionError(
+            f"{without[0]} has no mask, nor have {len(without) - 1} others that train or validate: give them, or clear "
+            f"their split in {cases.source}"
+        )
+    return {case_id: masks[case_id] for case_id in cases.taking_part}

@@ -1,0 +1,161 @@
+"""Fine-tune a lifted network on scans, and write its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from featlift.atomic_io import check_writable
+from featlift.config import ExtractConfig
+from featlift.errors import OptionError
+from featlift.extraction.recipe import make_recipe
+from featlift.finetuning.cases import Cases, masks_of, targets_of
+from featlift.finetuning.classifying import Classifying
+from featlift.finetuning.folder import CONFIG, Config, network_of, options_of, read_config, write_model
+from featlift.finetuning.plan import FinetunePlan
+from featlift.finetuning.rates import course_of
+from featlift.finetuning.scans import Scans
+from featlift.finetuning.segmenting import Segmenting
+from featlift.progress import Progress
+from featlift.training.checkpoint import check_same, interrupted, remove_checkpoint
+from featlift.training.curves import draw_curves
+from featlift.training.precision import Precision, use_bf16
+from featlift.training.ranks import Ranks
+from featlift.training.trainer import Told, Trainer
+from featlift.volumes import Preparation, Reading
+
+
+def finetune(
+    cases: Cases,
+    config: ExtractConfig,
+    plan: FinetunePlan,
+    folder: str | Path,
+    *,
+    columns: Sequence[str] = (),
+    masks: Mapping[str, str | Path] | None = None,
+    label_names: Mapping[int, str] | None = None,
+    precision: Precision = "fp32",
+    workers: int = 0,
+    ranks: Ranks | None = None,
+    progress: Progress | None = None,
+    told: Told | None = None,
+) -> Config:
+    """Train a lifted network, or go on where an interrupted training of the same plan was, and write its folder.
+
+    Args:
+        cases: who is trained on, see `cases_of`.
+        config: the network, how it is lifted and how scans are prepared; weights are kept in float32.
+        plan: how it is trained.
+        folder: of the model. One that holds a trained model of the same plan is left as it is.
+        columns: of classification: the labels to predict.
+        masks: of segmentation: the path of the mask of each case, by its id.
+        label_names: of segmentation, by label.
+        precision: in which type products are computed.
+        workers: processes that read volumes ahead.
+        ranks: which process of a training in several this is.
+        progress: called with what is being done, how many are done, and their number.
+        told: called after each validation.
+
+    Raises:
+        OptionError: what was asked for makes no sense, or the folder holds a model of another plan.
+        InputError: a label, a split or a mask that is missing.
+        VolumeError: a scan or a mask that cannot be read.
+        ModelError: a network that cannot be lifted, or have LoRA.
+        WeightsError: no weights, or an adapter of another backbone.
+        OutputError: the folder cannot be written.
+    """
+    folder, ranks = Path(folder), ranks or Ranks()
+    check_writable(folder)
+    config = config.with_values({"precision": "fp32"})
+    asked = {
+        **plan.as_json(),
+        **{f"scan_{name}": value for name, value in options_of(config).items()},
+        "columns": list(columns),
+        "train": cases.split.train,
+        "val": cases.split.val,
+    }
+    if (folder / CONFIG).exists():
+        done = read_config(folder)
+        check_same(_asked_of(done), asked, folder)
+        return done
+    state = interrupted(folder, asked)
+    preparation, reading = Preparation.of(config.preparation), Reading.of(config.reading)
+    ids = cases.taking_part
+    task: Classifying | Segmenting
+    labels: dict[str, Any]
+    if plan.task == "classify":
+        targets = targets_of(cases, columns)
+        labels = {each.name: list(each.classes) for each in targets.tasks}
+        scans = Scans(cases.scans, preparation, reading)
+        scans.keep(ids, progress)
+        depth = int(median(scans[case_id].scan.shape[0] for case_id in cases.split.train))
+        network, lora = network_of(config, plan, targets.outputs, depth)
+        task = Classifying(network, scans, targets, cases.split, plan)  # type: ignore[arg-type]
+    else:
+        scans = Scans(cases.scans, preparation, reading, masks_of(cases, masks or {}))
+        found = scans.keep(ids, progress)
+        known = _labels_of(found, cases)
+        names = label_names or {}
+        labels = {str(label): names.get(label, str(label) if label else "background") for label in known}
+        depth = 0
+        network, lora = network_of(config, plan, 1 if len(known) == 2 else len(known), depth)
+        task = Segmenting(network, scans, known, cases.split, plan)  # type: ignore[arg-type]
+    recipe = make_recipe(network.lifted, preparation)
+    device = network.lifted.device
+    course = course_of(plan, len(cases.split.train))
+    trainer: Trainer[Any] = Trainer(task, course, device, use_bf16(precision, device), workers, ranks)
+    trainer.run(folder, asked, state, told)
+    made = Config(
+        plan=plan.as_json(),
+        options=options_of(config),
+        depth=depth,
+        labels=labels,
+        columns=list(columns),
+        recipe=recipe,
+        train=cases.split.train,
+        val=cases.split.val,
+        test=cases.split.test,
+        parameters=_counted(network),
+        training=trainer.summary(),
+    )
+    if ranks.first:
+        draw_curves(folder, trainer.rows)
+        write_model(folder, network, lora, made)
+        remove_checkpoint(folder)
+    ranks.wait()
+    return made
+
+
+def _asked_of(done: Config) -> dict[str, Any]:
+    return {
+        **done.plan,
+        **{f"scan_{name}": value for name, value in done.options.items()},
+        "columns": done.columns,
+        "train": done.train,
+        "val": done.val,
+    }
+
+
+def _labels_of(found: Mapping[str, Sequence[int]], cases: Cases) -> list[int]:
+    """The labels of the training masks, background first."""
+    known = sorted({label for case_id in cases.split.train for label in found[case_id]} | {0})
+    if len(known) < 2:
+        raise OptionError("the training masks hold no label: there is nothing to learn")
+    if known[0] < 0:
+        raise OptionError(f"a mask holds the label {known[0]}: labels are numbers from 0")
+    for case_id in cases.split.val:
+        if unknown := sorted(set(found[case_id]) - set(known)):
+            raise OptionError(f"label {unknown[0]} of {case_id} is in no training mask")
+    return known
+
+
+def _counted(network: torch.nn.Module) -> dict[str, int]:
+    counts = {"backbone": 0, "head": 0}
+    for name, value in network.named_parameters():
+        if value.requires_grad:
+            counts["backbone" if name.startswith("lifted.") else "head"] += value.numel()
+    return counts

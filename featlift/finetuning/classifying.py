@@ -34,6 +34,7 @@ class Classifying(Task[Labelled]):
     """
 
     measure = "auc"
+    later_of_equals = True  # as the released code; an area can be 1 long before a network is sure
     network: Classifier
 
     def __init__(self, network: Classifier, scans: Scans, targets: Targets, split: Split, plan: FinetunePlan) -> None:

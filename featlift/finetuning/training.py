@@ -123,7 +123,7 @@ def finetune(
         training=trainer.summary(),
     )
     if ranks.first:
-        draw_curves(folder, trainer.rows)
+        draw_curves(folder, trainer.rows, task.measure)
         write_model(folder, network, lora, made)
         remove_checkpoint(folder)
     ranks.wait()

@@ -1,4 +1,4 @@
-"""Loss and validation Dice by epoch, as a CSV and, where matplotlib is installed, as a picture."""
+"""Loss and what validation measured by epoch, as a CSV and, where matplotlib is installed, as a picture."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from featlift.atomic_io import write_atomically
 
 _NAME = "curves"
+_NAMES = {"dice": "Dice", "auc": "AUC"}
 
 
 def write_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write ``curves.csv``, a row an epoch: epoch, loss, dice, rate, seconds."""
+    """Write ``curves.csv``, a row an epoch: epoch, loss, what validation measured, rate, seconds."""
 
     def write(draft: Path) -> None:
         with draft.open("w", newline="", encoding="utf-8") as file:
@@ -23,8 +24,8 @@ def write_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
     write_atomically(folder / f"{_NAME}.csv", write)
 
 
-def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
-    """Draw ``curves.svg``; False where matplotlib is not installed."""
+def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]], measure: str = "dice") -> bool:
+    """Draw ``curves.svg`` with the column `measure`; False where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
@@ -33,12 +34,12 @@ def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
     figure = Figure(figsize=(6, 3), layout="constrained")
     FigureCanvasSVG(figure)
     loss = figure.add_subplot()
-    dice = loss.twinx()
+    validated, name = loss.twinx(), _NAMES.get(measure, measure)
     epochs = [row["epoch"] for row in rows]
     (first,) = loss.plot(epochs, [row["loss"] for row in rows], color="#b04a2f", label="training loss")
-    (second,) = dice.plot(epochs, [row["dice"] for row in rows], color="#2f5fb0", label="validation Dice")
+    (second,) = validated.plot(epochs, [row[measure] for row in rows], color="#2f5fb0", label=f"validation {name}")
     loss.set(xlabel="epoch", ylabel="training loss")
-    dice.set(ylabel="validation Dice", ylim=(0, 1))
+    validated.set(ylabel=f"validation {name}", ylim=(0, 1))
     loss.legend(handles=[first, second], loc="center right", frameon=False)
     write_atomically(folder / f"{_NAME}.svg", lambda draft: figure.savefig(draft, format="svg"))
     return True

@@ -25,6 +25,8 @@ class Task(ABC, Generic[B]):
 
     #: What validation measures, as the curves call it; more is better.
     measure: ClassVar[str]
+    #: Whether of rounds that are equally good the later one is kept.
+    later_of_equals: ClassVar[bool] = False
 
     network: nn.Module
     to_validate: Sequence[str]

@@ -103,17 +103,15 @@ class Trainer(Generic[B]):
             self.optimiser.load_state_dict(state.optimiser)
             self.rows, self.best = state.rows, state.best
         while len(self.rows) < self.course.rounds and not self._patience_is_over():
-            row = self.round(len(self.rows))
-            measure = self.task.measure
-            if not self.best or row[measure] > self.rows[self.best_round][measure]:
+            self.rows.append(self.round(len(self.rows)))
+            if self.best_round == len(self.rows) - 1:
                 self.best = {name: value.detach().cpu().clone() for name, value in self.task.state().items()}
-            self.rows.append(row)
             if self.ranks.first:
                 write_curves(folder, self.rows)
                 network, optimiser = self.task.state(), self.optimiser.state_dict()
                 write_checkpoint(folder, Checkpoint(asked, network, optimiser, self.best, self.rows))
                 if told is not None:
-                    told(row, self.course.rounds)
+                    told(self.rows[-1], self.course.rounds)
             self.ranks.wait()
         self.task.load(self.best)
 
@@ -150,8 +148,9 @@ class Trainer(Generic[B]):
 
     @property
     def best_round(self) -> int:
-        """Of the rounds there were, the first with the best measure, from 0."""
-        return max(range(len(self.rows)), key=lambda number: (self.rows[number][self.task.measure], -number))
+        """Of the rounds there were, the one with the best measure, from 0."""
+        sign = 1 if self.task.later_of_equals else -1
+        return max(range(len(self.rows)), key=lambda number: (self.rows[number][self.task.measure], sign * number))
 
     def summary(self) -> dict[str, Any]:
         """How it went."""

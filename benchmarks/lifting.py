@@ -64,8 +64,8 @@ def official_weights(backbone: Backbone) -> dict[str, Tensor]:
     return state
 
 
-def reference_model(folder: str, model: str, mode: str, device: str, autocast: bool) -> Forward:
-    """The reference as its README uses it, returning dense features (B, C, D, h, w)."""
+def reference_network(folder: str, model: str, mode: str) -> Any:
+    """The reference's network with featlift's seeded weights, in training mode."""
     sys.path.insert(0, folder)
     from models.vision_transformer import DinoVisionTransformer  # type: ignore[import-not-found]
     from planecycle.converters.converter import PlaneCycleConverter  # type: ignore[import-not-found]
@@ -84,7 +84,12 @@ def reference_model(folder: str, model: str, mode: str, device: str, autocast: b
     net.rope_embed._init_weights()
     if pooling is not None:
         net = PlaneCycleConverter(pool_method=pooling)(net)
-    net = net.to(device).eval()
+    return net
+
+
+def reference_model(folder: str, model: str, mode: str, device: str, autocast: bool) -> Forward:
+    """The reference as its README uses it, returning dense features (B, C, D, h, w)."""
+    net = reference_network(folder, model, mode).to(device).eval()
 
     def forward(volume: Tensor) -> Tensor:
         with torch.autocast(volume.device.type, torch.bfloat16, enabled=autocast):

@@ -55,16 +55,22 @@ def seconds_of(forward: Forward, volume: Tensor) -> float:
 
 def growth_of(forward: Forward, volume: Tensor) -> float:
     """Most MB beyond weights and input during one pass: of torch's own on CUDA, resident elsewhere (Linux)."""
-    if volume.is_cuda:
+    if not volume.is_cuda:
+        forward(volume_of("16x32x32", "cpu"))  # libraries take their own memory at the first pass
+    return growth_during(lambda: forward(volume), volume.device.type)
+
+
+def growth_during(work: Callable[[], object], device: str) -> float:
+    """Most MB that something takes while it runs: of torch's own on CUDA, resident elsewhere (Linux)."""
+    if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        forward(volume)
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    forward(volume_of("16x32x32", "cpu"))  # libraries take their own memory at the first pass
+        held = torch.cuda.memory_allocated()
+        work()
+        return (torch.cuda.max_memory_allocated() - held) / 1e6
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # or what building the network left free would hide what a pass takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
     before = _peak_resident()
-    forward(volume)
+    work()
     return (_peak_resident() - before) / 1e6
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from featlift.errors import OptionError
 
 _PIXELS = 4  # of padding: places that a crop of the old size can have
 
@@ -31,14 +34,28 @@ def shifted_and_turned(volume: NDArray[np.float32], rng: np.random.Generator) ->
     return np.ascontiguousarray(np.rot90(found, turns, axes=(2, 3)))
 
 
+def need_monai() -> None:
+    """Make sure that MONAI is installed.
+
+    Raises:
+        OptionError: it is not.
+    """
+    if find_spec("monai") is None:
+        raise OptionError(
+            "segmentation changes training scans, and takes windows of them, by MONAI, which is not installed: "
+            "pip install 'featlift[finetune]', or --no-augment without --window"
+        )
+
+
 def changes_of_space_and_intensity() -> Any:
     """MONAI's changes for segmentation, of ``image`` (C, D, H, W) and ``labels`` (1, D, H, W) together.
 
     Flips, small affine changes, contrast and noise, within the ranges of the released code for whole hearts.
 
     Raises:
-        ImportError: MONAI is not installed.
+        OptionError: MONAI is not installed.
     """
+    need_monai()
     from monai.transforms.compose import Compose
     from monai.transforms.intensity.dictionary import RandAdjustContrastd, RandGaussianNoised
     from monai.transforms.spatial.dictionary import RandAffined, RandFlipd

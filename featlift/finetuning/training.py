@@ -14,6 +14,7 @@ from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.extraction.recipe import make_recipe
 from featlift.finetuning.cases import Cases, masks_of, targets_of
+from featlift.finetuning.changes import need_monai
 from featlift.finetuning.classifying import Classifying
 from featlift.finetuning.folder import CONFIG, Config, network_of, options_of, read_config, write_model
 from featlift.finetuning.plan import FinetunePlan
@@ -69,6 +70,8 @@ def finetune(
         OutputError: the folder cannot be written.
     """
     folder, ranks = Path(folder), ranks or Ranks()
+    if plan.task == "segment" and (plan.augment or plan.crop):
+        need_monai()
     check_writable(folder)
     config = config.with_values({"precision": "fp32"})
     asked = {

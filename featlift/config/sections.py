@@ -81,7 +81,9 @@ class LiftingConfig:
         everyday=True,
     )  # fmt: skip
     cell: int = option(4, whole(1), "Of several orientations: voxels of a cell of the common grid.", feature=True)
-    step: int = option(2, whole(1), "Of several orientations: voxels from one plane to the next.", feature=True)
+    step: int | None = option(
+        None, whole(1), "Of several orientations: voxels from one plane to the next. Default: the cell.", feature=True
+    )
     fuse: str = option("concat", one_of(*FUSES), "Of several orientations.", feature=True)
     token_pooling: str = option(
         "depth", one_of(*TOKEN_POOLINGS), "As the released code (depth) or Algorithm 1 (direct).", feature=True

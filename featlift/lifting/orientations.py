@@ -40,12 +40,17 @@ class OrientedBackbone:
         lifted: lifts each orientation.
         orientations: in their order.
         cell: voxels of a cell of the common grid, along each axis.
-        step: voxels from one plane that is lifted to the next.
+        step: voxels from one plane that is lifted to the next; as many as a cell has, unless another is given.
         fuse: ``concat`` puts channels of the orientations one after the other, ``mean`` averages them.
     """
 
     def __init__(
-        self, lifted: LiftedBackbone, orientations: Sequence[str], cell: int = 4, step: int = 2, fuse: str = "concat"
+        self,
+        lifted: LiftedBackbone,
+        orientations: Sequence[str],
+        cell: int = 4,
+        step: int | None = None,
+        fuse: str = "concat",
     ) -> None:
         if not orientations or set(orientations) - set(get_args(Orientation)):
             known = ", ".join(get_args(Orientation))
@@ -54,6 +59,7 @@ class OrientedBackbone:
             raise LiftingError(f"orientations {','.join(orientations)!r}: one stands twice")
         if fuse not in get_args(Fuse):
             raise LiftingError(f"fuse {fuse!r}: choose {' or '.join(get_args(Fuse))}")
+        step = cell if step is None else step
         if cell < 1 or step < 1 or 2 * cell % step:
             raise LiftingError(f"cell {cell}, step {step}: give at least 1, the step a divisor of two cells")
         self.lifted = lifted

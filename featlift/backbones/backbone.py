@@ -162,6 +162,19 @@ class Backbone(nn.Module, ABC):
             "use mode 2d, pcm or pcg"
         )
 
+    @property
+    def rope_is_drawn(self) -> bool:
+        """Whether every block draws a scale of its rotary embedding now, see `rescale_rope`."""
+        return False
+
+    def rescale_rope(self, most: float) -> None:
+        """Let every block, in training, multiply rotary coordinates by a factor drawn from [1 / most, most].
+
+        Raises:
+            LiftingError: the backbone has no DINOv3 rotary embedding.
+        """
+        raise LiftingError(f"{self.name} ({self.family}): no rotary coordinates of DINOv3 to rescale")
+
     def changes_shape(self, index: int) -> bool:
         """Whether block `index` changes rows, columns or channels, and so can only run slice by slice in HW."""
         return False

@@ -103,6 +103,18 @@ class TransformerBackbone(Backbone):
             return embedding[index] if self.rope_is_mixed else embedding
         return self._ropes.of(rope, rows, columns)
 
+    @property
+    def rope_is_drawn(self) -> bool:
+        """See `Backbone.rope_is_drawn`."""
+        return has_dinov3_rope(self.net) and self.net.rope.training and self.net.rope.aug_active
+
+    def rescale_rope(self, most: float) -> None:
+        """See `Backbone.rescale_rope`: timm's module draws, log-uniformly, each time it is asked."""
+        if not has_dinov3_rope(self.net):
+            super().rescale_rope(most)
+        self.net.rope.rescale_coords = most
+        self.net.rope.aug_active = True
+
     def rope_3d(self, depth: int, height: int, width: int) -> Tensor:
         """See `Backbone.rope_3d`."""
         if not has_dinov3_rope(self.net):

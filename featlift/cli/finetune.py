@@ -67,6 +67,7 @@ def train(
     clip: Annotated[float | None, _option("Of the norm of gradients; 0 for none.", _HOW)] = None,
     patience: Annotated[int | None, _option("Validations to wait for a better one. Default: all.", _HOW, min=1)] = None,
     augment: Annotated[bool, _option("Change training scans at random.", _HOW)] = True,
+    rope_rescale: Annotated[float | None, _option("As the released hub models: 2. Default: none.", _HOW)] = None,
     checkpointing: Annotated[bool, _option("Less memory, a third more time.", _HOW)] = True,
     seed: Annotated[int, _option("Of weights, order and changes.", _HOW, min=0)] = 0,
     rank: Annotated[int, _option("Of the matrices.", _LORA, min=1)] = 8,
@@ -124,6 +125,7 @@ def train(
         dropout=dropout,
         crop=numbers(window, int, "--window"),
         augment=augment,
+        rope_rescale=rope_rescale,
         checkpointing=checkpointing,
         seed=seed,
     )

@@ -104,6 +104,8 @@ def network_of(
         lifted.backbone.requires_grad_(True)
     elif plan.adapt == "lora":
         lora = add_lora(lifted.backbone, plan.lora, plan.seed)
+    if plan.rope_rescale is not None and plan.adapt != "head":
+        lifted.backbone.rescale_rope(plan.rope_rescale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         network: Classifier | Segmenter
@@ -185,7 +187,12 @@ def read_model(
     full = plan.adapt == "full"
     if full:
         extract = extract.with_values({"weights": "random:0"})
-    network, _ = network_of(extract, replace(plan, adapt="head"), config.outputs, config.depth)
+    network, _ = network_of(
+        extract,
+        replace(plan, adapt="head", rope_rescale=None, slices=(), layer_decay=1.0),
+        config.outputs,
+        config.depth,
+    )
     if plan.adapt != "head":
         apply_adapter(network.lifted.backbone, folder, check_base=not full)
     try:

@@ -46,6 +46,8 @@ class FinetunePlan:
         dropout: of the decoder.
         crop: (D, H, W) in voxels of training volumes, drawn at random; empty takes whole ones.
         augment: whether training volumes are changed.
+        rope_rescale: R of a factor in [1 / R, R] that every trained block draws for its rotary coordinates; the hub
+            models of the released code have 2. None for none.
         checkpointing: whether blocks keep their input alone for the way back.
         seed: of weights, order and changes.
     """
@@ -75,6 +77,7 @@ class FinetunePlan:
     dropout: float | None = None
     crop: tuple[int, ...] = ()
     augment: bool = True
+    rope_rescale: float | None = None
     checkpointing: bool = True
     seed: int = 0
 
@@ -106,6 +109,10 @@ class FinetunePlan:
             raise OptionError(f"layer decay {self.layer_decay}: give a part above 0, at most 1, with --adapt full")
         if not 0 <= (self.warm_up or 0) < (rounds or 1):
             raise OptionError(f"warm-up {self.warm_up}: less than the {rounds} in all")
+        if self.rope_rescale is not None and not self.rope_rescale > 1:
+            raise OptionError(f"rope rescale {self.rope_rescale}: give a factor above 1")
+        if self.rope_rescale is not None and self.adapt == "head":
+            raise OptionError("rope rescale: of a backbone that is trained, with --adapt full or lora")
         if len(self.crop) not in (0, 3) or any(size < 1 for size in self.crop):
             raise OptionError(f"crop {self.crop}: give D,H,W in voxels")
         if self.crop and self.task == "classify":

@@ -237,6 +237,7 @@ class LiftedBackbone(nn.Module):
     def _blocks(self, span: BlockSpan, rope: Rope) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The blocks of a span in turn, for any batch of its planes; with checkpointing, each keeps its input only."""
         run_block = self.backbone.run_block
+        of_each_block = self.backbone.rope_is_mixed or self.backbone.rope_is_drawn
         if torch.is_grad_enabled() and self.checkpointing:
             run_block = partial(checkpoint, run_block, use_reentrant=False)
 
@@ -245,7 +246,7 @@ class LiftedBackbone(nn.Module):
             with best_attention(planes.device, planes.dtype, rows * columns):
                 for block in span.blocks:
                     _, rows, columns, _ = planes.shape
-                    positions = rope(span.plane, block if self.backbone.rope_is_mixed else 0, rows, columns)
+                    positions = rope(span.plane, block if of_each_block else 0, rows, columns)
                     planes, tokens = run_block(block, planes, tokens, positions)
             return planes, tokens
 

@@ -105,6 +105,29 @@ def test_ten_steps_of_full_fine_tuning_are_those_of_the_released_code(training, 
         assert away.max() < 1e-3, name
 
 
+@pytest.mark.parametrize("mode", ["PCg", "2d"])
+def test_every_block_draws_a_scale_of_its_rotary_coordinates(training, mode, monkeypatch):
+    golden, _ = training
+    network = classifier(golden, mode, plane_batch=2)
+    network.lifted.backbone.rescale_rope(2.0)
+    network.train()
+    rope, factors, asked = network.lifted.backbone.rope, golden["rescale/factors"].tolist(), [0]
+    draw = "timm.layers.pos_embed_sincos._apply_coord_augs"  # timm also draws for positions that no block uses
+    monkeypatch.setattr(draw, lambda coords, *how: coords * factors[asked[-1]])
+    monkeypatch.setattr(
+        network.lifted.backbone, "rope", lambda block, *plane: [asked.append(block), rope(block, *plane)][1]
+    )
+    batch = batch_of(golden)
+    logits = network(batch)
+    assert_close(logits.detach(), torch.from_numpy(golden[f"rescale/{mode}/logits"]), atol=1e-4, rtol=0)
+    assert asked[1:] == list(range(6))
+    loss = classification_loss(logits, batch.targets)
+    assert loss.item() == pytest.approx(golden[f"rescale/{mode}/loss"].item(), abs=1e-4)
+    loss.backward()
+    want = torch.from_numpy(golden[f"rescale/{mode}/grad/cls_token"])
+    assert_close(network.lifted.backbone.net.cls_token.grad, want, atol=2e-4 * want.abs().max().item(), rtol=0)
+
+
 def check_gradients(golden, mode, found, tolerance):
     checked = 0
     for key in golden:

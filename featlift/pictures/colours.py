@@ -120,5 +120,6 @@ class Colours:
 
 
 def meaning_of(store: Store) -> dict[str, Any]:
-    """The fields of a store's recipe that say what a channel means."""
-    return {name: store.recipe.get(name) for name in MEANING}
+    """The fields of a store's recipe that say what a channel means; of orientations only where each has its own."""
+    oriented = {"orientations": store.recipe["orientations"]} if store.recipe.get("fuse") == "concat" else {}
+    return {name: store.recipe.get(name) for name in MEANING} | oriented

@@ -85,7 +85,7 @@ class CaseFigure:
             StoreError: its features are damaged.
             VolumeError: the mask is damaged, empty, or of another place.
         """
-        modes = [store.recipe["mode"] for store in stores]
+        modes = [_mode(store) for store in stores]
         names = modes if len(set(modes)) == len(modes) else [store.name.removesuffix(".zarr") for store in stores]
         for store in stores:
             store.require_cases([case_id])
@@ -317,3 +317,9 @@ def _style() -> Iterator[None]:
     with rc_context(text), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in another script
         yield
+
+
+def _mode(store: Store) -> str:
+    """How a store's volumes were lifted, and along how many axes if several."""
+    axes = store.recipe.get("orientations") or ()
+    return f"{store.recipe['mode']}, {len(axes)} axes" if axes else str(store.recipe["mode"])

@@ -188,6 +188,18 @@ def test_every_reader_takes_a_store_of_several_orientations(featlift, tmp_path):
         assert done.returncode == 0, (command, done.stderr, done.stdout)
 
 
+def test_stores_of_other_orientations_share_no_colours(featlift, tmp_path):
+    write_nifti(tmp_path / "a.nii.gz", np.random.default_rng(0).normal(size=(16, 16, 8)).astype(np.float32))
+    options = [*patch_mean_options(tmp_path, patch=4), "--mode", "2d", "--layers", "0", "--spacing", "1"]
+    assert featlift("extract", "a.nii.gz", "-o", "one.zarr", *options).returncode == 0
+    both = ("--orientations", "axial,coronal")
+    assert featlift("extract", "a.nii.gz", "-o", "two.zarr", *options, *both).returncode == 0
+    done = featlift("pca", "one.zarr", "two.zarr")
+    assert done.returncode == 2
+    assert "share no colours" in done.stderr
+    assert "orientations" in done.stderr
+
+
 def test_what_makes_no_sense_is_refused(tiny_vit, featlift, tmp_path):
     lifted = lift(tiny_vit, mode="2d")
     for arguments, words in (

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -60,7 +61,11 @@ class Classifying(Task[Labelled]):
 
     def validated(self, names: Sequence[str], device: torch.device, bf16: bool) -> dict[str, Any]:
         """Probabilities of classes, or of findings, for each case."""
-        return {case_id: self.probabilities(case_id, device, bf16) for case_id in names}
+        findings = self.targets.findings
+        return {
+            case_id: probabilities_of(self.network, self.scans[case_id].scan.scan, findings, device, bf16)
+            for case_id in names
+        }
 
     def score(self, found: Mapping[str, Any]) -> float:
         """Mean AUC: of two classes the second's, of more, and of findings, the mean over all."""
@@ -79,15 +84,6 @@ class Classifying(Task[Labelled]):
         """See `Task`."""
         return groups_of(self.network, self.plan)
 
-    @torch.inference_mode()
-    def probabilities(self, case_id: str, device: torch.device, bf16: bool) -> list[float]:
-        """Of classes, or of findings; the network is in evaluation mode."""
-        volume = prepared_volume(self.scans[case_id].scan.scan, self.network.lifted.size_multiple)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            (logits,) = self.network.of_one_shape(volume[None].to(device)).double()
-        chances: list[float] = (logits.sigmoid() if self.targets.findings else logits.softmax(dim=0)).tolist()
-        return chances
-
 
 class _Volumes(Dataset[Any]):
     def __init__(self, task: Classifying, number: int) -> None:
@@ -105,6 +101,27 @@ class _Volumes(Dataset[Any]):
         return prepared_volume(volume, task.network.lifted.size_multiple), task.targets.values[case_id]
 
 
-def prepared_volume(scan: Any, multiple: tuple[int, int, int]) -> Tensor:
+def prepared_volume(scan: NDArray[np.float32], multiple: tuple[int, int, int]) -> Tensor:
     """A scan ``(C, D, H, W)`` continued at its ends to whole patches."""
-    return torch.from_numpy(pad(scan, padding_to(scan.shape[1:], multiple)))
+    depth, height, width = scan.shape[1:]
+    return torch.from_numpy(pad(scan, padding_to((depth, height, width), multiple)))
+
+
+@torch.inference_mode()
+def probabilities_of(
+    network: Classifier, scan: NDArray[np.float32], findings: bool, device: torch.device, bf16: bool
+) -> list[float]:
+    """Probabilities of the classes of a prepared scan, or of its findings.
+
+    Args:
+        network: in evaluation mode.
+        scan: ``(C, D, H, W)``.
+        findings: whether outputs are findings, each by itself, rather than classes.
+        device: where the network is.
+        bf16: multiply in bfloat16.
+    """
+    volume = prepared_volume(scan, network.lifted.size_multiple)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        (logits,) = network.of_one_shape(volume[None].to(device)).double()
+    chances: list[float] = (logits.sigmoid() if findings else logits.softmax(dim=0)).tolist()
+    return chances

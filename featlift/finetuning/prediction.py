@@ -15,12 +15,10 @@ from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.evaluation.classification.labels import Task, tasks_of
 from featlift.evaluation.classification.result import classification_result
-from featlift.finetuning.cases import Targets
 from featlift.finetuning.classifier import Classifier
-from featlift.finetuning.classifying import Classifying
+from featlift.finetuning.classifying import probabilities_of
 from featlift.finetuning.decoder import Segmenter
 from featlift.finetuning.folder import Config
-from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.scans import Scans
 from featlift.finetuning.segmenting import chances_of
 from featlift.names import file_names
@@ -32,7 +30,6 @@ from featlift.segmentation.inference.result import segment_result
 from featlift.segmentation.inference.scoring import CaseScore, score_case
 from featlift.store.layout import Recipe
 from featlift.training.precision import Precision, use_bf16
-from featlift.training.splits import Split
 from featlift.volumes import Preparation, Reading, Scan, read
 from featlift.volumes.volume import Volume
 
@@ -93,17 +90,13 @@ def predict_labels(
     output = Path(output)
     check_writable(output)
     reader = Scans({scan.id: scan for scan in scans}, Preparation.of(extract.preparation), Reading.of(extract.reading))
-    tasks = [
-        Task(column, (), np.array([], np.int64), tuple(classes), (), "") for column, classes in config.labels.items()
-    ]
-    plan = FinetunePlan.from_json(config.plan)
-    task = Classifying(network, reader, Targets(tasks, {}), Split([], [], []), plan)
     device = network.lifted.device
     bf16 = use_bf16(precision, device)
+    findings = len(config.labels) > 1
     found = {}
     for case_id in counted([scan.id for scan in scans], "predicting", progress):
-        found[case_id] = task.probabilities(case_id, device, bf16)
-    headers = list(config.labels) if len(config.labels) > 1 else list(tasks[0].classes)
+        found[case_id] = probabilities_of(network, reader[case_id].scan.scan, findings, device, bf16)
+    headers = list(config.labels) if findings else next(iter(config.labels.values()))
     _write_csv(output / PREDICTIONS, headers, found)
     return _measured(config, found, rows or {}, Predicted(name, config.recipe, tuple(found)))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featlift.finetuning.changes import changes_of_space_and_intensity
+from featlift.finetuning.classifying import prepared_volume
 from featlift.finetuning.decoder import Masked, Segmenter, segmentation_loss
 from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.rates import groups_of
@@ -20,7 +21,7 @@ from featlift.finetuning.scans import Sample, Scans
 from featlift.segmentation.loss import mean_dice
 from featlift.training.splits import Split
 from featlift.training.task import Task
-from featlift.volumes.grid import pad, padding_to
+from featlift.volumes.grid import padding_to
 
 _BEYOND = -1
 
@@ -158,7 +159,7 @@ def chances_of(
 
     multiple = network.lifted.size_multiple
     depth, height, width = scan.shape[1:]
-    volume = torch.from_numpy(pad(scan, padding_to((depth, height, width), multiple)))[None]
+    volume = prepared_volume(scan, multiple)[None]
     if window:
         from monai.inferers.utils import sliding_window_inference
 

@@ -14,7 +14,7 @@ from featlift.cli import choices
 from featlift.config import words as words_of
 from featlift.evaluation.classification.embeddings import Input
 from featlift.evaluation.classification.labels import SPLITS
-from featlift.evaluation.classification.probing import Name
+from featlift.evaluation.classification.protocol import BagOf, Name, Pooling
 from featlift.evaluation.dense.protocol import Weighting
 from featlift.evaluation.featdice.protocol import Protocol
 from featlift.evaluation.featdice.segmentation import Centre
@@ -42,7 +42,7 @@ OPTIONS = {
     "check": "mode orient save save-dtype precision",
     "featdice": "protocol centre nearest",
     "knn": "input",
-    "probe": "protocol input weighting",
+    "probe": "protocol input bag pooling weighting",
     "retrieve": "input",
     "compare": "over to",
     "pca": "formats sweep foreground",
@@ -138,6 +138,8 @@ def test_the_words_are_those_of_the_functions():
         (choices.NEAREST, get_args(Nearest)),
         (choices.INPUTS, get_args(Input)),
         (choices.PROBES, get_args(Name)),
+        (choices.BAGS, get_args(BagOf)),
+        (choices.POOLINGS, get_args(Pooling)),
         (choices.WEIGHTINGS, get_args(Weighting)),
         (choices.PAIRED, get_args(Over)),
         (choices.GRIDS, get_args(Grid)),

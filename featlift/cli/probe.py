@@ -84,14 +84,12 @@ def probe(
         training = (masks, mask_pattern, labels, weighting, cells, layer, on, features, all_seeds)
         probe_cells(stores, *training, save_maps, output, seed, resamples)
         return
-    if masks or mask_pattern or save_maps or on != "scan" or features != "stored":
-        of_dense = "--masks, --mask-pattern, --on, --features and --save-maps"
+    attends = protocol == "abmil"
+    of_cells = layer is not None and not attends
+    if masks or mask_pattern or save_maps or of_cells or on != "scan" or features != "stored":
+        of_dense = "--masks, --mask-pattern, --layer (which abmil has too), --on, --features and --save-maps"
         raise OptionError(f"{of_dense} belong to --dense: give that too")
-    if layer is not None:
-        if protocol != "abmil":
-            raise OptionError("--layer belongs to --dense and to --protocol abmil: give one of them too")
-        bags["layer"] = layer
-    if protocol != "abmil" and (bags or attention):
+    if (bags or attention) and not attends:
         raise OptionError(f"{_OF_BAGS} belong to --protocol abmil: give that too")
     from featlift.cli.results import bars, intervals, opened, tasks_of, written
     from featlift.evaluation import BagProbe, Probe, table
@@ -105,7 +103,7 @@ def probe(
         specificity,
         seed,
         resamples,
-        BagProbe(**bags) if bags else None,  # type: ignore[arg-type]
+        BagProbe(**bags, layer=layer) if attends else None,  # type: ignore[arg-type]
     )
     results = []
     for store in opened(stores):

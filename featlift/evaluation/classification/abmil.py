@@ -82,14 +82,14 @@ def abmil(
     if several:
         settings["findings"] = [task.name for task in tasks]
     details = {"best_iteration": found.iterations, "validation_auc": found.areas}
+    write_maps = partial(_write_maps, store, kinds, own.layer, found.heads, progress)
     for column, (task, rows) in enumerate(zip(tasks, targets.tested, strict=True)):
         (tested,) = task.of("test")
         probabilities = _of_task(found.probabilities[:, np.searchsorted(targets.parts[-1], rows)], several, column)
         result = probe_result(store, task, tested, probabilities, how, given, settings, how.seeds, details)
         if attention is not None:
-            finding = column if several else None
-            _write_maps(attention / result.name, store, [targets.ids[row] for row in rows], bags.of(rows), kinds,
-                        found.heads, finding, own.layer, progress)  # fmt: skip
+            shown = [targets.ids[row] for row in rows]
+            write_maps(attention / result.name, shown, bags.of(rows), column if several else None)
         yield result
 
 
@@ -112,15 +112,15 @@ def _of_task(probabilities: NDArray[np.float64], several: bool, column: int) -> 
 
 
 def _write_maps(
-    folder: Path,
     store: Store,
+    kinds: Sequence[str],
+    layer: int | None,
+    heads: BagHeads,
+    progress: Progress | None,
+    folder: Path,
     ids: Sequence[str],
     bags: Bags,
-    kinds: Sequence[str],
-    heads: BagHeads,
     finding: int | None,
-    layer: int | None,
-    progress: Progress | None,
 ) -> None:
     """The maps of the first seed's head."""
     names = file_names(store)

@@ -9,7 +9,7 @@ import torch
 
 from featlift.errors import OptionError
 from featlift.evaluation import BagProbe, Probe, probe, read_labels, read_result
-from featlift.evaluation.classification.bags import Bags
+from featlift.evaluation.classification.bags import Bags, check_memory
 from featlift.evaluation.classification.gated import BagHeads
 from featlift.evaluation.classification.multi_seed import ProbeTraining, loss_of, train
 from tests.conftest import GOLDEN
@@ -275,6 +275,8 @@ def test_wrong_calls(slices, featlift, tmp_path):
     for wrong in ({"bag": "voxels"}, {"pooling": "sum"}, {"instances": 0}):
         with pytest.raises(OptionError):
             BagProbe(**wrong)
+    with pytest.raises(OptionError, match=r"the bags of 9 cases are .* of memory are free"):
+        check_memory(1 << 60, 9, BagProbe("patches"))
     with pytest.raises(OptionError, match="bag: of protocol abmil"):
         Probe("logistic", bags=BagProbe("patches"))
 

@@ -138,7 +138,7 @@ def read_bags(
     layers = [layer_of(store[case_id], how.layer) for case_id in ids]
     counts = [sum(_count(layer, kind) for kind in kinds) for layer in layers]
     shape = (sum(counts), _channels(layers[0], kinds[0]))
-    _check_memory(2 * math.prod(shape), len(ids), how)
+    check_memory(2 * math.prod(shape), len(ids), how)
     instances = np.empty(shape, np.float16)
     place = 0
     for case_id, layer in zip(counted(ids, "reading", progress), layers, strict=True):
@@ -151,6 +151,17 @@ def read_bags(
             place += len(vectors)
     starts = np.array([0, *accumulate(counts)][:-1])
     return Bags(torch.from_numpy(instances), starts, np.array(counts), how.instances)
+
+
+def check_memory(needed: int, cases: int, how: BagProbe) -> None:
+    """Raise an `OptionError` if bags of so many bytes are more than four fifths of the memory that is free."""
+    free = free_bytes(torch.device("cpu"))
+    if free is not None and needed > _MOST * free:
+        smaller = "bag slices, or features that were reduced" if how.bag != "slices" else "fewer cases"
+        raise OptionError(
+            f"bag {how.bag}: the bags of {number_of(cases, 'case')} are {decimal_bytes(needed)}, "
+            f"and {decimal_bytes(free)} of memory are free: take {smaller}"
+        )
 
 
 def _is_by_slice(layer: CaseLayer) -> bool:
@@ -175,13 +186,3 @@ def _vectors(layer: CaseLayer, kind: str) -> Iterator[NDArray[np.float32]]:
         return
     for slab in slabs_of(layer):
         yield slab.reshape(len(slab), -1).T
-
-
-def _check_memory(needed: int, cases: int, how: BagProbe) -> None:
-    free = free_bytes(torch.device("cpu"))
-    if free is not None and needed > _MOST * free:
-        smaller = "bag slices, or features that were reduced" if how.bag != "slices" else "fewer cases"
-        raise OptionError(
-            f"bag {how.bag}: the bags of {number_of(cases, 'case')} are {decimal_bytes(needed)}, "
-            f"and {decimal_bytes(free)} of memory are free: take {smaller}"
-        )

@@ -63,6 +63,7 @@ def abmil(
         check_writable(attention)
     held = sorted(set(targets.ids))
     bags = read_bags(store, held, kinds, own, progress).of(np.searchsorted(held, targets.ids))
+    bags.standardise(targets.parts[0])
     loss = "binary cross entropy" if several else "cross entropy"
     training = ProbeTraining(loss, 1e-3, 1e-4, 16, how.iterations or 1_000, "cosine")  # type: ignore[arg-type]
     outputs, attentions = (len(tasks), len(tasks)) if several else (len(tasks[0].classes), 1)
@@ -79,6 +80,7 @@ def abmil(
     )
     given, settings = _told(store, kinds, own)
     settings = {**vars(training), "warm_up": training.iterations // 20, **settings, "validated_after": apart}
+    settings["features"] = "standardised over the training cases"
     if several:
         settings["findings"] = [task.name for task in tasks]
     details = {"best_iteration": found.iterations, "validation_auc": found.areas}

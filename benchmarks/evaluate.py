@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ from torch import nn
 
 from benchmarks.measuring import machine, save
 from featlift.evaluation import classification_intervals, nearest_by_cosine, vote
+from featlift.evaluation.classification.linear import LinearHeads, SliceVectors
 from featlift.evaluation.classification.logistic import CS, logistic
-from featlift.evaluation.classification.multi_seed import Heads, Training, train
+from featlift.evaluation.classification.multi_seed import ProbeTraining, train
 from featlift.evaluation.classification.neighbours import KS, TEMPERATURE
 
 Row = tuple[str, Callable[[], Any], Callable[[], Any]]
@@ -77,11 +79,12 @@ def knn_rows(options: argparse.Namespace) -> list[Row]:
 def probe_rows(options: argparse.Namespace) -> list[Row]:
     vectors, labels = clouds(options.cases, (options.depth, options.channels))
     inputs, targets = torch.from_numpy(vectors), torch.from_numpy(labels)
-    training = Training("cross entropy", 1e-3, 1e-5, 32, options.iterations, "cosine")
+    training = ProbeTraining("cross entropy", 1e-3, 1e-5, 32, options.iterations, "cosine")
     seeds = range(5)
 
     def ours() -> NDArray[np.float32]:
-        return train(inputs, targets, 2, training, seeds)(inputs).numpy()
+        heads = train(partial(LinearHeads, *inputs.shape[1:], 2), SliceVectors(inputs), targets, training, list(seeds))
+        return heads(inputs).numpy()
 
     def theirs() -> NDArray[np.float32]:
         return np.stack([loop(inputs, targets, training, seed) for seed in seeds])
@@ -90,10 +93,10 @@ def probe_rows(options: argparse.Namespace) -> list[Row]:
     return [(what, ours, theirs)]
 
 
-def loop(inputs: torch.Tensor, targets: torch.Tensor, training: Training, seed: int) -> NDArray[np.float32]:
+def loop(inputs: torch.Tensor, targets: torch.Tensor, training: ProbeTraining, seed: int) -> NDArray[np.float32]:
     """One seed as scripts have it, from the same start and through the same batches."""
     generator = torch.Generator().manual_seed(seed)
-    start = Heads(inputs.shape[1], inputs.shape[2], 2, [generator]).parameters
+    start = LinearHeads(inputs.shape[1], inputs.shape[2], 2, [generator]).parameters
     plain = Plain(inputs.shape[1], inputs.shape[2], 2)
     with torch.no_grad():
         for parameter, name in ((plain.linear.bias, "bias"), (plain.pool.bias, "pool_bias")):

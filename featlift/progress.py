@@ -14,3 +14,8 @@ def counted(ids: Sequence[str], doing: str, progress: Progress | None) -> Iterat
         yield case_id
         if progress is not None:
             progress(doing, number, len(ids))
+
+
+def steps(doing: str, progress: Progress | None) -> Callable[[int, int], object] | None:
+    """What is told of each step of one thing that is being done: how many are done, and their number."""
+    return None if progress is None else lambda done, total: progress(doing, done, total)

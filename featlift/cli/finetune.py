@@ -76,7 +76,7 @@ def train(
     lora_targets: Annotated[str, _option("Layers of each block, as timm calls them.", _LORA)] = "attn.qkv,attn.proj",
     lora_slices: Annotated[str | None, _option("Of a fused qkv, as in q,v. Default: all as one.", _LORA)] = None,
     pooling: Annotated[
-        str, choices.one_of(choices.POOLINGS, "Of slices, for classify.", rich_help_panel=_HEAD)
+        str, choices.one_of(choices.SLICE_POOLINGS, "Of slices, for classify.", rich_help_panel=_HEAD)
     ] = "learned",
     tokens: Annotated[
         str | None, choices.one_of(choices.TOKENS, "Of classify. Default: cls if there is one.", rich_help_panel=_HEAD)

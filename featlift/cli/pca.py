@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +33,12 @@ def pca(
     mask_pattern: Annotated[
         str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
     ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="A folder of maps, as of `probe --attention`, drawn over the scan in rows.")
+    ] = None,
+    maps: Annotated[
+        str, typer.Option(help="Of --overlay: which; <id>_attention.nii.gz is the map attention.")
+    ] = "attention,scores",
     foreground: Annotated[
         str, choices.one_of(choices.FOREGROUNDS, "What gets colours; mask: what masks label.")
     ] = "auto",
@@ -57,16 +63,18 @@ def pca(
     if at and len(voxel) != 3:
         raise OptionError(f"--at {at!r}: give d,h,w of a voxel")
     check_writable(output)
-    chosen = chosen_cases(found, case, limit)
+    names = file_names(found[0])
+    overlays = {} if overlay is None else _overlays(overlay, names, case or found[0], words(maps))
+    chosen = chosen_cases(found, case, limit, overlays or None)
     outlined = masks_of(found[0], chosen, masks, mask_pattern)
     basis = _colours(found, case, layer, foreground, outlined, colours)
     if save_colours is not None:
         basis.write(save_colours)
     failed = []
-    names = file_names(found[0])
     for case_id in tqdm(chosen, unit="case", disable=None):
         try:
-            figure = CaseFigure.of(found, case_id, basis, layer, outlined.get(case_id), foreground, dark)  # type: ignore[arg-type]
+            mask = outlined.get(case_id)
+            figure = CaseFigure.of(found, case_id, basis, layer, mask, foreground, dark, overlays.get(case_id))  # type: ignore[arg-type]
             for kind in kinds:
                 figure.write(output / f"{names[case_id]}.{kind}", voxel or figure.middle, dpi)
             if sweep:
@@ -81,6 +89,21 @@ def pca(
         f"{output}: {len(chosen) - len(failed)} of {len(chosen)} cases drawn; three components keep {kept}; {by}"
     )
     print_failures(failed)
+
+
+def _overlays(
+    folder: Path, names: Mapping[str, str], cases: Iterable[str], maps: Sequence[str]
+) -> dict[str, dict[str, Path]]:
+    """The files of the maps of each of these cases that has them all."""
+    found = {}
+    for case_id in cases:
+        paths = {each: folder / f"{names.get(case_id, case_id)}_{each}.nii.gz" for each in maps}
+        if paths and all(path.exists() for path in paths.values()):
+            found[case_id] = paths
+    if not found:
+        wanted = " and ".join(f"<id>_{each}.nii.gz" for each in maps) or "maps"
+        raise OptionError(f"--overlay {folder}: no {wanted} of these cases there; --maps says which")
+    return found
 
 
 def _colours(

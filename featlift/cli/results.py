@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -31,13 +31,24 @@ def opened(paths: Sequence[str]) -> list[Store]:
     return stores
 
 
-def chosen_cases(stores: Sequence[Store], wanted: Sequence[str] | None, limit: int) -> list[str]:
-    """The cases asked for, or else of those that every store has so many, evenly spaced; 0 takes all."""
+def chosen_cases(
+    stores: Sequence[Store], wanted: Sequence[str] | None, limit: int, among: Container[str] | None = None
+) -> list[str]:
+    """The cases asked for, or else of those that every store has so many, evenly spaced; 0 takes all.
+
+    Args:
+        stores: side by side.
+        wanted: ids that were asked for.
+        limit: how many.
+        among: ids that alone are taken where none were asked for; None takes any.
+    """
     from featlift.sample import evenly_spaced
 
     if wanted:
         return list(dict.fromkeys(wanted))
     shared = [case_id for case_id in stores[0] if all(case_id in store for store in stores)]
+    if among is not None:
+        shared = [case_id for case_id in shared if case_id in among]
     if not shared:
         raise OptionError(f"{', '.join(str(store.path) for store in stores)}: no case is in all of them")
     chosen = evenly_spaced(shared, limit or len(shared))

@@ -3,7 +3,8 @@
 from featlift.evaluation.classification.embeddings import embeddings_of, input_of, slices_of
 from featlift.evaluation.classification.labels import Task, read_column, read_labels, read_splits
 from featlift.evaluation.classification.neighbours import knn, nearest_by_cosine, vote
-from featlift.evaluation.classification.probing import Probe, probe
+from featlift.evaluation.classification.probing import probe
+from featlift.evaluation.classification.protocol import BagProbe, Probe
 from featlift.evaluation.classification.result import classification_result
 from featlift.evaluation.dense.draws import Draw, draw_cells
 from featlift.evaluation.dense.linear import LinearClassifier, fit_linear
@@ -42,6 +43,7 @@ from featlift.results.table import table
 from featlift.store.cells import CellGrid
 
 __all__ = [
+    "BagProbe",
     "CaseScores",
     "CellGrid",
     "Comparison",

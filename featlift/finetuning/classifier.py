@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featlift.errors import OptionError
-from featlift.finetuning.plan import Pooling, Tokens
+from featlift.finetuning.plan import SlicePooling, Tokens
 from featlift.lifting import LiftedBackbone
 
 
@@ -49,7 +49,7 @@ class Classifier(nn.Module):
         lifted: LiftedBackbone,
         outputs: int,
         depth: int,
-        pooling: Pooling = "learned",
+        pooling: SlicePooling = "learned",
         tokens: Tokens | None = None,
     ) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from featlift.errors import OptionError
 
 TaskName = Literal["classify", "segment"]
 Adapt = Literal["full", "lora", "head"]
-Pooling = Literal["learned", "mean"]
+SlicePooling = Literal["learned", "mean"]
 Tokens = Literal["cls", "patch-mean", "cls+patch-mean"]
 
 
@@ -71,7 +71,7 @@ class FinetunePlan:
     warm_up: int | None = None
     clip: float | None = None
     patience: int | None = None
-    pooling: Pooling = "learned"
+    pooling: SlicePooling = "learned"
     tokens: Tokens | None = None
     width: int = 512
     dropout: float | None = None
@@ -82,7 +82,7 @@ class FinetunePlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        words = (("task", TaskName), ("adapt", Adapt), ("pooling", Pooling), ("tokens", Tokens))
+        words = (("task", TaskName), ("adapt", Adapt), ("pooling", SlicePooling), ("tokens", Tokens))
         for name, kind in words:
             value = getattr(self, name)
             if value not in get_args(kind) and not (value is None and name == "tokens"):

@@ -1,11 +1,11 @@
-"""A case in its three planes: the scan, and below it the features of each store in the colours of one basis."""
+"""A case in its three planes: the scan, the features of each store in the colours of one basis, maps over the scan."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -18,6 +18,7 @@ from featlift.errors import OptionError
 from featlift.pictures.anatomy import View, views
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import Foreground
+from featlift.pictures.overlay import overlay_of
 from featlift.pictures.painting import Painting, scan_picture
 from featlift.store.case import Case
 from featlift.store.features import labels_of
@@ -37,6 +38,7 @@ _LOW = 0.6  # a panel of less height has its texts side by side
 _LINE = 0.115  # of small print
 _LETTERS_AN_INCH = 20  # of small print
 _SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # lengths of a scale bar, mm
+_VEIL = 0.6  # opacity of a map over the scan
 _INK = {False: ("white", "#1a1a1a", "#666666"), True: ("#101214", "#f0f0f0", "#a0a0a0")}  # page, text, small print
 _MANY = 20  # labels in a plane, from where on lines are thin
 _OUTLINES = ("#ffd60a", "#00d5ff", "#ff5db1", "#7cff6b", "#ff8a3d", "#b69cff")
@@ -51,12 +53,14 @@ class CaseFigure:
         rows: the features of each store, by the name that its row gets.
         labels: of a mask on the scan's grid ``(D, H, W)``, drawn as outlines; None for none.
         dark: light on dark, for slides.
+        overlays: maps on the scan's grid ``(D, H, W)``, nan where there is none, by the name that each one's row gets.
     """
 
     case: Case
     rows: Mapping[str, Painting]
     labels: NDArray[np.int32] | None = None
     dark: bool = False
+    overlays: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -68,6 +72,7 @@ class CaseFigure:
         mask: str | Path | None = None,
         foreground: Foreground = "auto",
         dark: bool = False,
+        overlays: Mapping[str, Path] | None = None,
     ) -> CaseFigure:
         """Read what is to be drawn of a case.
 
@@ -79,11 +84,13 @@ class CaseFigure:
             mask: to outline.
             foreground: ``mask`` gives colours only to what the mask labels.
             dark: light on dark.
+            overlays: files of maps, see `overlay_of`, by the name that each one's row gets.
 
         Raises:
             OptionError: no such case or layer.
             StoreError: its features are damaged.
-            VolumeError: the mask is damaged, empty, or of another place.
+            InputError: there is no such map.
+            VolumeError: the mask or a map is damaged, empty, or of another place.
         """
         modes = [_mode(store) for store in stores]
         names = modes if len(set(modes)) == len(modes) else [store.name.removesuffix(".zarr") for store in stores]
@@ -95,7 +102,8 @@ class CaseFigure:
         rows = {
             name: Painting.of(store[case_id], colours, layer, inside) for name, store in zip(names, stores, strict=True)
         }
-        return cls(case, rows, labels, dark)
+        maps = {name: overlay_of(case, path) for name, path in (overlays or {}).items()}
+        return cls(case, rows, labels, dark, maps)
 
     @property
     def middle(self) -> Shape:
@@ -153,7 +161,7 @@ class CaseFigure:
         page, ink, small = _INK[self.dark]
         planes = list(views(self.case.scan_affine).values())
         extents = [view.extent(self.case.scan_shape) for view in planes]
-        names = [*(["scan"] if "scan" in self.case.saved else []), *self.rows]
+        names = [*(["scan"] if "scan" in self.case.saved else []), *self.rows, *self.overlays]
         columns = _columns(extents)
         tall = max(height for height, _ in extents)
         wide = sum(max(extents[number][1] for number in column) for column in columns)
@@ -206,9 +214,14 @@ class CaseFigure:
             place = (0, across, down, 0)
             if name in self.rows:
                 panel.imshow(self.rows[name].picture(view, index), extent=place, interpolation="bilinear")
-            else:
+            elif "scan" in self.case.saved:
                 scan = scan_picture(self.case, view, index)
                 panel.imshow(scan, extent=place, interpolation="bilinear", cmap="gray", vmin=0, vmax=1)
+            if name in self.overlays:
+                values = self.overlays[name]
+                low, high = np.nanmin(values), np.nanmax(values)
+                panel.imshow(view.picture(values, index), extent=place, interpolation="nearest", cmap="inferno",
+                             vmin=low, vmax=high, alpha=_VEIL)  # fmt: skip
             if self.labels is not None:
                 _outline(panel, view.picture(self.labels, index), place)
 
@@ -220,9 +233,10 @@ class CaseFigure:
         voxel, unit = ((1.0, 1.0, 1.0), "voxels") if affine is None else (spacing_of(affine), "mm")
         cell = [stride * step for stride, step in zip(painting.grid.stride, voxel, strict=True)]
         size = " x ".join(f"{each:.3g}" for each in cell)
+        ranges = [f" · {name} {np.nanmin(map_):.3g} to {np.nanmax(map_):.3g}" for name, map_ in self.overlays.items()]
         return (
             f"{self.case.id} · {about['meaning']['model']}, layer {about['layer']} · components 1 to 3 as red, green, "
-            f"blue ({kept}), one basis for all · cells of {size} {unit} (d x h x w)"
+            f"blue ({kept}), one basis for all · cells of {size} {unit} (d x h x w)" + "".join(ranges)
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from featlift.errors import OptionError, VolumeError
 from featlift.evaluation import (
+    BagProbe,
     DenseProtocol,
     Probe,
     Protocol,
@@ -25,13 +26,14 @@ from featlift.evaluation import (
     probe,
     read_labels,
 )
-from featlift.evaluation.classification.probing import SEEDS
+from featlift.evaluation.classification.protocol import SEEDS
 from featlift.progress import Progress
 from featlift.store import Store
 from featlift.study.cells import Cell, Split
 from featlift.study.plan import MEASURES, StudyTask
 
 _SEEDS = (0,)
+_OF_BAGS = ("bag", "pooling", "hidden", "gate", "instances")
 _OF_A_LABEL = re.compile(r"(dice|hd95|asd)_\d+")
 
 
@@ -124,7 +126,8 @@ def _probe_protocol(options: Mapping[str, Any]) -> Probe:
     names = {"protocol": "name", "input": "wanted"}
     values: dict[str, Any] = {names.get(key, key): value for key, value in options.items() if key != "label"}
     values["seeds"] = tuple(values.get("seeds", SEEDS))
-    return Probe(**values)
+    bags = {key: values.pop(key) for key in _OF_BAGS if key in values}
+    return Probe(**values, bags=BagProbe(**bags) if bags else None)
 
 
 def _last(results: Sequence[Result]) -> Result:
@@ -163,5 +166,5 @@ _KINDS: dict[str, tuple[_Run, tuple[str, ...], _Check]] = {
         lambda options: DenseProtocol(**{key: value for key, value in options.items() if key != "seeds"}),
     ),
     "knn": (_knn, ("k", "temperature", "input", "label"), _check_knn),
-    "probe": (_probe, ("protocol", "input", "seeds", "iterations", "label"), _probe_protocol),
+    "probe": (_probe, ("protocol", "input", "seeds", "iterations", "label", *_OF_BAGS), _probe_protocol),
 }

@@ -14,13 +14,13 @@ from featlift.cli import choices
 from featlift.config import words as words_of
 from featlift.evaluation.classification.embeddings import Input
 from featlift.evaluation.classification.labels import SPLITS
-from featlift.evaluation.classification.probing import Name
+from featlift.evaluation.classification.protocol import BagOf, Name, Pooling
 from featlift.evaluation.dense.protocol import Weighting
 from featlift.evaluation.featdice.protocol import Protocol
 from featlift.evaluation.featdice.segmentation import Centre
 from featlift.exporting.picture import Grid
 from featlift.exporting.spec import Format
-from featlift.finetuning.plan import Adapt, Pooling, TaskName, Tokens
+from featlift.finetuning.plan import Adapt, SlicePooling, TaskName, Tokens
 from featlift.lifting.lifted import Mode
 from featlift.lifting.planes import Plane
 from featlift.lifting.tokens import TokenPooling
@@ -43,7 +43,7 @@ OPTIONS = {
     "check": "mode orient save save-dtype precision",
     "featdice": "protocol centre nearest",
     "knn": "input",
-    "probe": "protocol input weighting",
+    "probe": "protocol input bag pooling weighting",
     "retrieve": "input",
     "compare": "over to",
     "pca": "formats sweep foreground",
@@ -139,6 +139,8 @@ def test_the_words_are_those_of_the_functions():
         (choices.NEAREST, get_args(Nearest)),
         (choices.INPUTS, get_args(Input)),
         (choices.PROBES, get_args(Name)),
+        (choices.BAGS, get_args(BagOf)),
+        (choices.POOLINGS, get_args(Pooling)),
         (choices.WEIGHTINGS, get_args(Weighting)),
         (choices.PAIRED, get_args(Over)),
         (choices.GRIDS, get_args(Grid)),
@@ -151,7 +153,7 @@ def test_the_words_are_those_of_the_functions():
         (choices.HEAD_PRECISIONS, get_args(Precision)),
         (choices.FINETUNE_TASKS, get_args(TaskName)),
         (choices.ADAPTS, get_args(Adapt)),
-        (choices.POOLINGS, get_args(Pooling)),
+        (choices.SLICE_POOLINGS, get_args(SlicePooling)),
         (choices.TOKENS, get_args(Tokens)),
         (choices.ABLATIONS, ABLATIONS),
         (choices.SPLITS, SPLITS),

@@ -8,7 +8,7 @@ from featlift.evaluation.classification.logistic import CS
 from tests.support.stores import clouds, splits_of, write_labels, write_store
 
 
-@pytest.mark.parametrize("protocol", ["planecycle", "logistic", "ct-rate"])
+@pytest.mark.parametrize("protocol", ["planecycle", "logistic", "ct-rate", "abmil"])
 def test_every_protocol_tells_how_far_it_is(tmp_path, protocol):
     cases, labels = clouds(36)
     store = write_store(tmp_path / "s.zarr", cases)

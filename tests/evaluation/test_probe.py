@@ -1,6 +1,7 @@
 """Probes against the same in plain torch and scikit-learn, and seeds trained together against seeds trained alone."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch import nn
 from featlift.errors import OptionError
 from featlift.evaluation import Probe, classification_measures, predictions_of, probe, read_labels, read_result
 from featlift.evaluation.classification.embeddings import pooled
+from featlift.evaluation.classification.linear import LinearHeads, SliceVectors
 from featlift.evaluation.classification.logistic import CS
-from featlift.evaluation.classification.multi_seed import Heads, ProbeTraining, train
+from featlift.evaluation.classification.multi_seed import ProbeTraining, train
 from featlift.evaluation.classification.selection import train_and_select
 from featlift.metrics.classification_bootstrap import mean_areas
 from tests.support.stores import clouds, splits_of, write_labels, write_store
@@ -24,6 +26,10 @@ TRAINING = ProbeTraining("cross entropy", 1e-2, 1e-2, 16, 60, "cosine")
 def data(count=50, depth=4, channels=6, classes=3):
     cases, labels = clouds(count, classes, depth, channels, spread=4.0)
     return torch.from_numpy(np.stack(list(cases.values()))), torch.tensor(list(labels.values()))
+
+
+def trained(vectors, targets, outputs, *rest):
+    return train(partial(LinearHeads, *vectors.shape[1:], outputs), SliceVectors(vectors), targets, *rest)
 
 
 class Plain(nn.Module):
@@ -40,9 +46,9 @@ class Plain(nn.Module):
 def test_a_training_is_the_plain_one():
     """Modules, optimiser, schedules and loss of torch; only the start and the order of the cases are ours."""
     vectors, labels = data()
-    heads = train(vectors, labels, 3, TRAINING, [7])
+    heads = trained(vectors, labels, 3, TRAINING, [7])
     generator = torch.Generator().manual_seed(7)
-    plain, start = Plain(4, 6, 3), Heads(4, 6, 3, [generator]).parameters
+    plain, start = Plain(4, 6, 3), LinearHeads(4, 6, 3, [generator]).parameters
     with torch.no_grad():
         plain.linear.weight.copy_(start["weight"][0].T)
         plain.linear.bias.copy_(start["bias"][0])
@@ -67,10 +73,10 @@ def test_a_training_is_the_plain_one():
 @pytest.mark.parametrize("depth", [1, 5])
 def test_seeds_together_are_seeds_alone(depth):
     vectors, labels = data(depth=depth)
-    together = train(vectors, labels, 3, TRAINING, [3, 1, 4])
+    together = trained(vectors, labels, 3, TRAINING, [3, 1, 4])
     outputs = together(vectors)
     for number, seed in enumerate([3, 1, 4]):
-        alone = train(vectors, labels, 3, TRAINING, [seed])
+        alone = trained(vectors, labels, 3, TRAINING, [seed])
         np.testing.assert_allclose(outputs[number].numpy(), alone(vectors)[0].numpy(), atol=1e-4)
     assert not torch.allclose(outputs[0], outputs[1], atol=1e-2)
     own = vectors.expand(3, *vectors.shape)
@@ -79,7 +85,7 @@ def test_seeds_together_are_seeds_alone(depth):
 
 def test_heads_start_as_torchs_linear_layers():
     generators = [torch.Generator().manual_seed(seed) for seed in range(50)]
-    ours = Heads(9, 25, 4, generators).parameters
+    ours = LinearHeads(9, 25, 4, generators).parameters
     torch.manual_seed(0)
     for name, inputs in {"weight": 25, "bias": 25, "pool": 9, "pool_bias": 9}.items():
         layer = nn.Linear(inputs, 4000)
@@ -95,13 +101,15 @@ def test_unknown_findings_take_no_part():
     findings[0] = torch.nan
     findings[1, 0] = torch.nan
     training = ProbeTraining("binary cross entropy", 0.05, 0.0, 8, 20, "constant")
-    found = train(vectors, findings, 2, training, [0]).parameters
+    found = trained(vectors, findings, 2, training, [0]).parameters
     moved = vectors.clone()
     moved[0] = 100
-    again = train(moved, findings, 2, training, [0]).parameters
+    again = trained(moved, findings, 2, training, [0]).parameters
     np.testing.assert_allclose(again["weight"].numpy(), found["weight"].numpy(), atol=1e-5)
     moved[2] = 1
-    assert not torch.allclose(train(moved, findings, 2, training, [0]).parameters["weight"], found["weight"], atol=1e-3)
+    assert not torch.allclose(
+        trained(moved, findings, 2, training, [0]).parameters["weight"], found["weight"], atol=1e-3
+    )
 
 
 def test_the_latest_of_the_best_epochs_is_kept(monkeypatch):
@@ -110,7 +118,7 @@ def test_the_latest_of_the_best_epochs_is_kept(monkeypatch):
     parts = [np.arange(0, 30), np.arange(30, 42), np.arange(42, 60)]
     training = ProbeTraining("cross entropy", 0.5, 0.0, 8, 42, "constant")
     epochs = []
-    train(
+    trained(
         vectors[parts[0]],
         labels[parts[0]],
         2,
@@ -119,8 +127,10 @@ def test_the_latest_of_the_best_epochs_is_kept(monkeypatch):
         lambda heads, step: epochs.append((step, heads.copy())),
     )
     assert [step for step, _ in epochs] == [*range(4, 43, 4), 42]
-    found = train_and_select(vectors.numpy(), labels.numpy(), parts, 2, training, [5, 6])
-    heads = Heads(4, 6, 2, [torch.Generator()])
+    found = train_and_select(
+        partial(LinearHeads, 4, 6, 2), SliceVectors(vectors), labels.numpy(), parts, training, [5, 6]
+    )
+    heads = LinearHeads(4, 6, 2, [torch.Generator()])
     for seed in range(2):
         areas = []
         for _, state in epochs:
@@ -259,7 +269,7 @@ def test_ct_rate_is_the_plain_one(tmp_path):
     vectors = torch.from_numpy(np.stack([store[case_id].embedding[:5] for case_id in cases]))
     trained, tested = (np.array([split == part for split in splits.values()]) for part in ("train", "test"))
     targets = torch.from_numpy(findings[trained]).float()
-    layer, start = nn.Linear(5, 3), Heads(1, 5, 3, [torch.Generator().manual_seed(4)]).parameters
+    layer, start = nn.Linear(5, 3), LinearHeads(1, 5, 3, [torch.Generator().manual_seed(4)]).parameters
     with torch.no_grad():
         layer.weight.copy_(start["weight"][0].T)
         layer.bias.copy_(start["bias"][0])
@@ -275,7 +285,7 @@ def test_ct_rate_is_the_plain_one(tmp_path):
 
 
 WRONG_CALLS = {
-    "other protocol": (["--protocol", "linear"], "choose one of planecycle, logistic, ct-rate"),
+    "other protocol": (["--protocol", "linear"], "choose one of planecycle, logistic, ct-rate, abmil"),
     "seeds twice": (["--seeds", "1,1"], "none twice"),
     "no seeds": (["--seeds", ""], "at least one"),
     "iterations of logistic": (["--protocol", "logistic", "--iterations", "9"], "logistic has none"),

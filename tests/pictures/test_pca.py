@@ -7,13 +7,15 @@ import pytest
 import zarr
 from PIL import Image
 
+from featlift.errors import VolumeError
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
+from featlift.pictures.overlay import overlay_of
 from featlift.pictures.painting import Painting, scan_picture
 from featlift.store.features import features_of
 from featlift.volumes.nifti import write_nifti
-from tests.support.planted import AFFINE, SHAPE, STRIDE, body, plant
+from tests.support.planted import AFFINE, CELLS, SHAPE, STRIDE, body, plant
 
 
 @pytest.fixture
@@ -106,6 +108,48 @@ def test_panels_have_the_proportions_of_the_patient(featlift, store, tmp_path):
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
     assert {"R", "L", "A", "P", "S", "I", "axial", "coronal", "sagittal", "scan", "2d"} <= set(texts)
     assert "5 mm" in texts
+
+
+def hot(value=5.0):
+    """A map of the cells with one that stands out."""
+    values = np.zeros(CELLS, np.float32)
+    values[2, 3, 4] = value
+    return values
+
+
+def test_maps_are_drawn_over_the_scan(featlift, store, tmp_path):
+    """Where their own affine says, for the cases that have them; each map is a row."""
+    for name in ("attention", "scores"):
+        write_nifti(tmp_path / f"two_{name}.nii.gz", hot(), store["two"].affine)
+    values = overlay_of(store["two"], tmp_path / "two_attention.nii.gz")
+    assert values.shape == SHAPE
+    assert np.nanmax(values) == pytest.approx(values[2, 13:15, 17:19].max(), abs=1e-4)  # the cell's middle
+    assert values[2, 13:15, 17:19].min() > 3
+    assert np.nanmax(values[:, :8]) == 0
+    done = featlift("pca", store.path, "--overlay", ".", "--formats", "svg")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["two.svg"]
+    svg = (tmp_path / "pictures" / "two.svg").read_text()
+    assert {"scan", "2d", "attention", "scores"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    assert "attention 0 to " in svg
+    assert len(re.findall("<image ", svg)) == 12  # three planes of four rows
+    done = featlift("pca", store.path, "--overlay", ".", "--maps", "logits")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "no <id>_logits.nii.gz of these cases there" in done.stderr
+
+
+def test_maps_of_unknown_geometry_lie_on_voxels_or_cells(tmp_path):
+    case = plant(tmp_path / "unknown.zarr", affine=None)["one"]
+    for shape, there in ((CELLS, True), (SHAPE, True), ((3, 3, 3), False)):
+        values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        write_nifti(tmp_path / "map.nii.gz", values, None)
+        if there:
+            shown = overlay_of(case, tmp_path / "map.nii.gz")
+            assert shown.shape == SHAPE
+            assert shown[-1, -1, -1] == shown.max() == values.max()
+        else:
+            with pytest.raises(VolumeError, match="neither its voxels nor cells"):
+                overlay_of(case, tmp_path / "map.nii.gz")
 
 
 def test_unknown_geometry_and_scans_that_were_not_kept(featlift, tmp_path):

@@ -64,3 +64,41 @@ def write_labels(path: Path, labels: dict, splits: dict | None = None, name: str
     lines += [f"{case_id},{label}{',' + splits[case_id] if splits else ''}" for case_id, label in labels.items()]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def write_cells(path: Path, cases: dict, affine: np.ndarray | None = None, padded: int = 1) -> Store:
+    """A store of cases ``(C, d, h, w)`` with a class token a slice, the mean of its cells, and rubbish in the padding.
+
+    Cells have 4 x 4 voxels; `padded` rows and columns of them lie beyond the scan.
+    """
+    writer = StoreWriter(path, RECIPE)
+    for case_id, cells in cases.items():
+        channels, depth, rows, columns = cells.shape
+        dense = np.full((channels, depth, rows + padded, columns + padded), 50.0)
+        dense[:, :, :rows, :columns] = cells
+        offset = np.diag([1.0, 4, 4, 1])
+        offset[:3, 3] = 0, 1.5, 1.5
+        grid = {
+            "layer": 0,
+            "stride": [1, 4, 4],
+            "offset": [0, 1.5, 1.5],
+            "valid": [depth, rows, columns],
+            "affine": None if affine is None else (affine @ offset).tolist(),
+            "norm": True,
+        }
+        means = cells.mean(axis=(2, 3)).T.astype(np.float32)
+        shape = [depth, 4 * rows, 4 * columns]
+        attributes = {
+            "source": {"name": case_id, "sha256": "0" * 64},
+            "selection": {"parts": [], "centre": None},
+            "modality": None,
+            "shape": shape,
+            "affine": None if affine is None else affine.tolist(),
+            "spacing": None,
+        }
+        embedding = np.concatenate([means.mean(axis=0)] * 2)
+        parts = {"cls-mean": [0, channels], "patch-mean": [channels, 2 * channels]}
+        layer = LayerData(0, dense, means[:, None], means, grid)
+        writer.publish(CaseData(case_id, np.zeros(shape), [layer], embedding, parts, ("cls",), attributes))
+    rebuild_index(path)
+    return open_store(path)

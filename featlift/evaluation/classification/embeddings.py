@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.store.case import Case
+from featlift.store.case import Case, CaseLayer
 from featlift.store.index import EMBEDDING, index_is_current, read_index
 from featlift.store.layout import saved_in
 from featlift.store.reading import Store
@@ -75,13 +75,33 @@ def slices_of(store: Store, ids: Iterable[str], given: Input) -> list[NDArray[np
     if given == VOXELS:
         store.require("scan")
         return [_coarse(store[case_id]) for case_id in ids]
+    require_slices(store, given)
+    if given == "cls+patch-mean" and store.recipe["mode"] == "3d":
+        raise OptionError("input cls+patch-mean: in mode 3d a volume has one class token, not one a slice; choose cls")
+    return [slice_vectors(store[case_id], given) for case_id in ids]
+
+
+def require_slices(store: Store, given: str) -> None:
+    """Raise a `StoreError` if the store does not keep what vectors of slices are made of."""
     if given != "patch-mean":
         store.require("tokens")
     if given != "cls":
         store.require("slice_mean")
-    if given == "cls+patch-mean" and store.recipe["mode"] == "3d":
-        raise OptionError("input cls+patch-mean: in mode 3d a volume has one class token, not one a slice; choose cls")
-    return [_slices(store[case_id], given) for case_id in ids]
+
+
+def slice_vectors(layer: CaseLayer, given: str) -> NDArray[np.float32]:
+    """The vectors of a layer's slices ``(d, C)``, as `slices_of` but for the checks.
+
+    Raises:
+        StoreError: features are damaged.
+    """
+    parts = []
+    if given != "patch-mean":
+        assert layer.tokens is not None  # input_of has looked
+        parts.append(np.asarray(layer.tokens[:, 0], dtype=np.float32))
+    if given != "cls":
+        parts.append(np.asarray(layer.slice_mean[:], dtype=np.float32))
+    return np.concatenate(parts, axis=1)
 
 
 def pooled(slices: Sequence[NDArray[np.float32]], depth: int) -> NDArray[np.float32]:
@@ -108,16 +128,6 @@ def _coarse(case: Case) -> NDArray[np.float32]:
 
     scan = np.asarray(case.scan[:], dtype=np.float32).reshape(-1, *case.scan_shape)
     return adaptive_avg_pool3d(torch.from_numpy(scan), _COARSE).reshape(1, -1).numpy()
-
-
-def _slices(case: Case, given: Input) -> NDArray[np.float32]:
-    parts = []
-    if given != "patch-mean":
-        assert case.tokens is not None  # input_of has looked
-        parts.append(np.asarray(case.tokens[:, 0], dtype=np.float32))
-    if given != "cls":
-        parts.append(np.asarray(case.slice_mean[:], dtype=np.float32))
-    return np.concatenate(parts, axis=1)
 
 
 def _from_index(store: Store, ids: Sequence[str]) -> NDArray[np.float32] | None:

@@ -1,4 +1,4 @@
-"""Linear heads on frozen vectors of slices, trained for several seeds at once.
+"""Heads on frozen vectors, trained for several seeds at once.
 
 Every parameter has a leading axis of seeds. The loss is the sum of the seeds' losses, whose gradients do not meet, and
 AdamW works on each number by itself: so one training of S seeds is S trainings.
@@ -7,11 +7,13 @@ AdamW works on each number by itself: so one training of S seeds is S trainings.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, Self, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,60 +54,74 @@ class ProbeTraining:
 
 
 class Heads:
-    """For each seed a weighted mean of the slices, then a linear layer.
-
-    The weights of the slices and a bias are learned; a single slice is taken as it is.
+    """A head for each seed, side by side.
 
     Attributes:
         parameters: by name, the first axis being seeds.
     """
 
-    def __init__(self, depth: int, channels: int, outputs: int, generators: Sequence[torch.Generator]) -> None:
-        shapes = {"weight": (channels, outputs), "bias": (outputs,)}
-        bounds = dict.fromkeys(shapes, channels**-0.5)
-        if depth > 1:
-            shapes |= {"pool": (depth,), "pool_bias": (1,)}
-            bounds |= dict.fromkeys(("pool", "pool_bias"), depth**-0.5)
-        # uniform within 1 / sqrt(inputs), as torch's Linear starts
-        self.parameters = {
-            name: torch.stack([(2 * torch.rand(shape, generator=one) - 1) * bounds[name] for one in generators])
-            for name, shape in shapes.items()
-        }
-
-    def __call__(self, vectors: Tensor) -> Tensor:
-        """Outputs ``(S, B, K)`` of vectors ``(S, B, D, C)``, or ``(B, D, C)`` if they are the same for every seed."""
-        own = self.parameters
-        if "pool" not in own:
-            pooled = vectors.squeeze(-2).expand(len(own["bias"]), -1, -1)
-        elif vectors.ndim == 4:
-            pooled = (own["pool"][:, None, None] @ vectors).squeeze(-2) + own["pool_bias"][:, :, None]
-        else:
-            pooled = (own["pool"] @ vectors).transpose(0, 1) + own["pool_bias"][:, :, None]
-        return torch.baddbmm(own["bias"][:, None], pooled, own["weight"])
+    def __init__(self, parameters: dict[str, Tensor]) -> None:
+        self.parameters = parameters
 
     def copy(self) -> dict[str, Tensor]:
         """The parameters as they are now."""
         return {name: value.detach().clone() for name, value in self.parameters.items()}
 
 
+AnyHeads = TypeVar("AnyHeads", bound=Heads)
+_Heads = TypeVar("_Heads", bound=Heads, contravariant=True)
+
+
+class Cases(Protocol[_Heads]):
+    """What heads of some kind are trained on, and asked about."""
+
+    def __len__(self) -> int:
+        """How many cases, N."""
+
+    def of(self, rows: NDArray[np.intp]) -> Self:
+        """Some of them."""
+
+    def trained(self, heads: _Heads, rows: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Outputs ``(S, B, K)`` of a batch that is learned from, for each seed its own rows ``(S, B)`` and draws."""
+
+    def scored(self, heads: _Heads) -> Tensor:
+        """Outputs ``(S, N, K)`` of all of them, the same for every seed."""
+
+
+def uniform(
+    shapes: Mapping[str, tuple[int, ...]], inputs: Mapping[str, int], generators: Sequence[torch.Generator]
+) -> dict[str, Tensor]:
+    """Parameters to start from, uniform within 1 / sqrt(inputs), as those of torch's Linear.
+
+    Args:
+        shapes: of each parameter, for one seed.
+        inputs: how many numbers each weighs.
+        generators: one for each seed.
+    """
+    return {
+        name: torch.stack([(2 * torch.rand(shape, generator=one) - 1) * inputs[name] ** -0.5 for one in generators])
+        for name, shape in shapes.items()
+    }
+
+
 def train(
-    vectors: Tensor,
+    make: Callable[[Sequence[torch.Generator]], AnyHeads],
+    cases: Cases[AnyHeads],
     targets: Tensor,
-    outputs: int,
     training: ProbeTraining,
     seeds: Sequence[int],
-    after_epoch: Callable[[Heads, int], None] | None = None,
+    after_epoch: Callable[[AnyHeads, int], None] | None = None,
     progress: Callable[[int, int], object] | None = None,
-) -> Heads:
+) -> AnyHeads:
     """Train heads, one for each seed.
 
     A seed decides where a head starts and in which order it sees the cases: every case once an epoch, the last batch of
     an epoch being what is left.
 
     Args:
-        vectors: ``(N, D, C)``.
+        make: heads to start from, given a generator for each seed.
+        cases: to learn from, N.
         targets: classes ``(N,)``, or findings ``(N, K)`` of 0, 1 and nan for what is not known.
-        outputs: K, how many.
         training: how.
         seeds: each a training of its own.
         after_epoch: called after each epoch and at the end, with the heads and the steps done.
@@ -115,19 +131,16 @@ def train(
         The heads as they are after the last step.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    heads = Heads(vectors.shape[1], vectors.shape[2], outputs, generators)
+    heads = make(generators)
     parameters = [value.requires_grad_() for value in heads.parameters.values()]
     optimiser = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
-    room = vectors.new_empty(len(seeds) * min(training.batch, len(vectors)), *vectors.shape[1:])
-    batches = _batches(len(vectors), training.batch, generators)
+    batches = _batches(len(cases), training.batch, generators)
     for step in range(training.iterations):
         rows, last = next(batches)
         for group in optimiser.param_groups:
             group["lr"] = training.rate(step)
         optimiser.zero_grad()
-        # vectors[rows] in a fraction of the time: no memory is asked for, step after step
-        batch = torch.index_select(vectors, 0, rows.flatten(), out=room[: rows.numel()])
-        loss_of(heads(batch.view(*rows.shape, *vectors.shape[1:])), targets[rows], training.loss).backward()
+        loss_of(cases.trained(heads, rows, generators), targets[rows], training.loss).backward()
         optimiser.step()
         if progress is not None:
             progress(step + 1, training.iterations)
@@ -147,6 +160,12 @@ def loss_of(outputs: Tensor, targets: Tensor, loss: str) -> Tensor:
     known = ~targets.isnan()
     each = F.binary_cross_entropy_with_logits(outputs, targets.nan_to_num(), weight=known.float(), reduction="none")
     return (each.sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp(min=1)).sum()
+
+
+def probabilities_of(outputs: Tensor, loss: str) -> NDArray[np.float64]:
+    """Probabilities ``(S, N, K)`` of outputs: of classes, which add up to 1, or of each finding by itself."""
+    exact = outputs.double()
+    return (exact.softmax(dim=-1) if loss == "cross entropy" else exact.sigmoid()).numpy()
 
 
 def _batches(count: int, size: int, generators: Sequence[torch.Generator]) -> Iterator[tuple[Tensor, bool]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.evaluation.classification.labels import Task
+from featlift.evaluation.classification.protocol import Probe
 from featlift.metrics.bootstrap import LEAST_CASES
 from featlift.metrics.classification import SPECIFICITY
 from featlift.metrics.classification_bootstrap import RESAMPLES, classification_intervals, classification_measures
@@ -76,6 +77,45 @@ def classification_result(
         {"seed": seed, "resamples": resamples},
         left_out=[case_id for case_id in store if case_id not in held],
         details={"classes": list(task.classes), **(details or {})},
+    )
+
+
+def probe_result(
+    store: Cases,
+    task: Task,
+    tested: NDArray[np.intp],
+    probabilities: NDArray[np.floating],
+    how: Probe,
+    given: str,
+    settings: dict[str, Any],
+    seeds: Sequence[int],
+    details: dict[str, Any],
+) -> Result:
+    """`classification_result` of a probe.
+
+    Args:
+        store: of the features.
+        task: what was predicted.
+        tested: which of its cases are measured, ``(N,)``.
+        probabilities: theirs, ``(seeds, N, classes)``.
+        how: which probe.
+        given: what of the features it was trained on.
+        settings: of the training.
+        seeds: of the trainings.
+        details: what else there is to tell.
+    """
+    return classification_result(
+        "probe",
+        store,
+        {"name": how.name, "input": given, **settings},
+        task,
+        tested,
+        probabilities,
+        seeds=seeds,
+        specificity=how.specificity,
+        seed=how.seed,
+        resamples=how.resamples,
+        details=details,
     )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from featlift.errors import InputError, OptionError
 from featlift.evaluation.classification.labels import Task, rows_of_csv, splits_in, tasks_of
+from featlift.evaluation.classification.targets import Targets
 from featlift.training.splits import Split, split_of
 from featlift.volumes import Scan
 
@@ -64,7 +63,7 @@ def cases_of(scans: Sequence[Scan], labels: str | Path | None, seed: int = 0) ->
 
 
 @dataclass(frozen=True)
-class Targets:
+class Labels:
     """What is to be predicted of each case.
 
     Attributes:
@@ -73,7 +72,7 @@ class Targets:
     """
 
     tasks: list[Task]
-    values: dict[str, NDArray[np.float32] | int]
+    values: dict[str, Any]
 
     @property
     def findings(self) -> bool:
@@ -86,7 +85,7 @@ class Targets:
         return len(self.tasks) if self.findings else len(self.tasks[0].classes)
 
 
-def targets_of(cases: Cases, columns: Sequence[str] = ()) -> Targets:
+def labels_of(cases: Cases, columns: Sequence[str] = ()) -> Labels:
     """The labels of cases that train or validate.
 
     Args:
@@ -95,28 +94,18 @@ def targets_of(cases: Cases, columns: Sequence[str] = ()) -> Targets:
 
     Raises:
         InputError: a class that training or validation lacks, or a case without a label.
+        OptionError: several labels, one of which has more than two classes.
     """
     named = dict.fromkeys(cases.split.train, "train") | dict.fromkeys(cases.split.val, "val")
     rows = {case_id: {**cases.rows[case_id], "split": split} for case_id, split in named.items()}
     tasks = tasks_of(rows, cases.source, columns)
-    for task in tasks:
-        task.of("train", "val")
-    if len(tasks) == 1:
-        (task,) = tasks
-        if unlabelled := [case_id for case_id in rows if case_id not in task.ids]:
-            raise InputError(f"{cases.source}: {unlabelled[0]} has no {task.name}: fill it in, or clear its split")
-        return Targets(tasks, dict(zip(task.ids, task.labels.tolist(), strict=True)))
-    if several := [task.name for task in tasks if len(task.classes) > 2]:
-        raise OptionError(
-            f"several labels are findings, yes or no, and {several[0]} has more classes: give one --label"
-        )
-    values: dict[str, NDArray[np.float32] | int] = {
-        case_id: np.full(len(tasks), np.nan, np.float32) for case_id in rows
-    }
-    for column, task in enumerate(tasks):
-        for case_id, label in zip(task.ids, task.labels, strict=True):
-            values[case_id][column] = label  # type: ignore[index]
-    return Targets(tasks, values)
+    targets = (
+        Targets.of_findings(tasks, "train", "val") if len(tasks) > 1 else Targets.of_classes(tasks[0], "train", "val")
+    )
+    if unlabelled := sorted(rows.keys() - set(targets.ids)):
+        names = ", ".join(task.name for task in tasks)
+        raise InputError(f"{cases.source}: {unlabelled[0]} has no {names}: fill it in, or clear its split")
+    return Labels(tasks, dict(zip(targets.ids, targets.values, strict=True)))
 
 
 def masks_of(cases: Cases, masks: Mapping[str, str | Path]) -> dict[str, str | Path]:

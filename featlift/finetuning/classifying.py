@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from featlift.finetuning.cases import Targets
+from featlift.finetuning.cases import Labels
 from featlift.finetuning.changes import shifted_and_turned
 from featlift.finetuning.classifier import Classifier, Labelled, classification_loss
 from featlift.finetuning.plan import FinetunePlan
@@ -29,7 +29,7 @@ class Classifying(Task[Labelled]):
     Args:
         network: what is trained.
         scans: of all cases.
-        targets: of those that train and validate.
+        labels: of those that train and validate.
         split: who does which.
         plan: how.
     """
@@ -38,8 +38,8 @@ class Classifying(Task[Labelled]):
     later_of_equals = True  # as the released code; an area can be 1 long before a network is sure
     network: Classifier
 
-    def __init__(self, network: Classifier, scans: Scans, targets: Targets, split: Split, plan: FinetunePlan) -> None:
-        self.network, self.scans, self.targets, self.plan = network, scans, targets, plan
+    def __init__(self, network: Classifier, scans: Scans, labels: Labels, split: Split, plan: FinetunePlan) -> None:
+        self.network, self.scans, self.labels, self.plan = network, scans, labels, plan
         self.train, self.to_validate = split.train, split.val
 
     def dataset(self, number: int) -> Dataset[Any]:
@@ -61,7 +61,7 @@ class Classifying(Task[Labelled]):
 
     def validated(self, names: Sequence[str], device: torch.device, bf16: bool) -> dict[str, Any]:
         """Probabilities of classes, or of findings, for each case."""
-        findings = self.targets.findings
+        findings = self.labels.findings
         return {
             case_id: probabilities_of(self.network, self.scans[case_id].scan.scan, findings, device, bf16)
             for case_id in names
@@ -70,8 +70,8 @@ class Classifying(Task[Labelled]):
     def score(self, found: Mapping[str, Any]) -> float:
         """Mean AUC: of two classes the second's, of more, and of findings, the mean over all."""
         probabilities = np.array([found[case_id] for case_id in self.to_validate], np.float64)
-        values = np.array([self.targets.values[case_id] for case_id in self.to_validate])
-        if not self.targets.findings:
+        values = np.array([self.labels.values[case_id] for case_id in self.to_validate])
+        if not self.labels.findings:
             return float(mean_areas(values, probabilities[None])[0])
         areas = []
         for column, chances in zip(values.T, probabilities.T, strict=True):
@@ -98,7 +98,7 @@ class _Volumes(Dataset[Any]):
         volume = task.scans[case_id].scan.scan
         if task.plan.augment:
             volume = shifted_and_turned(volume, np.random.default_rng([task.plan.seed, self.number, index]))
-        return prepared_volume(volume, task.network.lifted.size_multiple), task.targets.values[case_id]
+        return prepared_volume(volume, task.network.lifted.size_multiple), task.labels.values[case_id]
 
 
 def prepared_volume(scan: NDArray[np.float32], multiple: tuple[int, int, int]) -> Tensor:

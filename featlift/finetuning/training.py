@@ -13,7 +13,7 @@ from featlift.atomic_io import check_writable
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.extraction.recipe import make_recipe
-from featlift.finetuning.cases import Cases, masks_of, targets_of
+from featlift.finetuning.cases import Cases, labels_of, masks_of
 from featlift.finetuning.changes import need_monai
 from featlift.finetuning.classifying import Classifying
 from featlift.finetuning.folder import CONFIG, Config, network_of, options_of, read_config, write_model
@@ -91,22 +91,22 @@ def finetune(
     task: Classifying | Segmenting
     labels: dict[str, Any]
     if plan.task == "classify":
-        targets = targets_of(cases, columns)
-        labels = {each.name: list(each.classes) for each in targets.tasks}
+        known = labels_of(cases, columns)
+        labels = {each.name: list(each.classes) for each in known.tasks}
         scans = Scans(cases.scans, preparation, reading)
         scans.keep(ids, progress)
         depth = int(median(scans[case_id].scan.shape[0] for case_id in cases.split.train))
-        network, lora = network_of(config, plan, targets.outputs, depth)
-        task = Classifying(network, scans, targets, cases.split, plan)  # type: ignore[arg-type]
+        network, lora = network_of(config, plan, known.outputs, depth)
+        task = Classifying(network, scans, known, cases.split, plan)  # type: ignore[arg-type]
     else:
         scans = Scans(cases.scans, preparation, reading, masks_of(cases, masks or {}))
         found = scans.keep(ids, progress)
-        known = _labels_of(found, cases)
+        in_masks = _labels_of(found, cases)
         names = label_names or {}
-        labels = {str(label): names.get(label, str(label) if label else "background") for label in known}
+        labels = {str(label): names.get(label, str(label) if label else "background") for label in in_masks}
         depth = 0
-        network, lora = network_of(config, plan, 1 if len(known) == 2 else len(known), depth)
-        task = Segmenting(network, scans, known, cases.split, plan)  # type: ignore[arg-type]
+        network, lora = network_of(config, plan, 1 if len(in_masks) == 2 else len(in_masks), depth)
+        task = Segmenting(network, scans, in_masks, cases.split, plan)  # type: ignore[arg-type]
     recipe = make_recipe(network.lifted, preparation)
     device = network.lifted.device
     course = course_of(plan, len(cases.split.train))

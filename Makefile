@@ -59,6 +59,8 @@ bench: .venv/test
 	$(BIN)/python -m benchmarks.ceiling --device $(or $(DEVICE),cpu)
 	$(BIN)/python -m benchmarks.scaling --device $(or $(DEVICE),cpu) --pictures docs/pictures
 	$(if $(filter cuda%,$(DEVICE)),$(BIN)/python -m benchmarks.depths --device $(DEVICE))
+	$(BIN)/python -m benchmarks.orientations --device $(or $(DEVICE),cpu)
+	$(BIN)/python -m benchmarks.finetune $(if $(REFERENCE),--reference $(REFERENCE)) --device $(or $(DEVICE),cpu)
 	$(BIN)/python -m benchmarks.extract $(SCAN)
 	$(BIN)/python -m benchmarks.evaluate
 

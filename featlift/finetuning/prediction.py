@@ -15,6 +15,7 @@ from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.evaluation.classification.labels import Task, tasks_of
 from featlift.evaluation.classification.result import classification_result
+from featlift.finetuning.changes import need_monai
 from featlift.finetuning.classifier import Classifier
 from featlift.finetuning.classifying import probabilities_of
 from featlift.finetuning.decoder import Segmenter
@@ -166,6 +167,8 @@ def predict_masks(
         VolumeError: a scan or a mask cannot be read, or does not say where it lies.
         OutputError: the folder cannot be written.
     """
+    if config.plan["crop"]:
+        need_monai()
     output = Path(output)
     check_writable(output)
     reader = Scans({scan.id: scan for scan in scans}, Preparation.of(extract.preparation), Reading.of(extract.reading))

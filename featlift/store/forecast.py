@@ -61,7 +61,9 @@ class FeatureSizes:
             None of a model without a short name, and with options of which only the network can tell what they do.
         """
         entry = CATALOGUE.get(network.model)
-        plain = NetworkConfig(network.model, network.weights, network.device, network.precision)
+        plain = NetworkConfig(
+            network.model, network.weights, adapter=network.adapter, device=network.device, precision=network.precision
+        )
         flat = LiftingConfig(lifting.mode, memory=lifting.memory, norm=lifting.norm)
         if entry is None or (network, lifting) != (plain, flat) or lifting.mode == "3d":
             return None

@@ -9,6 +9,7 @@ import torch
 
 import featlift
 from featlift import extract_cohort, list_models, load_backbone, open_store
+from featlift.backbones.adapters import write_full
 from featlift.config import ExtractConfig
 from featlift.errors import InputError, LiftingError, OptionError, StoreError
 from featlift.extraction.job import Job
@@ -24,6 +25,7 @@ TINY = {"model": "vits16", "weights": "random:0", "model_args": {"embed_dim": 48
 OTHERS = {
     "model": ("vit_tiny_patch16_224", {"model_args": {"depth": 3}}),
     "weights": ("random:1", {}),
+    "adapter": ("ADAPTER", {}),
     "device": ("cpu", {}),
     "precision": ("fp16", {}),  # what auto is on no processor
     "weights_prefix": ("net.", {"weights": "FILE"}),
@@ -91,7 +93,12 @@ def files(tmp_path_factory):
     about = {"weights_sha256": backbone.weights["sha256"], "model": backbone.name}
     basis = Basis.of({2: Projection(np.zeros(48, np.float32), components, 0.5)}, about)
     (folder / "basis.safetensors").write_bytes(basis.content)
-    return {"FILE": str(folder / "weights.pth"), "BASIS": str(folder / "basis.safetensors")}
+    write_full(folder, backbone)
+    return {
+        "FILE": str(folder / "weights.pth"),
+        "BASIS": str(folder / "basis.safetensors"),
+        "ADAPTER": str(folder),
+    }
 
 
 def recipe_of(config):

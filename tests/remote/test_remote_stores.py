@@ -160,7 +160,7 @@ def test_a_network_that_is_lost_fails_volumes_and_the_next_run_makes_them(cohort
     assert without_runs(bucket.contents("features.zarr")) == want
 
 
-@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.soak)])
 def test_killed_while_publishing(bucket, tmp_path, every):
     """SIGKILL at every n-th write of a run, then run again (see kill_while_publishing.py)."""
     write_scan(tmp_path / "old.nii.gz", 0, (40, 36, 9))

@@ -9,6 +9,9 @@ import torch.nn.functional as F
 
 from featlift.registration.sampling import shape_of
 
+#: Pairs of neighbours in three dimensions.
+CHANNELS = 12
+
 _FLATTEST, _ROUGHEST = 1e-3, 1e3  # limits of the local variance, in parts of its mean
 
 

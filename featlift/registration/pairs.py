@@ -114,13 +114,8 @@ def register(
     settings = settings or PairSettings()
     if settings.features != "mind" and extract is None:
         raise OptionError(f"features {settings.features}: give a model that makes them")
-    fixed_affine, moving_affine = _known(fixed, "fixed"), _known(moving, "moving")
+    fixed_affine, moving_affine = check_pair(fixed, moving)
     shape = _shape(fixed)
-    if not inside(_shape(moving), moving_affine, shape, fixed_affine).any():
-        raise VolumeError(
-            "the scans do not overlap: no voxel of the fixed one lies in the moving one; align them first, there is no "
-            "affine stage"
-        )
     seconds: dict[str, float] = {}
     with timed(seconds, "features"):
         wanted = settings.spacing or min(
@@ -150,6 +145,21 @@ def register(
         "max_mm": float(lengths.max()),
     }
     return Registered(found, grid, spacing, metrics, seconds)
+
+
+def check_pair(fixed: Volume, moving: Volume) -> tuple[Affine, Affine]:
+    """Refuse two scans that cannot be registered, and give their affines.
+
+    Raises:
+        VolumeError: see `register`.
+    """
+    affines = _known(fixed, "fixed"), _known(moving, "moving")
+    if not inside(_shape(moving), affines[1], _shape(fixed), affines[0]).any():
+        raise VolumeError(
+            "the scans do not overlap: no voxel of the fixed one lies in the moving one; align them first, there is no "
+            "affine stage"
+        )
+    return affines
 
 
 def _known(volume: Volume, name: str) -> Affine:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EDGE = 2  # voxels at each end of an axis that do not count: differences are one-sided there
+_SLAB = 16  # slices at a time
 _LEAST, _MOST = 1e-9, 1e9  # of a determinant whose logarithm is taken
 
 
@@ -21,6 +22,16 @@ def jacobian_determinants(displacement: NDArray[Any]) -> NDArray[np.float64]:
     Returns:
         ``(D, H, W)``.
     """
+    determinants = np.empty(displacement.shape[1:])
+    for start in range(0, len(determinants), _SLAB):  # nine numbers a voxel of a CT would take gigabytes
+        first = max(0, start - 1)
+        found = _determinants(displacement[:, first : start + _SLAB + 1])
+        determinants[start : start + _SLAB] = found[start - first :][:_SLAB]
+    return determinants
+
+
+def _determinants(displacement: NDArray[Any]) -> NDArray[np.float64]:
+    """`jacobian_determinants` of a few slices, right but for those at its ends that have a neighbour elsewhere."""
     axes = [axis for axis, size in enumerate(displacement.shape[1:]) if size > 1]
     jacobian = np.zeros((*displacement.shape[1:], 3, 3))
     jacobian[..., range(3), range(3)] = 1

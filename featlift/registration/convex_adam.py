@@ -84,12 +84,11 @@ def convex_adam(
     shape = shape_of(fixed)
     coarse, fine = cells_of(settings.cell, shape, spacing), cells_of(settings.fine_cell, shape, spacing)
     _check_memory(fixed, coarse, settings.reach)
-    fixed, moving = (_whole_cells(features, coarse, fine) for features in (fixed, moving))
-    whole = shape_of(fixed)
+    whole = _whole_cells(shape, coarse, fine)
     with torch.no_grad():
         field = search(
-            pooled(fixed, coarse),
-            pooled(moving, coarse),
+            _cells(fixed, coarse, whole),
+            _cells(moving, coarse, whole),
             settings.reach,
             fixed.new_tensor(_edges(coarse, spacing, whole)),
             settings.inverse,
@@ -97,7 +96,7 @@ def convex_adam(
         )
         field = resized(field, whole)
     if settings.iterations:
-        ends = pooled(fixed, fine), pooled(moving, fine)
+        ends = _cells(fixed, fine, whole), _cells(moving, fine, whole)
         start = resized(field, shape_of(ends[0]))
         edges = fixed.new_tensor(_edges(fine, spacing, whole))
         with torch.enable_grad():
@@ -127,10 +126,18 @@ def _edges(cell: Shape, spacing: Sequence[float], shape: Shape) -> list[float]:
     return [length / min(lengths) if length < math.inf else 1.0 for length in lengths]
 
 
-def _whole_cells(features: torch.Tensor, *cells: Shape) -> torch.Tensor:
-    """The features continued after the last slice, row and column until cells of all these sizes fill them."""
-    d, h, w = (-size % math.lcm(*each) for size, *each in zip(shape_of(features), *cells, strict=True))
-    return F.pad(features[None], (0, w, 0, h, 0, d), mode="replicate")[0] if d or h or w else features
+def _whole_cells(shape: Shape, *cells: Shape) -> Shape:
+    """The shape with as many more slices, rows and columns as it takes for cells of all these sizes to fill it."""
+    d, h, w = (size + -size % math.lcm(*each) for size, *each in zip(shape, *cells, strict=True))
+    return d, h, w
+
+
+def _cells(features: torch.Tensor, cell: Shape, whole: Shape) -> torch.Tensor:
+    """Means over cells of features that are continued after the last slice, row and column to a shape."""
+    d, h, w = (to - now for to, now in zip(whole, shape_of(features), strict=True))
+    if d or h or w:
+        features = F.pad(features[None], (0, w, 0, h, 0, d), mode="replicate")[0]
+    return pooled(features, cell)
 
 
 def _check_memory(features: torch.Tensor, cell: Shape, reach: int) -> None:

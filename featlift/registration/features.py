@@ -77,6 +77,8 @@ def at_typical_distance(fixed: torch.Tensor, moving: torch.Tensor) -> Pair:
 
 def side_by_side(parts: Sequence[Pair]) -> Pair:
     """Several features as one, each of them an equal part of the distance, which stays what it is of one."""
+    if len(parts) == 1:
+        return parts[0]
     share = len(parts) ** -0.5
-    fixed, moving = (torch.cat(each) for each in zip(*parts, strict=True))
-    return (fixed, moving) if len(parts) == 1 else (fixed * share, moving * share)
+    fixed, moving = (torch.cat(each).mul_(share) for each in zip(*parts, strict=True))
+    return fixed, moving

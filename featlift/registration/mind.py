@@ -34,11 +34,15 @@ def mind(image: torch.Tensor, radius: int = 1, dilation: int = 2) -> torch.Tenso
     steps = [(axis, sign) for axis in axes for sign in (-1, 1)]
     pairs = [(one, other) for one, other in combinations(steps, 2) if one[0] != other[0]]
     around = {step: _shifted(image, *step, dilation) for step in steps}
-    distances = torch.stack([_patch_mean((around[one] - around[other]) ** 2, radius) for one, other in pairs])
+    distances = image.new_empty(len(pairs), *image.shape)
+    for distance, (one, other) in zip(distances, pairs, strict=True):
+        distance.copy_(_patch_mean((around[one] - around[other]) ** 2, radius))
     distances -= distances.min(dim=0).values
     variance = distances.mean(dim=0)
     mean = float(variance.mean())
-    return torch.exp(-distances / variance.clamp(mean * _FLATTEST, mean * _ROUGHEST)) if mean else distances + 1
+    if mean:  # in place: these are the largest arrays of a registration
+        distances /= variance.clamp_(mean * _FLATTEST, mean * _ROUGHEST)
+    return distances.neg_().exp_()
 
 
 def _shifted(image: torch.Tensor, axis: int, sign: int, dilation: int) -> torch.Tensor:

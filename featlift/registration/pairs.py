@@ -124,13 +124,8 @@ def register(
         image, onto = _shrunk(fixed, fixed_affine, wanted, grow=True)
         grid = image.shape[0], image.shape[1], image.shape[2]
         other = on_grid(*_shrunk(moving, moving_affine, wanted), grid, onto, order=1, fill_value=None)
-        parts: list[Pair] = []
-        if settings.features != "model":
-            parts.append((_mind_of(image, settings, device), _mind_of(other, settings, device)))
-        if settings.features != "mind":
-            assert extract is not None
-            parts.append(_model_features(extract(fixed), extract(moving), grid, onto, settings, device))
-        features = side_by_side(parts)
+        cases = None if settings.features == "mind" or extract is None else (extract(fixed), extract(moving))
+        features = _features(image, other, cases, onto, settings, device)
     spacing = spacing_of(onto)
     with timed(seconds, "optimisation"):
         told = steps("registration", progress)
@@ -191,6 +186,24 @@ def _shrunk(volume: Volume, affine: Affine, spacing: float, grow: bool = False) 
     values, changed = resample(volume.array[None], affine, target_shape(shape, affine, wanted, ()))
     assert changed is not None
     return values[0], changed
+
+
+def _features(
+    fixed: NDArray[np.float32],
+    moving: NDArray[np.float32],
+    cases: tuple[Case, Case] | None,
+    onto: Affine,
+    settings: PairSettings,
+    device: str | torch.device,
+) -> Pair:
+    """What two scans on the common grid are compared by: their MIND, the features of their cases, or both."""
+    parts: list[Pair] = []
+    if settings.features != "model":
+        parts.append((_mind_of(fixed, settings, device), _mind_of(moving, settings, device)))
+    if cases is not None:
+        depth, height, width = fixed.shape
+        parts.append(_model_features(*cases, (depth, height, width), onto, settings, device))
+    return side_by_side(parts)
 
 
 def _mind_of(image: NDArray[np.float32], settings: PairSettings, device: str | torch.device) -> torch.Tensor:

@@ -39,6 +39,7 @@ FINETUNE_TASKS = ("classify", "segment")
 ADAPTS = ("full", "lora", "head")
 SLICE_POOLINGS = ("learned", "mean")
 TOKENS = ("cls", "patch-mean", "cls+patch-mean")
+COMPARED = ("mind", "model", "both")
 
 
 def one_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  # noqa: A002 - typer's own word

@@ -22,6 +22,7 @@ from featlift.cli.merge import merge
 from featlift.cli.models import models
 from featlift.cli.pca import pca
 from featlift.cli.probe import probe
+from featlift.cli.register import register
 from featlift.cli.report import report
 from featlift.cli.retrieve import retrieve
 from featlift.cli.segment import segment
@@ -51,6 +52,7 @@ _PANELS = {
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(register, rich_help_panel="Align scans by them")
 app.add_typer(segment, rich_help_panel="Train on them")
 app.add_typer(finetune, rich_help_panel="Train on them")
 

@@ -71,7 +71,7 @@ def resample(
 
 
 def on_grid(
-    array: NDArray[Any], affine: Affine, shape: Shape, onto: Affine, order: int, fill_value: float = 0
+    array: NDArray[Any], affine: Affine, shape: Shape, onto: Affine, order: int, fill_value: float | None = 0
 ) -> NDArray[Any]:
     """The values of ``(D, H, W)`` at the voxels of another grid in the same patient.
 
@@ -84,7 +84,7 @@ def on_grid(
         shape: (D, H, W) of the other grid.
         onto: affine of the other grid.
         order: 0 takes the nearest voxel, 1 interpolates linearly.
-        fill_value: value of voxels that are centred outside of `array`.
+        fill_value: value of voxels that are centred outside of `array`; None continues its outermost ones.
     """
     from scipy.ndimage import affine_transform
 
@@ -93,7 +93,8 @@ def on_grid(
     values: NDArray[Any] = affine_transform(
         array, to_array[:3, :3], to_array[:3, 3], output_shape=shape, order=order, mode="nearest"
     )
-    values[~inside((depth, height, width), affine, shape, onto)] = fill_value
+    if fill_value is not None:
+        values[~inside((depth, height, width), affine, shape, onto)] = fill_value
     return values
 
 

@@ -26,6 +26,7 @@ from featlift.lifting.planes import Plane
 from featlift.lifting.tokens import TokenPooling
 from featlift.pictures.figure import ANIMATIONS, FORMATS
 from featlift.pictures.fitting import Foreground
+from featlift.registration.pairs import Compared
 from featlift.results.differences import Over
 from featlift.segmentation import HEADS
 from featlift.segmentation.inference.grids import Voxels
@@ -48,6 +49,7 @@ OPTIONS = {
     "compare": "over to",
     "pca": "formats sweep foreground",
     "export": "to on",
+    "register run": "features mode orient",
     "segment train": "head features without precision",
     "segment predict": "split precision",
 }
@@ -152,6 +154,7 @@ def test_the_words_are_those_of_the_functions():
         (choices.HEAD_FEATURES, get_args(Features)),
         (choices.HEAD_PRECISIONS, get_args(Precision)),
         (choices.FINETUNE_TASKS, get_args(TaskName)),
+        (choices.COMPARED, get_args(Compared)),
         (choices.ADAPTS, get_args(Adapt)),
         (choices.SLICE_POOLINGS, get_args(SlicePooling)),
         (choices.TOKENS, get_args(Tokens)),

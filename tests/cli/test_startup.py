@@ -14,6 +14,7 @@ SUBCOMMANDS = ("extract", "check", "featdice", "knn", "probe", "retrieve", "comp
 USED = {
     "--help": set(),
     "--version": set(),
+    "register run --help": set(),
     **{f"{name} --help": set() for name in SUBCOMMANDS},
     "models": set(),
     "info features.zarr": {"numpy", "zarr"},

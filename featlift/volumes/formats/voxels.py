@@ -35,8 +35,7 @@ def frames_and_shape(shape: tuple[int, ...]) -> tuple[int, Shape]:
     text = " x ".join(map(str, shape))
     if any(n < 1 for n in shape):
         raise VolumeError(f"an axis without voxels ({text}): correct its header")
-    while len(shape) > 3 and shape[0] == 1:
-        shape = shape[1:]
+    shape = (*(n for n in shape[:-3] if n > 1), *shape[-3:])  # vectors have three values, and one point in time
     if len(shape) < 3 or 1 in shape[-3:]:
         raise VolumeError(f"a single image ({text}), not a volume: stack its slices into one file")
     if len(shape) > 4:

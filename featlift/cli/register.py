@@ -1,0 +1,106 @@
+"""`featlift register`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featlift.cli import choices
+from featlift.cli.configured import configured
+from featlift.cli.options import human_seconds, times
+from featlift.config import ExtractConfig
+
+register = typer.Typer(
+    name="register",
+    help="Align two scans by MIND or by features of a network; warp other images alike.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_OPTIMISATION, _FEATURES = "ConvexAdam", "What scans are compared by"
+_NOT_HERE = (
+    "glob", "exclude", "masks", "mask_pattern", "limit", "channels", "roi", "roi_mm", "nan_to", "save", "save_dtype",
+    "reduce", "basis", "embedding", "overwrite", "yes", "workers", "prefetch", "shard", "devices", "engine", "actors",
+    "confirm_above",
+)  # fmt: skip
+
+
+def _option(text: str, panel: str, *names: str, **how: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, **how)
+
+
+@register.command()
+@configured(leave_out=_NOT_HERE)
+def run(
+    fixed: Annotated[str, typer.Argument(help="The scan that stays: a file, a DICOM folder, or a URL.")],
+    moving: Annotated[str, typer.Argument(help="The scan that is brought onto it; they overlap as they lie.")],
+    config: ExtractConfig,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for field, warped scan and run.json.")],
+    features: Annotated[
+        str,
+        choices.one_of(choices.COMPARED, "MIND of the scans, features of --model, or both.", rich_help_panel=_FEATURES),
+    ] = "mind",
+    mind_radius: Annotated[int, _option("Of its patches, in voxels of the common grid.", _FEATURES, min=1)] = 1,
+    mind_dilation: Annotated[int, _option("How far apart its patches lie.", _FEATURES, min=1)] = 2,
+    components: Annotated[int, _option("Principal components of a model's features.", _FEATURES, min=1)] = 24,
+    centred: Annotated[
+        bool, _option("Their mean subtracted, or as DINO-Reg projects.", _FEATURES, "--centred/--uncentred")
+    ] = True,
+    grid_mm: Annotated[
+        float | None, _option("Edge of the voxels of the common grid. Default: the fixed scan's shortest.", _FEATURES)
+    ] = None,
+    search_cell: Annotated[int, _option("Voxels of the search's cells (grid_sp).", _OPTIMISATION, min=1)] = 6,
+    reach: Annotated[int, _option("Cells that it goes along an axis (disp_hw).", _OPTIMISATION, min=1)] = 4,
+    both_ways: Annotated[
+        bool, _option("Search back as well, and make both agree (ic).", _OPTIMISATION, "--both-ways/--one-way")
+    ] = True,
+    iterations: Annotated[int, _option("Of Adam; 0 leaves what was searched.", _OPTIMISATION, min=0)] = 80,
+    smoothness: Annotated[float, _option("Weight of the regulariser (lambda_weight).", _OPTIMISATION, min=0)] = 1.25,
+    fine_cell: Annotated[int, _option("Voxels of Adam's cells (grid_sp_adam).", _OPTIMISATION, min=1)] = 2,
+    smoothing: Annotated[
+        int, _option("Odd side of a box that smooths the final field; 0 for none.", _OPTIMISATION, min=0)
+    ] = 0,
+) -> None:
+    """Find where each voxel of one scan lies in another (ConvexAdam), and write the field and the warped scan.
+
+    field.nii.gz holds displacements in LPS millimetres on the voxels of the fixed scan, as SimpleITK takes them. There
+    is no affine stage: scans that lie apart are aligned beforehand. Options of lifting count with a model only.
+    """
+    from featlift.cli.results import bars
+    from featlift.registration import ConvexAdam, PairSettings
+    from featlift.registration.files import register_files
+
+    optimisation = ConvexAdam(search_cell, reach, both_ways, iterations, smoothness, fine_cell, smoothing)
+    settings = PairSettings(
+        features,  # type: ignore[arg-type]
+        grid_mm,
+        mind_radius,
+        mind_dilation,
+        components,
+        centred,
+        optimisation,
+    )
+    found = register_files(fixed, moving, output, settings, config, bars("register"))
+    metrics = found.metrics
+    typer.echo(
+        f"{output}: {times(found.grid)} voxels of {times(found.spacing)} mm in "
+        f"{human_seconds(sum(found.seconds.values()))}; displaced by {metrics['mean_mm']:.1f} mm in the mean, "
+        f"{metrics['max_mm']:.1f} at most; SDlogJ {metrics['sdlogj']:.3f}, {100 * metrics['folds']:.2f} % folds"
+    )
+
+
+@register.command()
+def apply(
+    field: Annotated[str, typer.Argument(help="A field of `register run`, or another in LPS millimetres.")],
+    image: Annotated[str, typer.Option(help="What to warp: it lies as the moving scan does.")],
+    like: Annotated[str, typer.Option(help="A scan whose voxels the result has, such as the fixed one.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, .nii.gz.")],
+    labels: Annotated[bool, typer.Option("--labels", help="Take the nearest label instead of interpolating.")] = False,
+) -> None:
+    """Warp another image by a field: a second sequence, or labels of the moving scan."""
+    from featlift.registration.files import apply_field
+
+    apply_field(field, image, like, output, labels)
+    typer.echo(str(output))

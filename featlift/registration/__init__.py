@@ -1,0 +1,16 @@
+"""Two scans aligned by what is seen in them: MIND, or features of a lifted network. Pure torch, CPU and GPU."""
+
+from featlift.registration.convex_adam import ConvexAdam, convex_adam
+from featlift.registration.field import DisplacementField
+from featlift.registration.mind import mind
+from featlift.registration.pairs import PairSettings, Registered, register
+
+__all__ = [
+    "ConvexAdam",
+    "DisplacementField",
+    "PairSettings",
+    "Registered",
+    "convex_adam",
+    "mind",
+    "register",
+]

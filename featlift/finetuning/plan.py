@@ -93,7 +93,9 @@ class FinetunePlan:
         self._check()
 
     def _check(self) -> None:
-        rounds = self.epochs if self.task == "classify" else self.iterations
+        rounds, other = (self.epochs, self.iterations) if self.task == "classify" else (self.iterations, self.epochs)
+        if other is not None:
+            raise OptionError("epochs are of task classify, iterations of task segment")
         counts = {"rounds": rounds, "batch": self.batch, "every": self.every, "width": self.width}
         counts |= {"at once": self.at_once or 1, "patience": self.patience or 1}
         for name, value in counts.items():

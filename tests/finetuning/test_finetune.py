@@ -182,6 +182,7 @@ def test_what_cannot_be_is_said_before_training(featlift, cohort):
         (("--layer-decay", "0.5", "--adapt", "head"), ("layer decay",)),
         (("--tokens", "mean"), ("--tokens", "patch-mean")),
         (("--window", "4,4,4"), ("crop", "segment")),
+        (("--iterations", "9"), ("epochs", "task segment")),
     ):
         done = featlift(
             *CLASSIFY, "--epochs", "1", *([] if "--warm-up" in more else ["--warm-up", "0"]), *more, "-o", "m"

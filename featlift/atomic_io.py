@@ -72,7 +72,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], staging: Path 
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if staging is None:
-            _clear(path.parent)
+            _clear(path.parent.absolute())
         else:
             staging.mkdir(exist_ok=True)
         draft = (staging or path.parent) / f"{staging_name('.')}{''.join(path.suffixes[-2:])}"

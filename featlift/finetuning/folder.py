@@ -91,11 +91,13 @@ def network_of(
 
     Raises:
         ModelError: LoRA beside a convolutional network.
-        OptionError: several orientations; no layer of that name for LoRA.
+        OptionError: several orientations; an adapter; no layer of that name for LoRA.
         WeightsError: no weights, or an adapter of another backbone.
     """
     if config.lifting.orientations != ("axial",):
         raise OptionError("fine-tuning takes one orientation: leave --orientations out")
+    if config.network.adapter is not None:  # what is written is of the backbone's own weights
+        raise OptionError("fine-tuning begins with the backbone's own weights: leave --adapter out")
     lifted = lifted_network(config.network, config.lifting)
     assert isinstance(lifted, LiftedBackbone)
     lifted.checkpointing = plan.checkpointing

@@ -74,16 +74,10 @@ def finetune(
         need_monai()
     check_writable(folder)
     config = config.with_values({"precision": "fp32"})
-    asked = {
-        **plan.as_json(),
-        **{f"scan_{name}": value for name, value in options_of(config).items()},
-        "columns": list(columns),
-        "train": cases.split.train,
-        "val": cases.split.val,
-    }
+    asked = _asked(plan.as_json(), options_of(config), columns, cases.split.train, cases.split.val)
     if (folder / CONFIG).exists():
         done = read_config(folder)
-        check_same(_asked_of(done), asked, folder)
+        check_same(_asked(done.plan, done.options, done.columns, done.train, done.val), asked, folder)
         return done
     state = interrupted(folder, asked)
     preparation, reading = Preparation.of(config.preparation), Reading.of(config.reading)
@@ -133,14 +127,12 @@ def finetune(
     return made
 
 
-def _asked_of(done: Config) -> dict[str, Any]:
-    return {
-        **done.plan,
-        **{f"scan_{name}": value for name, value in done.options.items()},
-        "columns": done.columns,
-        "train": done.train,
-        "val": done.val,
-    }
+def _asked(
+    plan: dict[str, Any], options: dict[str, Any], columns: Sequence[str], train: Sequence[str], val: Sequence[str]
+) -> dict[str, Any]:
+    """What decides the result of a training, by names that differ."""
+    scans = {f"scan_{name}": value for name, value in options.items()}
+    return {**plan, **scans, "columns": list(columns), "train": list(train), "val": list(val)}
 
 
 def _labels_of(found: Mapping[str, Sequence[int]], cases: Cases) -> list[int]:

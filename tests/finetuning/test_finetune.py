@@ -189,6 +189,8 @@ def test_what_cannot_be_is_said_before_training(featlift, cohort):
         )
         assert told(done.stderr, *words), done.stderr
     assert not (cohort / "m").exists() or not list((cohort / "m").iterdir())
+    (cohort / "run.toml").write_text('[network]\nadapter = "model"\n')
+    assert told(featlift(*CLASSIFY, *quick, "--config", "run.toml").stderr, "own weights", "--adapter")
     without = [word for word in SEGMENT if word not in ("--masks", "labels")]
     assert told(featlift(*without, "--iterations", "1", "--warm-up", "0", "-o", "m").stderr, "--masks")
     (cohort / "labels/c02.nii.gz").unlink()

@@ -76,7 +76,8 @@ class Decoder(nn.Module):
 
     def forward(self, dense: Tensor) -> Tensor:
         """Features ``(B, C, D, h, w)`` to logits ``(B, K, D, 16 h, 16 w)``."""
-        x = self.fusion_conv(self.norm(dense))
+        # torch's GroupNorm crashes on the way back where features are channels-last and of a frozen network
+        x = self.fusion_conv(self.norm(dense.contiguous()))
         for number in range(4):
             x = self.dropout(getattr(self, f"up{number + 1}")(x))
         return self.classifier(x)  # type: ignore[no-any-return]

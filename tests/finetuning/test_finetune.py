@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from featlift import open_store
+from featlift.finetuning.decoder import Decoder
 from featlift.finetuning.folder import read_model
 from tests.finetuning.conftest import AFFINE, NETWORK
 
@@ -100,6 +101,18 @@ def test_masks_are_learned_and_lie_on_the_voxels_of_the_scan(featlift, cohort, w
         found, truth = image.get_fdata(), nib.load(cohort / f"labels/{name}.nii.gz").get_fdata()
         assert found.shape == truth.shape
         assert 2 * (found * truth).sum() / (found.sum() + truth.sum()) > 0.5
+
+
+def test_a_decoder_learns_on_features_of_a_frozen_network_in_any_layout():
+    """torch 2.13's GroupNorm ends the process here where features are channels-last."""
+    torch.manual_seed(0)
+    decoder, features = Decoder(32, outputs=3, width=64), torch.randn(2, 32, 3, 2, 3)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        decoder.zero_grad()
+        decoder(features.contiguous(memory_format=layout)).square().mean().backward()
+        found.append(decoder.norm.weight.grad.clone())
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("adapt", ["lora", "full"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +56,7 @@ def pca(
     from featlift.atomic_io import check_writable
     from featlift.names import file_names
     from featlift.pictures.figure import CaseFigure, check_formats
+    from featlift.pictures.overlay import find_overlays
 
     found = opened(stores)
     kinds = check_formats(words(formats), sweep)
@@ -64,7 +65,7 @@ def pca(
         raise OptionError(f"--at {at!r}: give d,h,w of a voxel")
     check_writable(output)
     names = file_names(found[0])
-    overlays = {} if overlay is None else _overlays(overlay, names, case or found[0], words(maps))
+    overlays = {} if overlay is None else find_overlays(overlay, names, case or found[0], words(maps))
     chosen = chosen_cases(found, case, limit, overlays or None)
     outlined = masks_of(found[0], chosen, masks, mask_pattern)
     basis = _colours(found, case, layer, foreground, outlined, colours)
@@ -89,21 +90,6 @@ def pca(
         f"{output}: {len(chosen) - len(failed)} of {len(chosen)} cases drawn; three components keep {kept}; {by}"
     )
     print_failures(failed)
-
-
-def _overlays(
-    folder: Path, names: Mapping[str, str], cases: Iterable[str], maps: Sequence[str]
-) -> dict[str, dict[str, Path]]:
-    """The files of the maps of each of these cases that has them all."""
-    found = {}
-    for case_id in cases:
-        paths = {each: folder / f"{names.get(case_id, case_id)}_{each}.nii.gz" for each in maps}
-        if paths and all(path.exists() for path in paths.values()):
-            found[case_id] = paths
-    if not found:
-        wanted = " and ".join(f"<id>_{each}.nii.gz" for each in maps) or "maps"
-        raise OptionError(f"--overlay {folder}: no {wanted} of these cases there; --maps says which")
-    return found
 
 
 def _colours(

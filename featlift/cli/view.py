@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featlift.cli.options import words
 from featlift.cli.results import bars, chosen_cases, masks_of, opened, print_failures
 from featlift.counting import number_of
 from featlift.sizes import decimal_bytes
@@ -31,6 +32,12 @@ def view(
     mask_pattern: Annotated[
         str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
     ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="A folder of maps, as of `probe --attention`: layers over the scan.")
+    ] = None,
+    maps: Annotated[
+        str, typer.Option(help="Of --overlay: which; <id>_attention.nii.gz is the map attention.")
+    ] = "attention,scores",
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("view.html"),
     channels: Annotated[
         int, typer.Option(min=1, help="That features are reduced to, for the similarity in the page.")
@@ -46,14 +53,19 @@ def view(
 
     One HTML file that needs no network and sends nothing, or with --serve a page of this machine.
     """
+    from featlift.names import file_names
     from featlift.pictures.colours import Colours
     from featlift.pictures.fitting import fit_colours
+    from featlift.pictures.overlay import find_overlays
     from featlift.pictures.viewer import Scene
 
     found = opened(stores)
-    ids = chosen_cases(found, case, (0 if serve else _CASES) if limit is None else limit)
+    overlays = {}
+    if overlay is not None:
+        overlays = find_overlays(overlay, file_names(found[0]), case or found[0], words(maps))
+    ids = chosen_cases(found, case, (0 if serve else _CASES) if limit is None else limit, overlays or None)
     basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
-    scene = Scene(found, ids, basis, masks_of(found[0], ids, masks, mask_pattern), channels, layer)
+    scene = Scene(found, ids, basis, masks_of(found[0], ids, masks, mask_pattern), channels, layer, overlays)
     if serve:
         _serve(scene, port)
     else:

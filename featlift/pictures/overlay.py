@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.errors import VolumeError
+from featlift.errors import OptionError, VolumeError
 from featlift.store.case import Case
 from featlift.store.features import grid_of
 from featlift.volumes.grid import on_grid
 from featlift.volumes.reading import read
+
+
+def find_overlays(
+    folder: Path, names: Mapping[str, str], cases: Iterable[str], maps: Sequence[str]
+) -> dict[str, dict[str, Path]]:
+    """The files of maps, ``<name>_<map>.nii.gz``, by map, of each of these cases that has them all.
+
+    Args:
+        folder: where they are.
+        names: of files, by case id, see `featlift.names.file_names`.
+        cases: ids.
+        maps: which, such as ``attention``.
+
+    Raises:
+        OptionError: no case has them.
+    """
+    found = {}
+    for case_id in cases:
+        paths = {each: folder / f"{names.get(case_id, case_id)}_{each}.nii.gz" for each in maps}
+        if paths and all(path.exists() for path in paths.values()):
+            found[case_id] = paths
+    if not found:
+        wanted = " and ".join(f"<id>_{each}.nii.gz" for each in maps) or "maps"
+        raise OptionError(f"--overlay {folder}: no {wanted} of these cases there; --maps says which")
+    return found
 
 
 def overlay_of(case: Case, path: Path) -> NDArray[np.float32]:

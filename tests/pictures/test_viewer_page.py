@@ -227,6 +227,41 @@ def test_everything_can_be_done_by_keys(planted, browse):
     assert page("() => viewer.state.position[2]") == before + 1  # the slider's own keys stay its own
 
 
+def test_maps_are_layers_with_the_values_of_their_files(tmp_path, featlift, browse):
+    """Attention of a slice, and a map that covers a half of the scan only, on a grid of its own."""
+    plant(tmp_path / "one.zarr", ids=("one",))
+    attention = np.zeros(SHAPE, np.float32)
+    attention[2] = 0.8
+    (tmp_path / "maps").mkdir()
+    write_nifti(tmp_path / "maps/one_attention.nii.gz", attention, AFFINE)
+    half = np.linspace(-3, 5, 6 * 16 * 40, dtype=np.float32).reshape(6, 16, 40)
+    write_nifti(tmp_path / "maps/one_logits.nii.gz", half, AFFINE)
+    done = featlift("view", "one.zarr", "--overlay", "maps", "--maps", "attention,logits", "-o", "page.html")
+    assert done.returncode == 0, done.stderr
+    page = browse(tmp_path / "page.html")
+    labels = page.page.locator("#layers label").all_inner_texts()
+    assert labels == ["Scan", "PCA", "Similarity", "attention", "logits"]
+
+    def shown(voxel):
+        page(f"() => viewer.ask({list(voxel)}, false)")
+        place = page("() => viewer.panel._place()")
+        return dict(place)["attention"], dict(place)["logits"]
+
+    for voxel in ((2, 3, 5), (3, 3, 5), (5, 15, 39)):
+        told = shown(voxel)
+        assert float(told[0]) == pytest.approx(attention[voxel], abs=1e-3)
+        assert float(told[1].replace("\N{MINUS SIGN}", "-")) == pytest.approx(half[voxel], abs=0.02)
+    assert shown((2, 25, 5))[1] == "none"
+
+    page.page.keyboard.press("4")
+    assert page("() => viewer.state.layer") == "map attention"
+    page.page.wait_for_timeout(100)
+    pixels = page("() => [...viewer.tiles[1].picture.getContext('2d').getImageData(0, 0, 40, 6).data]")
+    darkest = np.reshape(pixels, (6, 40, 4))[..., 0].min(axis=1)  # of each slice; air is black
+    assert sorted(darkest > 180) == [False] * 5 + [True]
+    assert sorted(darkest)[4] == 0
+
+
 def test_wheel_and_drag(planted, browse):
     page = browse(planted)
     canvas = page.page.locator("canvas").first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,13 +62,13 @@ class Shown:
             into[...] = np.rint(255 * np.clip(part.reshape(rows, h, columns, w).mean(axis=(1, 3)), 0, 1))
         return shown
 
-    def nearest(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Labels ``(D, H, W)`` of the scan at the middle of each voxel that is shown."""
+    def nearest(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Labels, or a map, ``(D, H, W)`` of the scan's voxels at the middle of each voxel that is shown."""
         at = [
             np.minimum(np.arange(size) * factor + (factor - 1) // 2, full - 1)
-            for size, factor, full in zip(self.shape, self.factors, labels.shape, strict=True)
+            for size, factor, full in zip(self.shape, self.factors, values.shape, strict=True)
         ]
-        return labels[np.ix_(*at)]
+        return values[np.ix_(*at)]
 
     def cells(self, case: Case, layer: CaseLayer, base: Case) -> CellGrid:
         """Where the cells of a case's layer lie among the voxels that are shown, those of the case `base`.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
+from featlift.pictures.overlay import overlay_of
 from featlift.pictures.painting import Painting
 from featlift.pictures.viewer.placing import Shown
 from featlift.pictures.viewer.reduction import reduce
@@ -38,6 +39,7 @@ class Scene:
         masks: by case id, for those that have one; see `featlift.find_masks`.
         channels: K, that features are reduced to.
         layer: absolute index; None takes the deepest.
+        overlays: files of maps, the same for every case, by case id and then by name; see `overlay_of`.
     """
 
     stores: Sequence[Store]
@@ -46,6 +48,7 @@ class Scene:
     masks: Mapping[str, str | Path] = field(default_factory=dict)
     channels: int = CHANNELS
     layer: int | None = None
+    overlays: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for store in self.stores:
@@ -62,6 +65,7 @@ class Scene:
         return {
             "version": __version__,
             "cases": list(self.cases if cases is None else cases),
+            "maps": list(next(iter(self.overlays.values()), ())),
             "coloursKept": self.colours.variance_kept,
             "stores": [
                 {"name": store.name.removesuffix(".zarr"), "layer": self.colours.about["layer"]}
@@ -74,7 +78,7 @@ class Scene:
         """Everything of one case: scan, labels, and of every store reduced features and colours.
 
         Raises:
-            VolumeError: its mask is damaged, empty, or of another place.
+            VolumeError: its mask or a map is damaged, empty, or of another place.
             StoreError: its features are damaged.
             OptionError: the stores hold it on grids that are turned against each other.
         """
@@ -92,6 +96,7 @@ class Scene:
             "scan": _packed(shown.averaged(scan_of(base))) if "scan" in base.saved else None,
             "labels": None if labels is None else _packed(labels),
             "labelValues": values,
+            "maps": [_map(base, shown, path) for path in self.overlays.get(case_id, {}).values()],
             "stores": [self._features(case, shown, base) for case in held],
         }
 
@@ -125,6 +130,14 @@ class Scene:
             "meanError": reduced.error[0],
             "largestError": reduced.error[1],
         }
+
+
+def _map(base: Case, shown: Shown, path: Path) -> dict[str, Any]:
+    """A map at the voxels that are shown: 0 to 254 from its lowest to its highest value, 255 where there is none."""
+    values = shown.nearest(overlay_of(base, path))
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    steps = np.rint((values - low) * (254 / max(high - low, 1e-12)))
+    return {"low": low, "high": high, "values": _packed(np.where(np.isnan(steps), 255, steps).astype(np.uint8))}
 
 
 def _centred(foreground: NDArray[np.float32]) -> NDArray[np.uint8]:

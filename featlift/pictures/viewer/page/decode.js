@@ -25,6 +25,8 @@ async function readCase(number) {
 async function loadCase(number) {
   const content = await readCase(number);
   const [scan, labels] = await Promise.all([content.scan, content.labels].map((array) => array && decode(array)));
+  const maps = [];
+  for (const { values, ...range } of content.maps) maps.push({ ...range, values: await decode(values) });
   const stores = [];
   for (const store of content.stores) {
     const [values, colours] = await Promise.all([decode(store.features), decode(store.colours)]);
@@ -35,5 +37,5 @@ async function loadCase(number) {
       colours,
     });
   }
-  return { ...content, scan, labels, stores };
+  return { ...content, scan, labels, maps, stores };
 }

@@ -1,7 +1,5 @@
 // Keys.
 
-const LAYERS = ["scan", "colours", "similarity"];
-
 /** Keys work wherever the focus is, but not those that the focused control uses itself. */
 function pressed(viewer, event) {
   const { target, key } = event;
@@ -34,7 +32,7 @@ function actions(viewer, far) {
     PageUp: () => viewer.step(view.normal, far),
     PageDown: () => viewer.step(view.normal, -far),
     Enter: () => viewer.ask(state.position),
-    ...Object.fromEntries(LAYERS.map((layer, i) => [String(i + 1), () => viewer.set({ layer })])),
+    ...Object.fromEntries(viewer.layers.map((layer, i) => [String(i + 1), () => viewer.set({ layer })])),
     "[": threshold(-0.01),
     "]": threshold(0.01),
     "-": fade(-0.05),

@@ -21,7 +21,7 @@ function sourceOf({ stores }) {
 }
 
 /** How everything is computed, a paragraph each. */
-function notesOn({ stores, factors }, manifest) {
+function notesOn({ stores, factors, maps }, manifest) {
   const notes = ["Similarity is computed in this page, from reduced features, and scaled to 0 to 1 over the volume."];
   stores.forEach(({ scale, channels, varianceKept, meanError, largestError }, i) => {
     const from = `cosines from ${scale.length} of ${channels} channels with ${percent(varianceKept)} of the variance`;
@@ -30,6 +30,9 @@ function notesOn({ stores, factors }, manifest) {
   });
   const kept = `${percent(manifest.coloursKept)} of the variance of the foreground`;
   notes.push(`PCA colours are the same for all cases and stores here: three components, with ${kept}.`);
+  maps.forEach(({ low, high }, i) => {
+    notes.push(`${manifest.maps[i]}: the colours of similarity, from ${low.toPrecision(3)} to ${high.toPrecision(3)}.`);
+  });
   if (factors.some((factor) => factor > 1)) {
     notes.push(`The scan is shown at 1 voxel for ${factors.join(" × ")}; Dice is counted on those.`);
   }

@@ -10,11 +10,15 @@ function tag(name, text = "", attributes = {}) {
 class Panel {
   constructor(viewer) {
     this.viewer = viewer;
-    const { state } = viewer;
+    const { state, manifest } = viewer;
     for (const id of viewer.manifest.cases) element("case").append(tag("option", id));
     this.rows = viewer.manifest.stores.map((store, i) => this._row(store, i));
     element("scores").append(...this.rows);
     element("gradient").style.background = similarityGradient();
+    manifest.maps.forEach((name) => {
+      const label = element("layers").appendChild(tag("label"));
+      label.append(tag("input", "", { type: "radio", name: "layer", value: `map ${name}` }), tag("span", name));
+    });
     const on = (id, event, act) => element(id).addEventListener(event, () => act(element(id)));
     on("case", "change", (select) => viewer.open(select.selectedIndex));
     on("previous", "click", () => viewer.open(viewer.number - 1));
@@ -109,6 +113,10 @@ class Panel {
     }
     if (content.scan) rows.push(["intensity", (content.scan[at] / 255).toFixed(2)]);
     if (content.labels) rows.push(["label", number ? String(content.labelValues[number - 1]) : "none"]);
+    manifest.maps.forEach((name, i) => {
+      const value = this.viewer.mapAt(i, at);
+      rows.push([name, value === null ? "none" : value.toPrecision(3).replace("-", "−")]);
+    });
     manifest.stores.forEach((store, i) => {
       const cosine = this.viewer.cosineAt(i, state.position).toFixed(3).replace("-", "−");
       rows.push([i ? "" : "cosine", manifest.stores.length > 1 ? `${cosine} ${store.name}` : cosine]);

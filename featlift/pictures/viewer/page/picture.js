@@ -1,4 +1,4 @@
-// The picture of a slice: the scan, and over it colours of features or of similarity.
+// The picture of a slice: the scan, and over it colours of features, of similarity, or of a map.
 
 /** Draw a slice into a canvas of one pixel a voxel. */
 function paintSlice(canvas, { scan, grid, view, index, layer, map, opacity, smooth }) {
@@ -13,6 +13,7 @@ function paintSlice(canvas, { scan, grid, view, index, layer, map, opacity, smoo
   }
   if (layer === "colours") blendColours(image.data, grid.slice(map, view, index, 4, smooth), opacity);
   if (layer === "similarity") blendSimilarity(image.data, grid.slice(map, view, index, 1, smooth), opacity);
+  if (layer.startsWith("map ")) blendMap(image.data, view.slice(map, index), opacity);
   context.putImageData(image, 0, 0);
 }
 
@@ -22,6 +23,13 @@ function blendColours(pixels, colours, opacity) {
     if (colours[to + 3] <= 128) continue;
     for (let part = 0; part < 3; part++) pixels[to + part] += (colours[to + part] - pixels[to + part]) * opacity;
   }
+}
+
+const NONE = 255; // where a map has no value
+
+/** Over pixels, a map from 0 to 254 in the colours of similarity. */
+function blendMap(pixels, steps, opacity) {
+  blendSimilarity(pixels, Float32Array.from(steps, (step) => (step === NONE ? 0 : step / 254)), opacity);
 }
 
 const DIMMED = 0.4; // of the scan below similarity, whose colours would be lost on white

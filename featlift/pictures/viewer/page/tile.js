@@ -38,7 +38,8 @@ class Tile {
     const { layer, smooth } = state;
     const { grid, colours } = content.stores[this.store];
     const similarity = viewer.maps[this.store];
-    const map = layer === "similarity" ? similarity.values : colours;
+    const overlay = content.maps[viewer.mapOf(layer)]?.values;
+    const map = overlay ?? (layer === "similarity" ? similarity.values : colours);
     const opacity = state.opacity[layer];
     paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, opacity, smooth });
     const context = this.canvas.getContext("2d");

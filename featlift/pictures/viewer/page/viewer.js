@@ -4,11 +4,12 @@ class Viewer {
   constructor(manifest) {
     this.manifest = manifest;
     this.plane = 0; // that keys move in
+    this.layers = ["scan", "colours", "similarity", ...manifest.maps.map((name) => `map ${name}`)];
     this.state = {
       position: [0, 0, 0],
       query: [0, 0, 0], // voxel in whose cell similarity is asked for
       layer: "colours",
-      opacity: { colours: 0.75, similarity: 0.75 },
+      opacity: Object.fromEntries(this.layers.slice(1).map((layer) => [layer, 0.75])),
       threshold: 0.9,
       label: 0, // the chosen one, by its number from 1
       outlines: true,
@@ -90,6 +91,17 @@ class Viewer {
       this.state.label = this.labelAt(voxel) || this.state.label;
     }
     this.draw();
+  }
+
+  /** Number of the map that a layer shows, -1 for others. */
+  mapOf(layer) {
+    return this.manifest.maps.findIndex((name) => layer === `map ${name}`);
+  }
+
+  /** The value of a map at a voxel of the volume; null where it has none. */
+  mapAt(number, at) {
+    const { low, high, values } = this.content.maps[number];
+    return values[at] === NONE ? null : low + ((high - low) * values[at]) / 254;
   }
 
   /** Number of the label at a voxel, 0 for none. */

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, OptionError
 from featlift.evaluation.classification.labels import Task, rows_of_csv, splits_in, tasks_of
 from featlift.evaluation.classification.targets import Targets
+from featlift.store.layout import sha256_of
 from featlift.training.splits import Split, split_of
 from featlift.volumes import Scan
 
@@ -120,3 +122,16 @@ def masks_of(cases: Cases, masks: Mapping[str, str | Path]) -> dict[str, str | P
             f"their split in {cases.source}"
         )
     return {case_id: masks[case_id] for case_id in cases.taking_part}
+
+
+def digest_of_labels(labels: Labels) -> str:
+    """SHA-256 of what is to be predicted of each case, by which a training knows that it is still the same."""
+    return sha256_of({case_id: str(value) for case_id, value in labels.values.items()})
+
+
+def digest_of_masks(masks: Mapping[str, str | Path]) -> str:
+    """SHA-256 of masks, of their bytes where they are files of this machine and of their paths elsewhere."""
+    paths = {case_id: Path(mask) for case_id, mask in masks.items()}
+    return sha256_of(
+        {case_id: sha256_of_file(path) if path.is_file() else str(path) for case_id, path in paths.items()}
+    )

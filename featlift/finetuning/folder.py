@@ -45,6 +45,7 @@ class Config:
         recipe: of the lifted network and the preparation, before training.
         train: ids of the cases that it was trained on.
         val: ids of those that chose the epoch.
+        truth: digest of the labels or masks of both.
         test: ids of those that were left out of both.
         parameters: how many are trained, in the backbone and in the head.
         training: how that went.
@@ -58,6 +59,7 @@ class Config:
     recipe: Recipe
     train: list[str]
     val: list[str]
+    truth: str
     test: list[str] = field(default_factory=list)
     parameters: dict[str, int] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from featlift.atomic_io import check_writable
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.extraction.recipe import make_recipe
-from featlift.finetuning.cases import Cases, labels_of, masks_of
+from featlift.finetuning.cases import Cases, digest_of_labels, digest_of_masks, labels_of, masks_of
 from featlift.finetuning.changes import need_monai
 from featlift.finetuning.classifying import Classifying
 from featlift.finetuning.folder import CONFIG, Config, network_of, options_of, read_config, write_model
@@ -74,18 +74,20 @@ def finetune(
         need_monai()
     check_writable(folder)
     config = config.with_values({"precision": "fp32"})
-    asked = _asked(plan.as_json(), options_of(config), columns, cases.split.train, cases.split.val)
+    known = labels_of(cases, columns) if plan.task == "classify" else None
+    held = {} if known else masks_of(cases, masks or {})
+    truth = digest_of_labels(known) if known else digest_of_masks(held)
+    asked = _asked(plan.as_json(), options_of(config), columns, cases.split.train, cases.split.val, truth)
     if (folder / CONFIG).exists():
         done = read_config(folder)
-        check_same(_asked(done.plan, done.options, done.columns, done.train, done.val), asked, folder)
+        check_same(_asked(done.plan, done.options, done.columns, done.train, done.val, done.truth), asked, folder)
         return done
     state = interrupted(folder, asked)
     preparation, reading = Preparation.of(config.preparation), Reading.of(config.reading)
     ids = cases.taking_part
     task: Classifying | Segmenting
     labels: dict[str, Any]
-    if plan.task == "classify":
-        known = labels_of(cases, columns)
+    if known:
         labels = {each.name: list(each.classes) for each in known.tasks}
         scans = Scans(cases.scans, preparation, reading)
         scans.keep(ids, progress)
@@ -93,7 +95,7 @@ def finetune(
         network, lora = network_of(config, plan, known.outputs, depth)
         task = Classifying(network, scans, known, cases.split, plan)  # type: ignore[arg-type]
     else:
-        scans = Scans(cases.scans, preparation, reading, masks_of(cases, masks or {}))
+        scans = Scans(cases.scans, preparation, reading, held)
         found = scans.keep(ids, progress)
         in_masks = _labels_of(found, cases)
         names = label_names or {}
@@ -115,6 +117,7 @@ def finetune(
         recipe=recipe,
         train=cases.split.train,
         val=cases.split.val,
+        truth=truth,
         test=cases.split.test,
         parameters=_counted(network),
         training=trainer.summary(),
@@ -128,11 +131,16 @@ def finetune(
 
 
 def _asked(
-    plan: dict[str, Any], options: dict[str, Any], columns: Sequence[str], train: Sequence[str], val: Sequence[str]
+    plan: dict[str, Any],
+    options: dict[str, Any],
+    columns: Sequence[str],
+    train: Sequence[str],
+    val: Sequence[str],
+    truth: str,
 ) -> dict[str, Any]:
     """What decides the result of a training, by names that differ."""
     scans = {f"scan_{name}": value for name, value in options.items()}
-    return {**plan, **scans, "columns": list(columns), "train": list(train), "val": list(val)}
+    return {**plan, **scans, "columns": list(columns), "train": list(train), "val": list(val), "labels or masks": truth}
 
 
 def _labels_of(found: Mapping[str, Sequence[int]], cases: Cases) -> list[int]:

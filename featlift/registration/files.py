@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,7 @@ def register_files(
     with timed(seconds, "read"):
         ends = _end_of(fixed, config), _end_of(moving, config)
         check_pair(ends[0].volume, ends[1].volume)
-    with timed(seconds, "model"):
+    with timed(seconds, "model") if settings.features != "mind" else nullcontext():
         plan = Plan.of(settings, config)
     return register_pair(*ends, folder, plan, seconds, progress)
 

@@ -78,7 +78,7 @@ def register_pairs(
     folder, config = Path(folder), config or ExtractConfig()
     config.check()
     cohort = open_cohort(fixed, config, images)
-    other = cohort if moving is None else open_cohort(moving, config, images)
+    other = cohort if moving is None or str(moving) == str(fixed) else open_cohort(moving, config, images)
     store = _store_of(cohort, other)
     if store is not None and images is None and settings.features != "model":
         raise OptionError("MIND needs the scans that a store was made from: give --images, or --features model")

@@ -58,7 +58,9 @@ def read_pairs(path: str | Path, fixed: Collection[str], moving: Collection[str]
         pair = CasePair(known_id(row["fixed"], fixed), known_id(row["moving"], moving), row.get("split", ""))
         for name, ids in ((pair.fixed, fixed), (pair.moving, moving)):
             if name not in ids:
-                raise InputError(f"{where}: there is no case {name!r}; the first of {len(ids)} is {next(iter(ids))}")
+                raise InputError(
+                    f"{where}: there is no case {name!r}; the first of {len(ids)} is {next(iter(ids), None)}"
+                )
         if pair.fixed == pair.moving and fixed is moving:
             raise OptionError(f"{where}: {pair.fixed} is paired with itself: give two scans")
         if pair.id in pairs:

@@ -146,6 +146,29 @@ def test_landmarks_of_pairs(registered, featlift, tmp_path):
     assert featlift("compare", "results").returncode == 0
 
 
+def test_two_places_with_the_same_ids(featlift, tmp_path):
+    """As CT and MR of one patient: moving scans and masks lie elsewhere, or one mask would be that of both."""
+    arrays = np.load(GOLDEN / "systems" / "registration.npz")
+    for place, key in {"ct": "fixed", "ct_m": "fixed_labels", "mr": "moving", "mr_m": "moving_labels"}.items():
+        (tmp_path / place).mkdir()
+        write_nifti(tmp_path / place / "p.nii.gz", arrays[f"pair1/{key}"], AFFINE)
+    (tmp_path / "pairs.csv").write_text("fixed,moving\np,p\n")
+    quick = ("--search-cell", 4, "--reach", 2, "--one-way", "--iterations", 2)
+    done = featlift("register", "run", "ct", "mr", "--pairs", "pairs.csv", "-o", "out", *quick)
+    assert done.returncode == 0, done.stderr
+    itself = featlift("register", "run", "ct", "--pairs", "pairs.csv", "-o", "other", *quick)
+    assert itself.returncode == 2
+    assert "paired with itself" in itself.stderr
+    alone = featlift("register", "score", "out", "--masks", "ct_m")
+    assert alone.returncode == 2
+    assert "both scans have one id" in alone.stderr
+    done = featlift("register", "score", "out", "--masks", "ct_m", "--moving-masks", "mr_m", "--unregistered")
+    assert done.returncode == 0, done.stderr
+    before = read_result(tmp_path / "results" / "out-registration-unregistered.json")
+    truth, lay = (arrays[f"pair1/{name}_labels"] == 2 for name in ("fixed", "moving"))
+    assert before.cases[0]["dice_2"] == pytest.approx(2 * (truth & lay).sum() / (truth.sum() + lay.sum()))
+
+
 def test_what_cannot_be_scored_in_one_line(registered, featlift, tmp_path):
     arrays = np.load(GOLDEN / "systems" / "registration.npz")
     for place in ("apart", "scans", "bare", "far"):

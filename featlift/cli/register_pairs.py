@@ -30,12 +30,17 @@ def register_each(
     from featlift.cli.results import bars, print_failures
     from featlift.registration.many import register_pairs
 
-    found = register_pairs(
-        pairs, fixed, output, settings, config, moving=moving, images=images, split=split, progress=bars("register")
-    )
+    told = bars("register")
+    try:
+        found = register_pairs(
+            pairs, fixed, output, settings, config, moving=moving, images=images, split=split, progress=told
+        )
+    except KeyboardInterrupt:
+        typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
+        raise
     if not found.warped:
         typer.echo("featlift: no warped scans without the files that the store was made from: --images DIR", err=True)
-    before = f", {len(found.skipped):,} were done before" if found.skipped else ""
+    before = f", {len(found.skipped):,} done before" if found.skipped else ""
     failed = f", {len(found.failed):,} failed" if found.failed else ""
     typer.echo(f"{output}: {number_of(len(found.done), 'pair')} registered{before}{failed}")
     print_failures([(output.name, pair_id, reason) for pair_id, reason in found.failed.items()])

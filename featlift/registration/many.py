@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from featlift.atomic_io import check_writable
 from featlift.config import ExtractConfig
@@ -14,7 +13,7 @@ from featlift.errors import FeatliftError, OptionError, OutputError, StoreError
 from featlift.names import file_names
 from featlift.progress import Progress, counted
 from featlift.registration.cohorts import Cohort, End, StoreCohort, open_cohort
-from featlift.registration.files import read_run, register_pair, runs_in
+from featlift.registration.files import FIELD, WARPED, read_run, register_pair, runs_in
 from featlift.registration.pair_list import CasePair, of_pair, of_split, read_pairs
 from featlift.registration.pairs import PairSettings, check_pair
 from featlift.registration.plan import SHARED, Plan, flattened
@@ -90,9 +89,10 @@ def register_pairs(
     plan = Plan.of(settings, config, store)
     _check_plan(folder, plan)
     found = RegisteredPairs(warped=store is None or images is not None)
+    kept = (FIELD, WARPED) if found.warped else (FIELD,)
     todo: list[str] = []
     for pair in wanted.values():
-        done = _is_done(read_run(folder / names[pair.id]), pair, cohort, other)
+        done = _is_done(folder / names[pair.id], kept, pair, cohort, other)
         (found.skipped if done else todo).append(pair.id)
     end: End | None = None
     for pair_id in counted(todo, "pairs", progress):
@@ -148,9 +148,10 @@ def _check_plan(folder: Path, plan: Plan) -> None:
             raise OptionError(f"{folder} holds pairs of another plan: {'; '.join(differences)}. Give another -o")
 
 
-def _is_done(run: dict[str, Any] | None, pair: CasePair, fixed: Cohort, moving: Cohort) -> bool:
-    """Whether a pair was registered from the files as they are now."""
-    if run is None:
+def _is_done(folder: Path, kept: Sequence[str], pair: CasePair, fixed: Cohort, moving: Cohort) -> bool:
+    """Whether a pair was registered from the files as they are now, and these of its own are there."""
+    run = read_run(folder)
+    if run is None or not all((folder / name).exists() for name in kept):
         return False
     now = {"fixed": fixed.identity(pair.fixed), "moving": moving.identity(pair.moving)}
     return all(run[name] | identity == run[name] for name, identity in now.items())

@@ -62,12 +62,12 @@ def test_pairs_of_scans(featlift, scans):
     before = (scans / "out" / "b--c" / "field.nii.gz").stat().st_mtime_ns
     again = featlift(*command)
     assert again.returncode == 0, again.stderr
-    assert "1 pair registered, 2 were done before" in again.stdout
+    assert "1 pair registered, 2 done before" in again.stdout
     assert (scans / "out" / "b--c" / "field.nii.gz").stat().st_mtime_ns == before
 
     write_nifti(scans / "scans" / "b.nii.gz", read(scans / "scans" / "b.nii.gz").array[::-1].copy(), AFFINE)
     changed = featlift(*command)
-    assert "2 pairs registered, 1 were done before" in changed.stdout, "both pairs of the scan that changed"
+    assert "2 pairs registered, 1 done before" in changed.stdout, "both pairs of the scan that changed"
 
     other = featlift(*command[:-1], 3)
     assert other.returncode == 2
@@ -110,6 +110,11 @@ def test_pairs_of_a_store(featlift, scans, store):
     fields = [DisplacementField.read(scans / place / "b--c" / "field.nii.gz").vectors for place in ("made", "stored")]
     assert np.abs(fields[0] - fields[1]).mean() < 0.05, "the store rounds to float16"
     assert np.abs(fields[0]).mean() > 0.1
+
+    once_more = ("register", "run", "store.zarr", "-o", "stored", "--features", "model", *options)
+    assert "1 done before" in featlift(*once_more).stdout
+    assert "1 pair registered" in featlift(*once_more, "--images", "moved").stdout, "its warped scan was not there"
+    assert (scans / "stored" / "b--c" / "warped.nii.gz").exists()
 
     both = featlift("register", "run", "store.zarr", "-o", "both", "--features", "both", "--images", "moved", *options)
     assert both.returncode == 0, both.stderr
@@ -202,7 +207,7 @@ def test_killed_and_run_again(featlift, scans):
     again = featlift("register", "run", "scans", "-o", "out", *options)
     assert again.returncode == 0, again.stderr
     assert f"{3 - len(whole)} pair" in again.stdout
-    assert f"{len(whole)} were done before" in again.stdout
+    assert f"{len(whole)} done before" in again.stdout
     at_once = featlift("register", "run", "scans", "-o", "at_once", *options)
     assert at_once.returncode == 0, at_once.stderr
     for name in ("a--b", "b--c", "a--c"):

@@ -7,6 +7,7 @@ import pytest
 
 from featlift.errors import OptionError, VolumeError
 from featlift.evaluation import compare, read_result
+from featlift.metrics.scores import dice
 from featlift.metrics.surface import surface_distances
 from featlift.registration import ConvexAdam, DisplacementField, PairSettings
 from featlift.registration.landmarks import landmark_errors, read_landmarks
@@ -20,11 +21,13 @@ AFFINE = np.diag([1.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]
 
 
 @pytest.mark.parametrize("case", "abc")
-def test_reference_numbers_of_surfaces(case):
+def test_reference_numbers_of_labels(case):
     arrays = np.load(GOLDEN / "systems" / "surface.npz")
     truth, prediction, spacing = (arrays[f"{case}/{name}"] for name in ("truth", "prediction", "spacing"))
     for expected in json.loads((GOLDEN / "systems" / "surface.json").read_text())[case]:
-        found = surface_distances(prediction == expected["label"], truth == expected["label"], spacing)
+        both = prediction == expected["label"], truth == expected["label"]
+        found = surface_distances(*both, spacing)
+        assert dice(*both) == pytest.approx(expected["dice"], abs=1e-5)
         if expected["hd95"] is None:
             assert found.hd95 == found.hd95_pooled == found.asd == np.inf
             continue

@@ -20,6 +20,7 @@ from torch import Tensor
 from featlift import lift, load_backbone
 from featlift.backbones.backbone import Backbone
 from featlift.backbones.precision import place, resolve_device, resolve_precision
+from featlift.processes import forget_peak_memory, peak_memory
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -68,15 +69,16 @@ def growth_during(work: Callable[[], object], device: str) -> float:
         work()
         return (torch.cuda.max_memory_allocated() - held) / 1e6
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # or what building the network left free would hide what a pass takes
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
+    forget_peak_memory()
     before = _peak_resident()
     work()
     return (_peak_resident() - before) / 1e6
 
 
 def _peak_resident() -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    if (peak := peak_memory()) is None:
+        sys.exit("memory is measured on Linux only")
+    return peak
 
 
 def in_a_process(module: str, *arguments: str) -> Any:

@@ -10,7 +10,9 @@ import typer
 from featlift.cli import choices
 from featlift.cli.configured import configured
 from featlift.cli.options import human_seconds, times
+from featlift.cli.register_pairs import register_each, score
 from featlift.config import ExtractConfig
+from featlift.errors import OptionError
 
 register = typer.Typer(
     name="register",
@@ -19,9 +21,9 @@ register = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_OPTIMISATION, _FEATURES = "ConvexAdam", "What scans are compared by"
+_PAIRS, _OPTIMISATION, _FEATURES = "Many pairs", "ConvexAdam", "What scans are compared by"
 _NOT_HERE = (
-    "glob", "exclude", "masks", "mask_pattern", "limit", "channels", "roi", "roi_mm", "nan_to", "save", "save_dtype",
+    "masks", "mask_pattern", "limit", "channels", "roi", "roi_mm", "nan_to", "save", "save_dtype",
     "reduce", "basis", "embedding", "overwrite", "yes", "workers", "prefetch", "shard", "devices", "engine", "actors",
     "confirm_above",
 )  # fmt: skip
@@ -34,10 +36,21 @@ def _option(text: str, panel: str, *names: str, **how: Any) -> Any:
 @register.command()
 @configured(leave_out=_NOT_HERE)
 def run(
-    fixed: Annotated[str, typer.Argument(help="The scan that stays: a file, a DICOM folder, or a URL.")],
-    moving: Annotated[str, typer.Argument(help="The scan that is brought onto it; they overlap as they lie.")],
+    fixed: Annotated[
+        str,
+        typer.Argument(help="The scan that stays: a file, a DICOM folder, or a URL. With --pairs: a store, or scans."),
+    ],
     config: ExtractConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for field, warped scan and run.json.")],
+    moving: Annotated[
+        str | None,
+        typer.Argument(help="The scan that is brought onto it; they overlap as they lie. With --pairs: as FIXED."),
+    ] = None,
+    pairs: Annotated[Path | None, _option("A CSV of case ids, fixed,moving[,split].", _PAIRS)] = None,
+    split: Annotated[str | None, _option("Only pairs of this split.", _PAIRS)] = None,
+    images: Annotated[
+        str | None, _option("Of a store: the scans that it was made from, for MIND and warped scans.", _PAIRS)
+    ] = None,
     features: Annotated[
         str,
         choices.one_of(choices.COMPARED, "MIND of the scans, features of --model, or both.", rich_help_panel=_FEATURES),
@@ -51,6 +64,7 @@ def run(
     grid_mm: Annotated[
         float | None, _option("Edge of the voxels of the common grid. Default: the fixed scan's shortest.", _FEATURES)
     ] = None,
+    layer: Annotated[int | None, _option("Of a model: absolute index. Default: the deepest.", _FEATURES)] = None,
     search_cell: Annotated[int, _option("Voxels of the search's cells (grid_sp).", _OPTIMISATION, min=1)] = 6,
     reach: Annotated[int, _option("Cells that it goes along an axis (disp_hw).", _OPTIMISATION, min=1)] = 4,
     both_ways: Annotated[
@@ -67,6 +81,7 @@ def run(
 
     field.nii.gz holds displacements in LPS millimetres on the voxels of the fixed scan, as SimpleITK takes them. There
     is no affine stage: scans that lie apart are aligned beforehand. Options of lifting count with a model only.
+    With --pairs each pair of a CSV goes to a folder of its own; a second run goes on where the first was stopped.
     """
     from featlift.cli.results import bars
     from featlift.registration import ConvexAdam, PairSettings
@@ -81,7 +96,13 @@ def run(
         components,
         centred,
         optimisation,
+        layer,
     )
+    if pairs is not None:
+        register_each(pairs, fixed, moving, output, settings, config, images, split)
+        return
+    if moving is None or split is not None or images is not None:
+        raise OptionError("give the scans FIXED and MOVING; or --pairs, and with it --split and --images if needed")
     found = register_files(fixed, moving, output, settings, config, bars("register"))
     metrics = found.metrics
     typer.echo(
@@ -104,3 +125,6 @@ def apply(
 
     apply_field(field, image, like, output, labels)
     typer.echo(str(output))
+
+
+register.command()(score)

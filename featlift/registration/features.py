@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.store import Case
+from featlift.store.case import CaseLayer
 from featlift.store.features import features_of
 from featlift.store.principal import Covariance
 from featlift.volumes.grid import Shape, on_grid
@@ -23,13 +23,13 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def principal_features(
-    fixed: Case, moving: Case, components: int = 24, centred: bool = True
+    fixed: CaseLayer, moving: CaseLayer, components: int = 24, centred: bool = True
 ) -> list[NDArray[np.float32]]:
-    """The features of both cases in the principal components that they share.
+    """The features of both scans in the principal components that they share.
 
     Args:
-        fixed: a case, of its deepest layer.
-        moving: a case made in the same way.
+        fixed: a case, which is its deepest layer, or another layer of one.
+        moving: the same layer of a case made in the same way.
         components: how many are kept; fewer where there are fewer channels.
         centred: subtract the mean, otherwise project features as they are, as DINO-Reg does. Their differences are the
             same; only what lies beyond the edges, 0, is another.
@@ -40,7 +40,7 @@ def principal_features(
     Raises:
         OptionError: not as many cells as components.
     """
-    dense = [features_of(case) for case in (fixed, moving)]
+    dense = [features_of(layer) for layer in (fixed, moving)]
     covariance = Covariance(len(dense[0]))
     for values in dense:
         covariance.add(values.reshape(len(values), -1).T)

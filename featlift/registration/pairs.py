@@ -25,6 +25,8 @@ from featlift.registration.field import DisplacementField
 from featlift.registration.mind import CHANNELS, mind
 from featlift.registration.sampling import resized
 from featlift.store import Case
+from featlift.store.case import CaseLayer
+from featlift.store.features import layer_of
 from featlift.timing import timed
 from featlift.volumes.grid import Shape, inside, on_grid, resample, target_shape
 from featlift.volumes.volume import Affine, Volume, spacing_of
@@ -48,6 +50,7 @@ class PairSettings:
         components: principal components of a model's features.
         centred: see `featlift.registration.features.principal_features`.
         convex_adam: of the optimisation.
+        layer: of a model's features, its absolute index; None takes the deepest.
     """
 
     features: Compared = "mind"
@@ -57,6 +60,7 @@ class PairSettings:
     components: int = 24
     centred: bool = True
     convex_adam: ConvexAdam = field(default_factory=ConvexAdam)
+    layer: int | None = None
 
     def __post_init__(self) -> None:
         if self.features not in get_args(Compared):
@@ -65,6 +69,8 @@ class PairSettings:
             raise OptionError(f"spacing {self.spacing}: give millimetres")
         if min(self.radius, self.dilation, self.components) < 1:
             raise OptionError("radius, dilation and components: give at least 1")
+        if self.features == "mind" and self.layer is not None:
+            raise OptionError(f"layer {self.layer}: MIND has none, compare features model or both")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +115,8 @@ def register(
 
     Raises:
         VolumeError: an unknown geometry, several channels, voxels that are NaN, or scans that do not overlap.
-        OptionError: features of a model are asked for and there is none, or costs that exceed the free memory.
+        OptionError: features of a model are asked for and there is none, or not of this layer; costs that exceed the
+            free memory.
     """
     settings = settings or PairSettings()
     if settings.features != "mind" and extract is None:
@@ -124,8 +131,10 @@ def register(
         image, onto = _shrunk(fixed, fixed_affine, wanted, grow=True)
         grid = image.shape[0], image.shape[1], image.shape[2]
         other = on_grid(*_shrunk(moving, moving_affine, wanted), grid, onto, order=1, fill_value=None)
-        cases = None if settings.features == "mind" or extract is None else (extract(fixed), extract(moving))
-        features = _features(image, other, cases, onto, settings, device)
+        layers = None
+        if settings.features != "mind" and extract is not None:
+            layers = layer_of(extract(fixed), settings.layer), layer_of(extract(moving), settings.layer)
+        features = _features(image, other, layers, onto, settings, device)
     spacing = spacing_of(onto)
     with timed(seconds, "optimisation"):
         told = steps("registration", progress)
@@ -191,18 +200,18 @@ def _shrunk(volume: Volume, affine: Affine, spacing: float, grow: bool = False) 
 def _features(
     fixed: NDArray[np.float32],
     moving: NDArray[np.float32],
-    cases: tuple[Case, Case] | None,
+    layers: tuple[CaseLayer, CaseLayer] | None,
     onto: Affine,
     settings: PairSettings,
     device: str | torch.device,
 ) -> Pair:
-    """What two scans on the common grid are compared by: their MIND, the features of their cases, or both."""
+    """What two scans on the common grid are compared by: their MIND, their features of a network, or both."""
     parts: list[Pair] = []
     if settings.features != "model":
         parts.append((_mind_of(fixed, settings, device), _mind_of(moving, settings, device)))
-    if cases is not None:
+    if layers is not None:
         depth, height, width = fixed.shape
-        parts.append(_model_features(*cases, (depth, height, width), onto, settings, device))
+        parts.append(_model_features(*layers, (depth, height, width), onto, settings, device))
     return side_by_side(parts)
 
 
@@ -213,7 +222,7 @@ def _mind_of(image: NDArray[np.float32], settings: PairSettings, device: str | t
 
 
 def _model_features(
-    fixed: Case, moving: Case, grid: Shape, onto: Affine, settings: PairSettings, device: str | torch.device
+    fixed: CaseLayer, moving: CaseLayer, grid: Shape, onto: Affine, settings: PairSettings, device: str | torch.device
 ) -> Pair:
     """Features of a network for both scans on the common grid, at MIND's typical distance."""
     cells = principal_features(fixed, moving, settings.components, settings.centred)

@@ -79,7 +79,7 @@ def features_of(result: Result) -> dict[str, Any]:
     recipe = {key: value for key, value in result.recipe.items() if key not in _NOT_OF_FEATURES}
     settings = {key: result.protocol[key] for key in _OF_FEATURES if key in result.protocol}
     layers = result.recipe["layers"]
-    layer = max(layers) if settings.get("layer") is None else settings["layer"]
+    layer = max(layers, default=None) if settings.get("layer") is None else settings["layer"]
     if "layer" in settings:
         settings["layer"] = layer
     if "offsets" in recipe:  # one for each of the layers that the store holds

@@ -22,6 +22,7 @@ _MEASURES = {
     "segment": ("dice", "hd95"),
     "knn": ("auc",),
     "probe": ("auc", "accuracy"),
+    "registration": ("dice", "hd95", "tre", "sdlogj"),
 }
 
 

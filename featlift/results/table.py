@@ -12,7 +12,9 @@ _WITH_INTERVAL = {
     "dice": "Dice",
     "best_dice": "best-threshold Dice",
     "hd95": "HD95 mm",
+    "hd95_pooled": "pooled HD95 mm",
     "asd": "ASD mm",
+    "tre": "TRE mm",
     "auroc": "AUROC",
     "auc": "AUC",
     "accuracy": "ACC",
@@ -25,9 +27,11 @@ _WITHOUT = {
     "jaccard": "Jaccard",
     "volume_similarity": "volume similarity",
     "failure_rate": "failure rate",
+    "sdlogj": "SDlogJ",
+    "peak_mb": "peak MB",
 }
 _MOST_LABELS = 8
-_OF_A_LABEL = re.compile(r"(dice|hd95|asd|volume_similarity|failure_rate)_(\d+)")
+_OF_A_LABEL = re.compile(r"(dice|hd95|hd95_pooled|asd|volume_similarity|failure_rate)_(\d+)")
 
 
 def table(results: Sequence[Result]) -> str:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from featlift.training.checkpoint import Checkpoint, write_checkpoint
 from featlift.training.curves import write_curves
 from featlift.training.order import Order
+from featlift.training.precision import products_in_bf16
 from featlift.training.ranks import Ranks
 from featlift.training.rates import WarmUpCosine
 from featlift.training.task import B, Task
@@ -179,7 +180,7 @@ class Trainer(Generic[B]):
         for number, part in enumerate(parts, start=1):
             batch = self.task.on(next(loaded), self.device)
             with self._averaging(number == len(parts)):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                with products_in_bf16(self.device, self.bf16):
                     outputs = self.module(batch)
                 loss = self.task.loss(outputs, batch)
                 (loss if part.weight == 1 else loss * part.weight).backward()

@@ -35,7 +35,7 @@ def _option(text: str, panel: str, *names: str, **how: Any) -> Any:
 @configured(leave_out=_NOT_HERE)
 def run(
     fixed: Annotated[str, typer.Argument(help="The scan that stays: a file, a DICOM folder, or a URL.")],
-    moving: Annotated[str, typer.Argument(help="The scan that is brought onto it; they overlap as they lie.")],
+    moving: Annotated[str, typer.Argument(help="The scan that is brought onto it.")],
     config: ExtractConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for field, warped scan and run.json.")],
     features: Annotated[
@@ -48,6 +48,10 @@ def run(
     centred: Annotated[
         bool, _option("Their mean subtracted, or as DINO-Reg projects.", _FEATURES, "--centred/--uncentred")
     ] = True,
+    affine: Annotated[
+        str,
+        choices.one_of(choices.AFFINE, "What comes first: by bodies, scans, or a model.", rich_help_panel=_FEATURES),
+    ] = "none",
     grid_mm: Annotated[
         float | None, _option("Edge of the voxels of the common grid. Default: the fixed scan's shortest.", _FEATURES)
     ] = None,
@@ -65,8 +69,8 @@ def run(
 ) -> None:
     """Find where each voxel of one scan lies in another (ConvexAdam), and write the field and the warped scan.
 
-    field.nii.gz holds displacements in LPS millimetres on the voxels of the fixed scan, as SimpleITK takes them. There
-    is no affine stage: scans that lie apart are aligned beforehand. Options of lifting count with a model only.
+    field.nii.gz holds displacements in LPS millimetres on the voxels of the fixed scan, as SimpleITK takes them. Scans
+    that lie apart take --affine, which the field includes. Options of lifting count with a model only.
     """
     from featlift.cli.results import bars
     from featlift.registration import ConvexAdam, PairSettings
@@ -81,6 +85,7 @@ def run(
         components,
         centred,
         optimisation,
+        affine,  # type: ignore[arg-type]
     )
     found = register_files(fixed, moving, output, settings, config, bars("register"))
     metrics = found.metrics
@@ -93,14 +98,16 @@ def run(
 
 @register.command()
 def apply(
-    field: Annotated[str, typer.Argument(help="A field of `register run`, or another in LPS millimetres.")],
+    transforms: Annotated[
+        list[str], typer.Argument(help="Fields of LPS millimetres, .tfm, .mat, .txt; the affine one before the field.")
+    ],
     image: Annotated[str, typer.Option(help="What to warp: it lies as the moving scan does.")],
     like: Annotated[str, typer.Option(help="A scan whose voxels the result has, such as the fixed one.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, .nii.gz.")],
     labels: Annotated[bool, typer.Option("--labels", help="Take the nearest label instead of interpolating.")] = False,
 ) -> None:
-    """Warp another image by a field: a second sequence, or labels of the moving scan."""
-    from featlift.registration.files import apply_field
+    """Warp another image by a field, or several transforms at once: a second sequence, or labels of the moving scan."""
+    from featlift.registration.files import apply_transforms
 
-    apply_field(field, image, like, output, labels)
+    apply_transforms(transforms, image, like, output, labels)
     typer.echo(str(output))

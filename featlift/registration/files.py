@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from featlift.extraction import extract, lifted_network, make_recipe
 from featlift.progress import Progress
 from featlift.registration.field import DisplacementField
 from featlift.registration.pairs import PairSettings, Registered, check_pair, register
+from featlift.registration.transforms import TRANSFORMS, LinearTransform, Transform, simpleitk, warp
 from featlift.store.output_spec import OutputSpec
 from featlift.timing import timed
 from featlift.version import __version__
@@ -27,7 +29,7 @@ from featlift.volumes.opening import open_image
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Volume
 
-FIELD, WARPED, RUN = "field.nii.gz", "warped.nii.gz", "run.json"
+FIELD, WARPED, AFFINE, RUN = "field.nii.gz", "warped.nii.gz", "affine.tfm", "run.json"
 
 
 def register_files(
@@ -39,6 +41,8 @@ def register_files(
     progress: Progress | None = None,
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
+
+    With an affine stage ``affine.tfm`` is what that found, and the field is of both.
 
     Args:
         fixed: path or URL of the fixed scan.
@@ -57,13 +61,15 @@ def register_files(
     folder, config = Path(folder), config or ExtractConfig()
     config.check()
     check_writable(folder)
+    if settings.affine != "none":
+        simpleitk()  # missing packages are told of first
     device = resolve_device(config.network.device)
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         fixed_scan, moving_scan = _read(fixed, config), _read(moving, config)
-        check_pair(fixed_scan, moving_scan)
+        check_pair(fixed_scan, moving_scan, settings.affine)
     recipe, features_of_scan = None, None
-    if settings.features != "mind":
+    if settings.needs_model:
         with timed(seconds, "model"):
             encoder = lifted_network(config.network, config.lifting)
         preparation = Preparation.of(config.preparation)
@@ -71,6 +77,10 @@ def register_files(
         features_of_scan = partial(extract, model=encoder, preparation=preparation)
     found = register(fixed_scan, moving_scan, settings, features_of_scan, device, progress)
     with timed(seconds, "write"):
+        if settings.affine == "none":
+            (folder / AFFINE).unlink(missing_ok=True)  # of an earlier run
+        else:
+            LinearTransform(found.affine).write(folder / AFFINE)
         found.field.write(folder / FIELD)
         lowest = float(moving_scan.array.min())
         warped = found.field.warp(moving_scan, found.field.shape, found.field.affine, fill_value=lowest)
@@ -82,6 +92,7 @@ def register_files(
         "fixed": {"name": _name(fixed), **_identity(fixed_scan)},
         "moving": {"name": _name(moving), **_identity(moving_scan)},
         "settings": asdict(settings),
+        "affine": None if settings.affine == "none" else found.affine.tolist(),
         "grid": {"shape": found.grid, "spacing": found.spacing},
         "metrics": found.metrics,
         "seconds": {name: round(value, 2) for name, value in (seconds | found.seconds).items()},
@@ -92,13 +103,14 @@ def register_files(
     return found
 
 
-def apply_field(
-    field: str | Path, image: str | Path, like: str | Path, output: str | Path, labels: bool = False
+def apply_transforms(
+    transforms: Sequence[str | Path], image: str | Path, like: str | Path, output: str | Path, labels: bool = False
 ) -> None:
     """Bring an image in the space of the moving scan onto the voxels of another, each value interpolated once.
 
     Args:
-        field: path of a displacement field in LPS millimetres.
+        transforms: paths of displacement fields in LPS millimetres and of linear transforms that SimpleITK reads, in
+            the order in which they were found, which is that of ITK's CompositeTransform; see `transforms.warp`.
         image: of what to warp.
         like: of a scan whose voxels the result has, such as the fixed one.
         output: file to write, ending in .nii or .nii.gz.
@@ -117,13 +129,22 @@ def apply_field(
     grid = open_image(source_of(like))
     if grid.affine is None:
         raise VolumeError(f"{_name(like)} does not say where it lies (no affine): give another for --like")
-    displacements, scan = DisplacementField.read(field), read(image)
+    chain, scan = [_transform(path) for path in transforms], read(image)
     if labels and not (scan.array == np.round(scan.array)).all():
         raise VolumeError(f"{_name(image)} holds fractions: labels are whole numbers, leave --labels out")
+    if isinstance(chain[-1], DisplacementField):  # places of the grid come to it first
+        chain[-1].check_grid(grid.shape, grid.affine)
     outside = 0.0 if labels else float(scan.array.min())
-    warped = displacements.warp(scan, grid.shape, grid.affine, 0 if labels else 1, outside)
+    warped = warp(chain, scan, grid.shape, grid.affine, 0 if labels else 1, outside)
     values = warped.astype(np.int32) if labels else warped
     write_atomically(output, partial(write_nifti, array=values, affine=grid.affine))
+
+
+def _transform(path: str | Path) -> Transform:
+    """A transform of a file."""
+    if str(path).lower().endswith(TRANSFORMS):
+        return LinearTransform.read(Path(path))
+    return DisplacementField.read(path)
 
 
 def _read(path: str | Path, config: ExtractConfig) -> Volume:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from featlift.errors import OptionError, VolumeError
 from featlift.metrics.fields import folds, sdlogj
 from featlift.progress import Progress, steps
+from featlift.registration.affine import AffineStage, affine_stage
 from featlift.registration.convex_adam import ConvexAdam, convex_adam
 from featlift.registration.features import (
     Pair,
@@ -24,6 +25,7 @@ from featlift.registration.features import (
 from featlift.registration.field import DisplacementField
 from featlift.registration.mind import CHANNELS, mind
 from featlift.registration.sampling import resized
+from featlift.registration.transforms import inverse
 from featlift.store import Case
 from featlift.timing import timed
 from featlift.volumes.grid import Shape, inside, on_grid, resample, target_shape
@@ -48,6 +50,7 @@ class PairSettings:
         components: principal components of a model's features.
         centred: see `featlift.registration.features.principal_features`.
         convex_adam: of the optimisation.
+        affine: what comes before it, see `featlift.registration.affine.AffineStage`.
     """
 
     features: Compared = "mind"
@@ -57,10 +60,18 @@ class PairSettings:
     components: int = 24
     centred: bool = True
     convex_adam: ConvexAdam = field(default_factory=ConvexAdam)
+    affine: AffineStage = "none"
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether features of a network are made."""
+        return self.features != "mind" or self.affine == "features"
 
     def __post_init__(self) -> None:
         if self.features not in get_args(Compared):
             raise OptionError(f"features {self.features!r}: choose one of {', '.join(get_args(Compared))}")
+        if self.affine not in get_args(AffineStage):
+            raise OptionError(f"affine {self.affine!r}: choose one of {', '.join(get_args(AffineStage))}")
         if self.spacing is not None and not 0 < self.spacing < 1000:
             raise OptionError(f"spacing {self.spacing}: give millimetres")
         if min(self.radius, self.dilation, self.components) < 1:
@@ -72,14 +83,17 @@ class Registered:
     """What was found.
 
     Attributes:
-        field: on the voxels of the fixed scan.
+        field: on the voxels of the fixed scan, of the affine stage and what came after it together.
+        affine: 4x4 of the affine stage alone, places of the fixed scan to those of the moving one, LPS millimetres.
         grid: (D, H, W) of the common grid.
         spacing: of the common grid along (d, h, w), in mm.
-        metrics: ``sdlogj``, ``folds`` (a share), ``mean_mm`` and ``max_mm`` of the displacement.
-        seconds: wall time of ``features`` and ``optimisation``.
+        metrics: ``sdlogj``, ``folds`` (a share), ``mean_mm`` and ``max_mm`` of the displacement that comes after the
+            affine stage.
+        seconds: wall time of ``affine``, ``features`` and ``optimisation``.
     """
 
     field: DisplacementField
+    affine: Affine
     grid: Shape
     spacing: tuple[float, float, float]
     metrics: dict[str, float]
@@ -101,7 +115,7 @@ def register(
 
     Args:
         fixed: a scan ``(D, H, W)`` with an affine.
-        moving: a scan of the same or another patient, which overlaps it as it lies: there is no affine stage.
+        moving: a scan of the same or another patient, which overlaps it as it lies if there is no affine stage.
         settings: None for the defaults.
         extract: makes a model's features, such as ``partial(featlift.extract, model=lifted)``.
         device: where the field is optimised.
@@ -112,20 +126,28 @@ def register(
         OptionError: features of a model are asked for and there is none, or costs that exceed the free memory.
     """
     settings = settings or PairSettings()
-    if settings.features != "mind" and extract is None:
-        raise OptionError(f"features {settings.features}: give a model that makes them")
-    fixed_affine, moving_affine = check_pair(fixed, moving)
+    if settings.needs_model and extract is None:
+        raise OptionError(f"features {settings.features}, affine {settings.affine}: give a model that makes them")
+    fixed_affine, moving_affine = check_pair(fixed, moving, settings.affine)
     shape = _shape(fixed)
     seconds: dict[str, float] = {}
+    cases = None
+    if settings.needs_model and extract is not None:
+        with timed(seconds, "features"):
+            cases = extract(fixed), extract(moving)
+    matrix = np.eye(4)
+    if settings.affine != "none":
+        with timed(seconds, "affine"):
+            matrix = affine_stage(settings.affine, fixed, moving, cases)
+    back = inverse(matrix)  # what the stage does is undone by where the moving scan lies from here on
     with timed(seconds, "features"):
         wanted = settings.spacing or min(
             step for step, size in zip(spacing_of(fixed_affine), shape, strict=True) if size > 1
         )
         image, onto = _shrunk(fixed, fixed_affine, wanted, grow=True)
         grid = image.shape[0], image.shape[1], image.shape[2]
-        other = on_grid(*_shrunk(moving, moving_affine, wanted), grid, onto, order=1, fill_value=None)
-        cases = None if settings.features == "mind" or extract is None else (extract(fixed), extract(moving))
-        features = _features(image, other, cases, onto, settings, device)
+        other = on_grid(*_shrunk(moving, back @ moving_affine, wanted), grid, onto, order=1, fill_value=None)
+        features = _features(image, other, cases, back, onto, settings, device)
     spacing = spacing_of(onto)
     with timed(seconds, "optimisation"):
         told = steps("registration", progress)
@@ -133,26 +155,33 @@ def register(
         in_voxels = resized(displacement, shape).cpu().numpy()
     found = DisplacementField.of_voxels(in_voxels, fixed_affine)
     lengths = np.linalg.norm(found.vectors, axis=0)
+    if settings.affine != "none":
+        found = DisplacementField.of_voxels(in_voxels, fixed_affine, matrix)
     metrics = {
         "sdlogj": sdlogj(in_voxels),
         "folds": folds(in_voxels),
         "mean_mm": float(lengths.mean()),
         "max_mm": float(lengths.max()),
     }
-    return Registered(found, grid, spacing, metrics, seconds)
+    return Registered(found, matrix, grid, spacing, metrics, seconds)
 
 
-def check_pair(fixed: Volume, moving: Volume) -> tuple[Affine, Affine]:
+def check_pair(fixed: Volume, moving: Volume, affine: AffineStage = "none") -> tuple[Affine, Affine]:
     """Refuse two scans that cannot be registered, and give their affines.
+
+    Args:
+        fixed: the scan that stays.
+        moving: the other one.
+        affine: the stage, before which they need not overlap.
 
     Raises:
         VolumeError: see `register`.
     """
     affines = _known(fixed, "fixed"), _known(moving, "moving")
-    if not inside(_shape(moving), affines[1], _shape(fixed), affines[0]).any():
+    if affine == "none" and not inside(_shape(moving), affines[1], _shape(fixed), affines[0]).any():
         raise VolumeError(
-            "the scans do not overlap: no voxel of the fixed one lies in the moving one; align them first, there is no "
-            "affine stage"
+            "the scans do not overlap: no voxel of the fixed one lies in the moving one; bring them together by "
+            "--affine intensity or moments"
         )
     return affines
 
@@ -192,6 +221,7 @@ def _features(
     fixed: NDArray[np.float32],
     moving: NDArray[np.float32],
     cases: tuple[Case, Case] | None,
+    back: Affine,
     onto: Affine,
     settings: PairSettings,
     device: str | torch.device,
@@ -200,9 +230,9 @@ def _features(
     parts: list[Pair] = []
     if settings.features != "model":
         parts.append((_mind_of(fixed, settings, device), _mind_of(moving, settings, device)))
-    if cases is not None:
+    if cases is not None and settings.features != "mind":
         depth, height, width = fixed.shape
-        parts.append(_model_features(*cases, (depth, height, width), onto, settings, device))
+        parts.append(_model_features(*cases, back, (depth, height, width), onto, settings, device))
     return side_by_side(parts)
 
 
@@ -213,7 +243,13 @@ def _mind_of(image: NDArray[np.float32], settings: PairSettings, device: str | t
 
 
 def _model_features(
-    fixed: Case, moving: Case, grid: Shape, onto: Affine, settings: PairSettings, device: str | torch.device
+    fixed: Case,
+    moving: Case,
+    back: Affine,
+    grid: Shape,
+    onto: Affine,
+    settings: PairSettings,
+    device: str | torch.device,
 ) -> Pair:
     """Features of a network for both scans on the common grid, at MIND's typical distance."""
     cells = principal_features(fixed, moving, settings.components, settings.centred)
@@ -221,6 +257,6 @@ def _model_features(
     assert moving.affine is not None
     one, two = (
         on_common_grid(values, affine, grid, onto).to(device)
-        for values, affine in zip(cells, (fixed.affine, moving.affine), strict=True)
+        for values, affine in zip(cells, (fixed.affine, back @ moving.affine), strict=True)
     )
     return at_typical_distance(one, two)

@@ -52,6 +52,9 @@ def run(
         str,
         choices.one_of(choices.AFFINE, "What comes first: by bodies, scans, or a model.", rich_help_panel=_FEATURES),
     ] = "none",
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="Write inverse.nii.gz too, on the voxels of the moving scan.")
+    ] = False,
     grid_mm: Annotated[
         float | None, _option("Edge of the voxels of the common grid. Default: the fixed scan's shortest.", _FEATURES)
     ] = None,
@@ -87,7 +90,7 @@ def run(
         optimisation,
         affine,  # type: ignore[arg-type]
     )
-    found = register_files(fixed, moving, output, settings, config, bars("register"))
+    found = register_files(fixed, moving, output, settings, config, bars("register"), inverse)
     metrics = found.metrics
     typer.echo(
         f"{output}: {times(found.grid)} voxels of {times(found.spacing)} mm in "

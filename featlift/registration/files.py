@@ -17,6 +17,7 @@ from featlift.errors import OptionError, VolumeError
 from featlift.extraction import extract, lifted_network, make_recipe
 from featlift.progress import Progress
 from featlift.registration.field import DisplacementField
+from featlift.registration.inverse import inverted
 from featlift.registration.pairs import PairSettings, Registered, check_pair, register
 from featlift.registration.transforms import TRANSFORMS, LinearTransform, Transform, simpleitk, warp
 from featlift.store.output_spec import OutputSpec
@@ -29,7 +30,8 @@ from featlift.volumes.opening import open_image
 from featlift.volumes.reading import read
 from featlift.volumes.volume import Volume
 
-FIELD, WARPED, AFFINE, RUN = "field.nii.gz", "warped.nii.gz", "affine.tfm", "run.json"
+FIELD, WARPED, RUN = "field.nii.gz", "warped.nii.gz", "run.json"
+AFFINE, INVERSE = "affine.tfm", "inverse.nii.gz"
 
 
 def register_files(
@@ -39,6 +41,7 @@ def register_files(
     settings: PairSettings,
     config: ExtractConfig | None = None,
     progress: Progress | None = None,
+    inverse: bool = False,
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
 
@@ -51,6 +54,7 @@ def register_files(
         settings: how.
         config: the device; how scans are read; and where a network makes features, which, and how it is lifted.
         progress: told of the iterations.
+        inverse: write ``inverse.nii.gz`` as well, on the voxels of the moving scan.
 
     Raises:
         InputError: no such file.
@@ -77,14 +81,20 @@ def register_files(
         features_of_scan = partial(extract, model=encoder, preparation=preparation)
     found = register(fixed_scan, moving_scan, settings, features_of_scan, device, progress)
     with timed(seconds, "write"):
-        if settings.affine == "none":
-            (folder / AFFINE).unlink(missing_ok=True)  # of an earlier run
-        else:
+        for name in (AFFINE, INVERSE):
+            (folder / name).unlink(missing_ok=True)  # of an earlier run
+        if settings.affine != "none":
             LinearTransform(found.affine).write(folder / AFFINE)
         found.field.write(folder / FIELD)
         lowest = float(moving_scan.array.min())
         warped = found.field.warp(moving_scan, found.field.shape, found.field.affine, fill_value=lowest)
         write_atomically(folder / WARPED, partial(write_nifti, array=warped, affine=found.field.affine))
+    if inverse:
+        with timed(seconds, "inverse"):
+            depth, height, width = moving_scan.array.shape
+            assert moving_scan.affine is not None
+            back = inverted(found.field, (depth, height, width), moving_scan.affine, found.affine)
+            back.write(folder / INVERSE)
     run = {
         "registration": "convex-adam",
         "featlift": __version__,

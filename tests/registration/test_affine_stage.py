@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 import featlift
 from featlift import read
 from featlift.errors import OptionError, VolumeError
-from featlift.registration import ConvexAdam, PairSettings, register
+from featlift.registration import ConvexAdam, DisplacementField, PairSettings, register
 from featlift.registration.affine import by_centres, by_likeness
 from featlift.registration.body import body_of
 from featlift.registration.transforms import LinearTransform
@@ -178,7 +178,9 @@ def test_command_and_chain(featlift, tmp_path, moving):
     write_nifti(tmp_path / "moving.nii.gz", moving.array, moving.affine)
     write_nifti(tmp_path / "fixed.nii.gz", fixed.array, fixed.affine)
     quick = ("--search-cell", 4, "--reach", 2, "--iterations", 20)
-    done = featlift("register", "run", "fixed.nii.gz", "moving.nii.gz", "-o", "out", "--affine", "intensity", *quick)
+    done = featlift(
+        "register", "run", "fixed.nii.gz", "moving.nii.gz", "-o", "out", "--affine", "intensity", "--inverse", *quick
+    )
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["settings"]["affine"] == "intensity"
@@ -186,6 +188,10 @@ def test_command_and_chain(featlift, tmp_path, moving):
     affine = sitk.ReadTransform(str(tmp_path / "out" / "affine.tfm"))
     point = tuple(CENTRE)
     assert np.array(affine.TransformPoint(point)) == pytest.approx((np.array(run["affine"]) @ [*point, 1])[:3])
+
+    there, back = (DisplacementField.read(tmp_path / "out" / f"{name}.nii.gz") for name in ("field", "inverse"))
+    assert back.shape == moving.array.shape
+    assert apart(lambda points: there.moved(back.moved(points)), lambda points: points, back.shape, back.affine) < 0.1
 
     whole = sitk.ReadImage(str(tmp_path / "out" / "field.nii.gz"), sitk.sitkVectorFloat64)
     chain = sitk.CompositeTransform([affine.GetInverse(), sitk.DisplacementFieldTransform(whole)])

@@ -55,6 +55,9 @@ def run(
     inverse: Annotated[
         bool, typer.Option("--inverse", help="Write inverse.nii.gz too, on the voxels of the moving scan.")
     ] = False,
+    body: Annotated[
+        str, _option("What counts: none (everything), otsu, or FIXED_MASK,MOVING_MASK.", _FEATURES)
+    ] = "none",
     grid_mm: Annotated[
         float | None, _option("Edge of the voxels of the common grid. Default: the fixed scan's shortest.", _FEATURES)
     ] = None,
@@ -77,9 +80,11 @@ def run(
     """
     from featlift.cli.results import bars
     from featlift.registration import ConvexAdam, PairSettings
+    from featlift.registration.body import parse_body
     from featlift.registration.files import register_files
 
     optimisation = ConvexAdam(search_cell, reach, both_ways, iterations, smoothness, fine_cell, smoothing)
+    counts, masks = parse_body(body)
     settings = PairSettings(
         features,  # type: ignore[arg-type]
         grid_mm,
@@ -89,8 +94,9 @@ def run(
         centred,
         optimisation,
         affine,  # type: ignore[arg-type]
+        counts,
     )
-    found = register_files(fixed, moving, output, settings, config, bars("register"), inverse)
+    found = register_files(fixed, moving, output, settings, config, bars("register"), inverse, masks)
     metrics = found.metrics
     typer.echo(
         f"{output}: {times(found.grid)} voxels of {times(found.spacing)} mm in "

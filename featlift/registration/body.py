@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.errors import OptionError
+from featlift.registration.features import Bodies
+from featlift.volumes.grid import Shape, on_grid
+from featlift.volumes.masks import labels_on
+from featlift.volumes.volume import Affine, Volume
+
+#: What counts. ``none``: everything; ``otsu``: what `body_of` finds; ``masks``: what two masks mark.
+Body = Literal["none", "otsu", "masks"]
+
 _COARSE = 128  # voxels a side on which the body is looked for
+
+
+def parse_body(text: str) -> tuple[Body, tuple[str, str] | None]:
+    """What ``--body`` says: a word, or the paths of two masks.
+
+    Raises:
+        OptionError: something else.
+    """
+    paths = text.split(",")
+    if text == "none":
+        return "none", None
+    if text == "otsu":
+        return "otsu", None
+    if len(paths) != 2 or not all(paths):
+        raise OptionError(f"body {text!r}: give none, otsu, or two masks: FIXED_MASK,MOVING_MASK")
+    return "masks", (paths[0], paths[1])
 
 
 def body_of(image: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -37,3 +64,36 @@ def body_of(image: NDArray[np.float32]) -> NDArray[np.bool_]:
         nearest = np.minimum(np.arange(size) // step, body.shape[axis] - 1)
         body = body.take(nearest, axis=axis)
     return body
+
+
+def masks_on(
+    masks: tuple[Volume, Volume], affines: tuple[Affine | None, Affine | None], grid: Shape, onto: Affine
+) -> Bodies:
+    """Where two masks are not 0, on the common grid.
+
+    Args:
+        masks: of the fixed and of the moving scan.
+        affines: of both, as they lie after the affine stage.
+        grid: (D, H, W) of the common grid.
+        onto: its affine.
+
+    Raises:
+        VolumeError: one is no mask, or does not overlap the grid.
+    """
+    one, other = (
+        labels_on(Volume(mask.array, affine), grid, onto) != 0 for mask, affine in zip(masks, affines, strict=True)
+    )
+    return one, other
+
+
+def of_cells(body: NDArray[np.bool_], onto: Affine, cells: Shape, affine: Affine) -> NDArray[np.bool_]:
+    """Which feature cells are centred in a body.
+
+    Args:
+        body: ``(D, H, W)`` on the common grid.
+        onto: affine of that grid.
+        cells: (d, h, w) of the features.
+        affine: of the features.
+    """
+    found: NDArray[np.bool_] = on_grid(body.astype(np.uint8), onto, cells, affine, order=0) > 0
+    return found

@@ -42,6 +42,7 @@ def register_files(
     config: ExtractConfig | None = None,
     progress: Progress | None = None,
     inverse: bool = False,
+    masks: tuple[str | Path, str | Path] | None = None,
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
 
@@ -55,6 +56,7 @@ def register_files(
         config: the device; how scans are read; and where a network makes features, which, and how it is lifted.
         progress: told of the iterations.
         inverse: write ``inverse.nii.gz`` as well, on the voxels of the moving scan.
+        masks: of the bodies in both, for `PairSettings.body`.
 
     Raises:
         InputError: no such file.
@@ -72,6 +74,7 @@ def register_files(
     with timed(seconds, "read"):
         fixed_scan, moving_scan = _read(fixed, config), _read(moving, config)
         check_pair(fixed_scan, moving_scan, settings.affine)
+        bodies = None if masks is None else (read(masks[0]), read(masks[1]))
     recipe, features_of_scan = None, None
     if settings.needs_model:
         with timed(seconds, "model"):
@@ -79,7 +82,7 @@ def register_files(
         preparation = Preparation.of(config.preparation)
         recipe = make_recipe(encoder, preparation, OutputSpec())
         features_of_scan = partial(extract, model=encoder, preparation=preparation)
-    found = register(fixed_scan, moving_scan, settings, features_of_scan, device, progress)
+    found = register(fixed_scan, moving_scan, settings, features_of_scan, device, progress, bodies)
     with timed(seconds, "write"):
         for name in (AFFINE, INVERSE):
             (folder / name).unlink(missing_ok=True)  # of an earlier run
@@ -102,6 +105,7 @@ def register_files(
         "fixed": {"name": _name(fixed), **_identity(fixed_scan)},
         "moving": {"name": _name(moving), **_identity(moving_scan)},
         "settings": asdict(settings),
+        "masks": None if masks is None else [_name(mask) for mask in masks],
         "affine": None if settings.affine == "none" else found.affine.tolist(),
         "grid": {"shape": found.grid, "spacing": found.spacing},
         "metrics": found.metrics,

@@ -14,13 +14,16 @@ from featlift.errors import OptionError, VolumeError
 from featlift.metrics.fields import folds, sdlogj
 from featlift.progress import Progress, steps
 from featlift.registration.affine import AffineStage, affine_stage
+from featlift.registration.body import Body, body_of, masks_on, of_cells
 from featlift.registration.convex_adam import ConvexAdam, convex_adam
 from featlift.registration.features import (
+    Bodies,
     Pair,
     at_typical_distance,
     on_common_grid,
     principal_features,
     side_by_side,
+    within_bodies,
 )
 from featlift.registration.field import DisplacementField
 from featlift.registration.mind import CHANNELS, mind
@@ -51,6 +54,7 @@ class PairSettings:
         centred: see `featlift.registration.features.principal_features`.
         convex_adam: of the optimisation.
         affine: what comes before it, see `featlift.registration.affine.AffineStage`.
+        body: which places count, see `featlift.registration.body.Body`.
     """
 
     features: Compared = "mind"
@@ -61,6 +65,7 @@ class PairSettings:
     centred: bool = True
     convex_adam: ConvexAdam = field(default_factory=ConvexAdam)
     affine: AffineStage = "none"
+    body: Body = "none"
 
     @property
     def needs_model(self) -> bool:
@@ -72,6 +77,8 @@ class PairSettings:
             raise OptionError(f"features {self.features!r}: choose one of {', '.join(get_args(Compared))}")
         if self.affine not in get_args(AffineStage):
             raise OptionError(f"affine {self.affine!r}: choose one of {', '.join(get_args(AffineStage))}")
+        if self.body not in get_args(Body):
+            raise OptionError(f"body {self.body!r}: choose one of {', '.join(get_args(Body))}")
         if self.spacing is not None and not 0 < self.spacing < 1000:
             raise OptionError(f"spacing {self.spacing}: give millimetres")
         if min(self.radius, self.dilation, self.components) < 1:
@@ -107,6 +114,7 @@ def register(
     extract: Extract | None = None,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    masks: tuple[Volume, Volume] | None = None,
 ) -> Registered:
     """Find where each voxel of the fixed scan lies in the moving one.
 
@@ -120,6 +128,7 @@ def register(
         extract: makes a model's features, such as ``partial(featlift.extract, model=lifted)``.
         device: where the field is optimised.
         progress: told of the iterations.
+        masks: of the bodies in both scans, for `PairSettings.body`.
 
     Raises:
         VolumeError: an unknown geometry, several channels, voxels that are NaN, or scans that do not overlap.
@@ -128,6 +137,8 @@ def register(
     settings = settings or PairSettings()
     if settings.needs_model and extract is None:
         raise OptionError(f"features {settings.features}, affine {settings.affine}: give a model that makes them")
+    if (settings.body == "masks") != (masks is not None):
+        raise OptionError("body masks: give a mask of each scan, and none otherwise")
     fixed_affine, moving_affine = check_pair(fixed, moving, settings.affine)
     shape = _shape(fixed)
     seconds: dict[str, float] = {}
@@ -147,7 +158,13 @@ def register(
         image, onto = _shrunk(fixed, fixed_affine, wanted, grow=True)
         grid = image.shape[0], image.shape[1], image.shape[2]
         other = on_grid(*_shrunk(moving, back @ moving_affine, wanted), grid, onto, order=1, fill_value=None)
-        features = _features(image, other, cases, back, onto, settings, device)
+        bodies = None
+        if settings.body == "otsu":
+            bodies = body_of(image), body_of(other)
+        elif masks is not None:
+            lie = masks[0].affine, None if masks[1].affine is None else back @ masks[1].affine
+            bodies = masks_on(masks, lie, grid, onto)
+        features = _features(image, other, cases, back, onto, bodies, settings, device)
     spacing = spacing_of(onto)
     with timed(seconds, "optimisation"):
         told = steps("registration", progress)
@@ -223,6 +240,7 @@ def _features(
     cases: tuple[Case, Case] | None,
     back: Affine,
     onto: Affine,
+    bodies: Bodies | None,
     settings: PairSettings,
     device: str | torch.device,
 ) -> Pair:
@@ -232,8 +250,8 @@ def _features(
         parts.append((_mind_of(fixed, settings, device), _mind_of(moving, settings, device)))
     if cases is not None and settings.features != "mind":
         depth, height, width = fixed.shape
-        parts.append(_model_features(*cases, back, (depth, height, width), onto, settings, device))
-    return side_by_side(parts)
+        parts.append(_model_features(*cases, back, (depth, height, width), onto, bodies, settings, device))
+    return within_bodies(side_by_side(parts), bodies)
 
 
 def _mind_of(image: NDArray[np.float32], settings: PairSettings, device: str | torch.device) -> torch.Tensor:
@@ -248,15 +266,23 @@ def _model_features(
     back: Affine,
     grid: Shape,
     onto: Affine,
+    bodies: Bodies | None,
     settings: PairSettings,
     device: str | torch.device,
 ) -> Pair:
     """Features of a network for both scans on the common grid, at MIND's typical distance."""
-    cells = principal_features(fixed, moving, settings.components, settings.centred)
     assert fixed.affine is not None
     assert moving.affine is not None
-    one, two = (
-        on_common_grid(values, affine, grid, onto).to(device)
-        for values, affine in zip(cells, (fixed.affine, back @ moving.affine), strict=True)
+    affines = fixed.affine, back @ moving.affine
+    inside = None
+    if bodies is not None:
+        one, other = (
+            of_cells(body, onto, case.valid_cells, affine)
+            for body, case, affine in zip(bodies, (fixed, moving), affines, strict=True)
+        )
+        inside = one, other
+    cells = principal_features(fixed, moving, settings.components, settings.centred, inside)
+    first, second = (
+        on_common_grid(values, affine, grid, onto).to(device) for values, affine in zip(cells, affines, strict=True)
     )
-    return at_typical_distance(one, two)
+    return at_typical_distance(first, second, bodies)

@@ -34,7 +34,9 @@ def _option(text: str, panel: str, *names: str, **how: Any) -> Any:
 @register.command()
 @configured(leave_out=_NOT_HERE)
 def run(
-    fixed: Annotated[str, typer.Argument(help="The scan that stays: a file, a DICOM folder, or a URL.")],
+    fixed: Annotated[
+        str, typer.Argument(help="The scan that stays: a file, PNG and JPEG too, a DICOM folder, or a URL.")
+    ],
     moving: Annotated[str, typer.Argument(help="The scan that is brought onto it.")],
     config: ExtractConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for field, warped scan and run.json.")],
@@ -58,6 +60,9 @@ def run(
     body: Annotated[
         str, _option("What counts: none (everything), otsu, or FIXED_MASK,MOVING_MASK.", _FEATURES)
     ] = "none",
+    grid: Annotated[
+        str, choices.one_of(choices.GEOMETRIES, "How scans meet: as their headers say, or voxel by voxel.")
+    ] = "affine",
     grid_mm: Annotated[
         float | None, _option("Edge of the voxels of the common grid. Default: the fixed scan's shortest.", _FEATURES)
     ] = None,
@@ -96,7 +101,7 @@ def run(
         affine,  # type: ignore[arg-type]
         counts,
     )
-    found = register_files(fixed, moving, output, settings, config, bars("register"), inverse, masks)
+    found = register_files(fixed, moving, output, settings, config, bars("register"), inverse, masks, grid == "voxels")
     metrics = found.metrics
     typer.echo(
         f"{output}: {times(found.grid)} voxels of {times(found.spacing)} mm in "
@@ -114,9 +119,10 @@ def apply(
     like: Annotated[str, typer.Option(help="A scan whose voxels the result has, such as the fixed one.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, .nii.gz.")],
     labels: Annotated[bool, typer.Option("--labels", help="Take the nearest label instead of interpolating.")] = False,
+    grid: Annotated[str, choices.one_of(choices.GEOMETRIES, "As for `register run`.")] = "affine",
 ) -> None:
     """Warp another image by a field, or several transforms at once: a second sequence, or labels of the moving scan."""
     from featlift.registration.files import apply_transforms
 
-    apply_transforms(transforms, image, like, output, labels)
+    apply_transforms(transforms, image, like, output, labels, grid == "voxels")
     typer.echo(str(output))

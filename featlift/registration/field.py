@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featlift.atomic_io import write_atomically
 from featlift.errors import VolumeError
+from featlift.registration.slices import flat_nifti
 from featlift.registration.transforms import LinearTransform, inverse, places_of_slice, warp, within
 from featlift.volumes.grid import Shape, inside
 from featlift.volumes.nifti import write_nifti
@@ -84,6 +85,9 @@ class DisplacementField:
             VolumeError: it does not hold three values a voxel, all of them finite, or does not say where it lies.
         """
         name = Path(path).name
+        flat = flat_nifti(Path(path))
+        if flat is not None and flat[1] is not None and len(flat[0]) == 3 and np.isfinite(flat[0]).all():
+            return cls(flat[0].astype(np.float32), flat[1])
         parts = []
         for axis in range(3):
             try:

@@ -19,16 +19,19 @@ from featlift.progress import Progress
 from featlift.registration.field import DisplacementField
 from featlift.registration.inverse import inverted
 from featlift.registration.pairs import PairSettings, Registered, check_pair, register
+from featlift.registration.slices import VOXELS, on_voxels, read_slice
 from featlift.registration.transforms import TRANSFORMS, LinearTransform, Transform, simpleitk, warp
 from featlift.store.output_spec import OutputSpec
 from featlift.timing import timed
 from featlift.version import __version__
 from featlift.volumes import Preparation, Reading
 from featlift.volumes.discovery.series import source_of
+from featlift.volumes.grid import Shape
 from featlift.volumes.nifti import write_nifti
 from featlift.volumes.opening import open_image
 from featlift.volumes.reading import read
-from featlift.volumes.volume import Volume
+from featlift.volumes.source import place_and_key
+from featlift.volumes.volume import Affine, Volume
 
 FIELD, WARPED, RUN = "field.nii.gz", "warped.nii.gz", "run.json"
 AFFINE, INVERSE = "affine.tfm", "inverse.nii.gz"
@@ -43,6 +46,7 @@ def register_files(
     progress: Progress | None = None,
     inverse: bool = False,
     masks: tuple[str | Path, str | Path] | None = None,
+    voxels: bool = False,
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
 
@@ -57,6 +61,8 @@ def register_files(
         progress: told of the iterations.
         inverse: write ``inverse.nii.gz`` as well, on the voxels of the moving scan.
         masks: of the bodies in both, for `PairSettings.body`.
+        voxels: all lie on the voxels of the fixed scan, whatever they say of themselves; where that does not say where
+            it lies either, its voxels are 1 mm.
 
     Raises:
         InputError: no such file.
@@ -73,8 +79,12 @@ def register_files(
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         fixed_scan, moving_scan = _read(fixed, config), _read(moving, config)
+        bodies = None if masks is None else (_mask(masks[0]), _mask(masks[1]))
+        if voxels:
+            grid = fixed_scan.affine
+            fixed_scan, moving_scan = on_voxels(fixed_scan, grid), on_voxels(moving_scan, grid)
+            bodies = None if bodies is None else (on_voxels(bodies[0], grid), on_voxels(bodies[1], grid))
         check_pair(fixed_scan, moving_scan, settings.affine)
-        bodies = None if masks is None else (read(masks[0]), read(masks[1]))
     recipe, features_of_scan = None, None
     if settings.needs_model:
         with timed(seconds, "model"):
@@ -106,6 +116,7 @@ def register_files(
         "moving": {"name": _name(moving), **_identity(moving_scan)},
         "settings": asdict(settings),
         "masks": None if masks is None else [_name(mask) for mask in masks],
+        "geometry": "voxels" if voxels else "affine",
         "affine": None if settings.affine == "none" else found.affine.tolist(),
         "grid": {"shape": found.grid, "spacing": found.spacing},
         "metrics": found.metrics,
@@ -118,7 +129,12 @@ def register_files(
 
 
 def apply_transforms(
-    transforms: Sequence[str | Path], image: str | Path, like: str | Path, output: str | Path, labels: bool = False
+    transforms: Sequence[str | Path],
+    image: str | Path,
+    like: str | Path,
+    output: str | Path,
+    labels: bool = False,
+    voxels: bool = False,
 ) -> None:
     """Bring an image in the space of the moving scan onto the voxels of another, each value interpolated once.
 
@@ -129,6 +145,7 @@ def apply_transforms(
         like: of a scan whose voxels the result has, such as the fixed one.
         output: file to write, ending in .nii or .nii.gz.
         labels: take the nearest label, 0 outside; otherwise values are linear, the lowest outside.
+        voxels: the image lies on the voxels of `like`, see `register_files`.
 
     Raises:
         InputError: no such file.
@@ -140,18 +157,23 @@ def apply_transforms(
     if not output.name.endswith((".nii", ".nii.gz")):
         raise OptionError(f"{output.name}: give a name that ends in .nii.gz")
     check_writable(output.parent)
-    grid = open_image(source_of(like))
-    if grid.affine is None:
-        raise VolumeError(f"{_name(like)} does not say where it lies (no affine): give another for --like")
-    chain, scan = [_transform(path) for path in transforms], read(image)
+    shape, onto = _grid(like)
+    chain, scan = [_transform(path) for path in transforms], read_slice(image) or read(image)
+    if voxels:
+        onto = VOXELS if onto is None else onto
+        scan = on_voxels(scan, onto)
+    if onto is None:
+        raise VolumeError(
+            f"{_name(like)} does not say where it lies (no affine): give another for --like, or --grid voxels"
+        )
     if labels and not (scan.array == np.round(scan.array)).all():
         raise VolumeError(f"{_name(image)} holds fractions: labels are whole numbers, leave --labels out")
     if isinstance(chain[-1], DisplacementField):  # places of the grid come to it first
-        chain[-1].check_grid(grid.shape, grid.affine)
+        chain[-1].check_grid(shape, onto)
     outside = 0.0 if labels else float(scan.array.min())
-    warped = warp(chain, scan, grid.shape, grid.affine, 0 if labels else 1, outside)
+    warped = warp(chain, scan, shape, onto, 0 if labels else 1, outside)
     values = warped.astype(np.int32) if labels else warped
-    write_atomically(output, partial(write_nifti, array=values, affine=grid.affine))
+    write_atomically(output, partial(write_nifti, array=values, affine=onto))
 
 
 def _transform(path: str | Path) -> Transform:
@@ -161,12 +183,21 @@ def _transform(path: str | Path) -> Transform:
     return DisplacementField.read(path)
 
 
+def _grid(path: str | Path) -> tuple[Shape, Affine | None]:
+    """(D, H, W) of a scan, and its affine."""
+    if (slice_ := read_slice(path)) is not None:
+        depth, height, width = slice_.array.shape
+        return (depth, height, width), slice_.affine
+    image = open_image(source_of(path))
+    return image.shape, image.affine
+
+
 def _read(path: str | Path, config: ExtractConfig) -> Volume:
     """A scan as the configuration has it read."""
     reading, frame = Reading.of(config.reading), config.selection.frame
     if isinstance(frame, str):
         raise OptionError(f"--frame {frame}: a registration is of one frame each, give its number")
-    return read(
+    return read_slice(path) or read(
         path,
         key=config.selection.key,
         frame=frame,
@@ -175,8 +206,13 @@ def _read(path: str | Path, config: ExtractConfig) -> Volume:
     )
 
 
+def _mask(path: str | Path) -> Volume:
+    return read_slice(path) or read(path)
+
+
 def _name(path: str | Path) -> str:
-    return source_of(path).path.name
+    place, _ = place_and_key(path)
+    return place.name
 
 
 def _identity(volume: Volume) -> dict[str, object]:

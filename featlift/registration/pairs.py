@@ -206,7 +206,7 @@ def check_pair(fixed: Volume, moving: Volume, affine: AffineStage = "none") -> t
 def _known(volume: Volume, name: str) -> Affine:
     """The affine of a scan that can be registered."""
     if volume.affine is None:
-        raise VolumeError(f"the {name} scan does not say where it lies (no affine): set its header first")
+        raise VolumeError(f"the {name} scan does not say where it lies (no affine): give --grid voxels")
     if volume.array.ndim != 3:
         raise VolumeError(f"the {name} scan has {len(volume.array)} channels: give one of them")
     if bad := volume.array.size - int(np.isfinite(volume.array).sum()):

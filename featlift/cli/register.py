@@ -101,7 +101,18 @@ def run(
         affine,  # type: ignore[arg-type]
         counts,
     )
-    found = register_files(fixed, moving, output, settings, config, bars("register"), inverse, masks, grid == "voxels")
+    found = register_files(
+        fixed,
+        moving,
+        output,
+        settings,
+        config,
+        bars("register"),
+        inverse,
+        masks,
+        grid == "voxels",
+        notify=lambda line: typer.echo(line, err=True),
+    )
     metrics = found.metrics
     typer.echo(
         f"{output}: {times(found.grid)} voxels of {times(found.spacing)} mm in "

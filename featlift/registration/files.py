@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from featlift.registration.inverse import inverted
 from featlift.registration.pairs import PairSettings, Registered, check_pair, register
 from featlift.registration.slices import VOXELS, on_voxels, read_slice
 from featlift.registration.transforms import TRANSFORMS, LinearTransform, Transform, simpleitk, warp
+from featlift.sizes import parse_size
 from featlift.store.output_spec import OutputSpec
 from featlift.timing import timed
 from featlift.version import __version__
@@ -47,6 +48,7 @@ def register_files(
     inverse: bool = False,
     masks: tuple[str | Path, str | Path] | None = None,
     voxels: bool = False,
+    notify: Callable[[str], object] | None = None,
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
 
@@ -63,6 +65,7 @@ def register_files(
         masks: of the bodies in both, for `PairSettings.body`.
         voxels: all lie on the voxels of the fixed scan, whatever they say of themselves; where that does not say where
             it lies either, its voxels are 1 mm.
+        notify: see `register`.
 
     Raises:
         InputError: no such file.
@@ -72,6 +75,8 @@ def register_files(
     """
     folder, config = Path(folder), config or ExtractConfig()
     config.check()
+    if settings.memory is None:
+        settings = replace(settings, memory=parse_size(config.lifting.memory))
     check_writable(folder)
     if settings.affine != "none":
         simpleitk()  # missing packages are told of first
@@ -92,7 +97,7 @@ def register_files(
         preparation = Preparation.of(config.preparation)
         recipe = make_recipe(encoder, preparation, OutputSpec())
         features_of_scan = partial(extract, model=encoder, preparation=preparation)
-    found = register(fixed_scan, moving_scan, settings, features_of_scan, device, progress, bodies)
+    found = register(fixed_scan, moving_scan, settings, features_of_scan, device, progress, bodies, notify)
     with timed(seconds, "write"):
         for name in (AFFINE, INVERSE):
             (folder / name).unlink(missing_ok=True)  # of an earlier run

@@ -15,6 +15,7 @@ from featlift.metrics.fields import folds, sdlogj
 from featlift.progress import Progress, steps
 from featlift.registration.affine import AffineStage, affine_stage
 from featlift.registration.body import Body, body_of, masks_on, of_cells
+from featlift.registration.common_grid import shrunk, spacing_within
 from featlift.registration.convex_adam import ConvexAdam, convex_adam
 from featlift.registration.features import (
     Bodies,
@@ -27,15 +28,17 @@ from featlift.registration.features import (
 )
 from featlift.registration.field import DisplacementField
 from featlift.registration.mind import CHANNELS, mind
-from featlift.registration.sampling import resized
+from featlift.registration.sampling import resized_slices
 from featlift.registration.transforms import inverse
 from featlift.store import Case
 from featlift.timing import timed
-from featlift.volumes.grid import Shape, inside, on_grid, resample, target_shape
+from featlift.volumes.grid import Shape, inside, on_grid
 from featlift.volumes.volume import Affine, Volume, spacing_of
 
 #: What scans are compared by.
 Compared = Literal["mind", "model", "both"]
+
+_SLAB = 16  # slices of a field brought to full size at a time
 
 #: Makes the features of a scan, as `featlift.extract` does.
 Extract = Callable[[Volume], Case]
@@ -47,7 +50,8 @@ class PairSettings:
 
     Attributes:
         features: ``mind`` of the scans, those of a ``model``, or ``both``.
-        spacing: millimetres of the common grid; None takes the shortest of the fixed scan's.
+        spacing: millimetres of the common grid; None takes the shortest of the fixed scan's, or as much more as
+            `memory` asks for.
         radius: of MIND's patches.
         dilation: how far apart MIND's patches lie.
         components: principal components of a model's features.
@@ -55,6 +59,7 @@ class PairSettings:
         convex_adam: of the optimisation.
         affine: what comes before it, see `featlift.registration.affine.AffineStage`.
         body: which places count, see `featlift.registration.body.Body`.
+        memory: bytes that the common grid is made for where `spacing` is None; None for 8 GB, or what is free.
     """
 
     features: Compared = "mind"
@@ -66,6 +71,12 @@ class PairSettings:
     convex_adam: ConvexAdam = field(default_factory=ConvexAdam)
     affine: AffineStage = "none"
     body: Body = "none"
+    memory: int | None = None
+
+    @property
+    def channels(self) -> int:
+        """How many channels of features there are at most."""
+        return (self.features != "model") * CHANNELS + (self.features != "mind") * self.components
 
     @property
     def needs_model(self) -> bool:
@@ -96,7 +107,7 @@ class Registered:
         spacing: of the common grid along (d, h, w), in mm.
         metrics: ``sdlogj``, ``folds`` (a share), ``mean_mm`` and ``max_mm`` of the displacement that comes after the
             affine stage.
-        seconds: wall time of ``affine``, ``features`` and ``optimisation``.
+        seconds: wall time of ``affine``, ``features``, ``optimisation`` and ``field``, which is brought to full size.
     """
 
     field: DisplacementField
@@ -115,6 +126,7 @@ def register(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     masks: tuple[Volume, Volume] | None = None,
+    notify: Callable[[str], object] | None = None,
 ) -> Registered:
     """Find where each voxel of the fixed scan lies in the moving one.
 
@@ -129,6 +141,7 @@ def register(
         device: where the field is optimised.
         progress: told of the iterations.
         masks: of the bodies in both scans, for `PairSettings.body`.
+        notify: told in one line if the common grid is coarser than the fixed scan, for memory.
 
     Raises:
         VolumeError: an unknown geometry, several channels, voxels that are NaN, or scans that do not overlap.
@@ -152,12 +165,12 @@ def register(
             matrix = affine_stage(settings.affine, fixed, moving, cases)
     back = inverse(matrix)  # what the stage does is undone by where the moving scan lies from here on
     with timed(seconds, "features"):
-        wanted = settings.spacing or min(
-            step for step, size in zip(spacing_of(fixed_affine), shape, strict=True) if size > 1
+        wanted = settings.spacing or spacing_within(
+            fixed, moving, settings.channels, settings.memory, torch.device(device), notify
         )
-        image, onto = _shrunk(fixed, fixed_affine, wanted, grow=True)
+        image, onto = shrunk(fixed, fixed_affine, wanted, grow=True)
         grid = image.shape[0], image.shape[1], image.shape[2]
-        other = on_grid(*_shrunk(moving, back @ moving_affine, wanted), grid, onto, order=1, fill_value=None)
+        other = on_grid(*shrunk(moving, back @ moving_affine, wanted), grid, onto, order=1, fill_value=None)
         bodies = None
         if settings.body == "otsu":
             bodies = body_of(image), body_of(other)
@@ -169,18 +182,26 @@ def register(
     with timed(seconds, "optimisation"):
         told = steps("registration", progress)
         displacement = convex_adam(*features, spacing, settings.convex_adam, told)
-        in_voxels = resized(displacement, shape).cpu().numpy()
-    found = DisplacementField.of_voxels(in_voxels, fixed_affine)
-    lengths = np.linalg.norm(found.vectors, axis=0)
-    if settings.affine != "none":
-        found = DisplacementField.of_voxels(in_voxels, fixed_affine, matrix)
-    metrics = {
-        "sdlogj": sdlogj(in_voxels),
-        "folds": folds(in_voxels),
-        "mean_mm": float(lengths.mean()),
-        "max_mm": float(lengths.max()),
-    }
+        del features
+    with timed(seconds, "field"):
+        in_voxels = np.empty((3, *shape), np.float32)
+        for start in range(0, shape[0], _SLAB):
+            slices = range(start, min(start + _SLAB, shape[0]))
+            in_voxels[:, start : slices.stop] = resized_slices(displacement, shape, slices).cpu()
+        metrics = {"sdlogj": sdlogj(in_voxels), "folds": folds(in_voxels), **_lengths(in_voxels, fixed_affine)}
+        then = None if settings.affine == "none" else matrix
+        found = DisplacementField.of_voxels(in_voxels, fixed_affine, then)
     return Registered(found, matrix, grid, spacing, metrics, seconds)
+
+
+def _lengths(in_voxels: NDArray[np.float32], affine: Affine) -> dict[str, float]:
+    """Mean and largest length of displacements, in mm."""
+    to_patient = affine[:3, :3]
+    each = [np.linalg.norm(to_patient @ slice_.reshape(3, -1), axis=0) for slice_ in in_voxels.swapaxes(0, 1)]
+    return {
+        "mean_mm": float(np.mean([lengths.mean() for lengths in each])),
+        "max_mm": float(max(lengths.max() for lengths in each)),
+    }
 
 
 def check_pair(fixed: Volume, moving: Volume, affine: AffineStage = "none") -> tuple[Affine, Affine]:
@@ -217,21 +238,6 @@ def _known(volume: Volume, name: str) -> Affine:
 def _shape(volume: Volume) -> Shape:
     depth, height, width = volume.array.shape
     return depth, height, width
-
-
-def _shrunk(volume: Volume, affine: Affine, spacing: float, grow: bool = False) -> tuple[NDArray[np.float32], Affine]:
-    """A scan at a spacing, low-passed where it shrinks, and its affine; axes that are coarser grow only if asked to.
-
-    An axis of one voxel stays one.
-    """
-    shape = _shape(volume)
-    wanted = tuple(
-        spacing if size > 1 and (grow or step < spacing) else 0
-        for size, step in zip(shape, spacing_of(affine), strict=True)
-    )
-    values, changed = resample(volume.array[None], affine, target_shape(shape, affine, wanted, ()))
-    assert changed is not None
-    return values[0], changed
 
 
 def _features(

@@ -40,6 +40,8 @@ ADAPTS = ("full", "lora", "head")
 SLICE_POOLINGS = ("learned", "mean")
 TOKENS = ("cls", "patch-mean", "cls+patch-mean")
 COMPARED = ("mind", "model", "both")
+AFFINE = ("none", "moments", "intensity", "features")
+GEOMETRIES = ("affine", "voxels")
 
 
 def one_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  # noqa: A002 - typer's own word

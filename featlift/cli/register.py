@@ -38,13 +38,16 @@ def _option(text: str, panel: str, *names: str, **how: Any) -> Any:
 def run(
     fixed: Annotated[
         str,
-        typer.Argument(help="The scan that stays: a file, a DICOM folder, or a URL. With --pairs: a store, or scans."),
+        typer.Argument(
+            help="The scan that stays: a file, PNG and JPEG too, a DICOM folder, or a URL. With --pairs: a store, or "
+            "scans."
+        ),
     ],
     config: ExtractConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for field, warped scan and run.json.")],
     moving: Annotated[
         str | None,
-        typer.Argument(help="The scan that is brought onto it; they overlap as they lie. With --pairs: as FIXED."),
+        typer.Argument(help="The scan that is brought onto it. With --pairs: as FIXED."),
     ] = None,
     pairs: Annotated[Path | None, _option("A CSV of case ids, fixed,moving[,split].", _PAIRS)] = None,
     split: Annotated[str | None, _option("Only pairs of this split.", _PAIRS)] = None,
@@ -61,6 +64,19 @@ def run(
     centred: Annotated[
         bool, _option("Their mean subtracted, or as DINO-Reg projects.", _FEATURES, "--centred/--uncentred")
     ] = True,
+    affine: Annotated[
+        str,
+        choices.one_of(choices.AFFINE, "What comes first: by bodies, scans, or a model.", rich_help_panel=_FEATURES),
+    ] = "none",
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="Write inverse.nii.gz too, on the voxels of the moving scan.")
+    ] = False,
+    body: Annotated[
+        str, _option("What counts: none (everything), otsu, or FIXED_MASK,MOVING_MASK.", _FEATURES)
+    ] = "none",
+    grid: Annotated[
+        str, choices.one_of(choices.GEOMETRIES, "How scans meet: as their headers say, or voxel by voxel.")
+    ] = "affine",
     grid_mm: Annotated[
         float | None, _option("Edge of the voxels of the common grid. Default: the fixed scan's shortest.", _FEATURES)
     ] = None,
@@ -79,15 +95,17 @@ def run(
 ) -> None:
     """Find where each voxel of one scan lies in another (ConvexAdam), and write the field and the warped scan.
 
-    field.nii.gz holds displacements in LPS millimetres on the voxels of the fixed scan, as SimpleITK takes them. There
-    is no affine stage: scans that lie apart are aligned beforehand. Options of lifting count with a model only.
+    field.nii.gz holds displacements in LPS millimetres on the voxels of the fixed scan, as SimpleITK takes them. Scans
+    that lie apart take --affine, which the field includes. Options of lifting count with a model only.
     With --pairs each pair of a CSV goes to a folder of its own; a second run goes on where the first was stopped.
     """
     from featlift.cli.results import bars
     from featlift.registration import ConvexAdam, PairSettings
+    from featlift.registration.body import parse_body
     from featlift.registration.files import register_files
 
     optimisation = ConvexAdam(search_cell, reach, both_ways, iterations, smoothness, fine_cell, smoothing)
+    counts, masks = parse_body(body)
     settings = PairSettings(
         features,  # type: ignore[arg-type]
         grid_mm,
@@ -97,13 +115,28 @@ def run(
         centred,
         optimisation,
         layer,
+        affine,  # type: ignore[arg-type]
+        counts,
     )
     if pairs is not None:
-        register_each(pairs, fixed, moving, output, settings, config, images, split)
+        if grid != "affine":
+            raise OptionError("--grid voxels: it is of one pair; scans of --pairs meet as their headers say")
+        register_each(pairs, fixed, moving, output, settings, config, images, split, inverse)
         return
     if moving is None or split is not None or images is not None:
         raise OptionError("give the scans FIXED and MOVING; or --pairs, and with it --split and --images if needed")
-    found = register_files(fixed, moving, output, settings, config, bars("register"))
+    found = register_files(
+        fixed,
+        moving,
+        output,
+        settings,
+        config,
+        bars("register"),
+        inverse,
+        masks,
+        grid == "voxels",
+        notify=lambda line: typer.echo(line, err=True),
+    )
     metrics = found.metrics
     typer.echo(
         f"{output}: {times(found.grid)} voxels of {times(found.spacing)} mm in "
@@ -114,16 +147,19 @@ def run(
 
 @register.command()
 def apply(
-    field: Annotated[str, typer.Argument(help="A field of `register run`, or another in LPS millimetres.")],
+    transforms: Annotated[
+        list[str], typer.Argument(help="Fields of LPS millimetres, .tfm, .mat, .txt; the affine one before the field.")
+    ],
     image: Annotated[str, typer.Option(help="What to warp: it lies as the moving scan does.")],
     like: Annotated[str, typer.Option(help="A scan whose voxels the result has, such as the fixed one.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, .nii.gz.")],
     labels: Annotated[bool, typer.Option("--labels", help="Take the nearest label instead of interpolating.")] = False,
+    grid: Annotated[str, choices.one_of(choices.GEOMETRIES, "As for `register run`.")] = "affine",
 ) -> None:
-    """Warp another image by a field: a second sequence, or labels of the moving scan."""
-    from featlift.registration.files import apply_field
+    """Warp another image by a field, or several transforms at once: a second sequence, or labels of the moving scan."""
+    from featlift.registration.applying import apply_transforms
 
-    apply_field(field, image, like, output, labels)
+    apply_transforms(transforms, image, like, output, labels, grid == "voxels")
     typer.echo(str(output))
 
 

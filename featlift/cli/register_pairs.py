@@ -25,6 +25,7 @@ def register_each(
     config: ExtractConfig,
     images: str | None,
     split: str | None,
+    inverse: bool,
 ) -> None:
     """Register the pairs of a CSV, and say what became of them; exit code 1 if some could not be."""
     from featlift.cli.results import bars, print_failures
@@ -33,7 +34,17 @@ def register_each(
     told = bars("register")
     try:
         found = register_pairs(
-            pairs, fixed, output, settings, config, moving=moving, images=images, split=split, progress=told
+            pairs,
+            fixed,
+            output,
+            settings,
+            config,
+            moving=moving,
+            images=images,
+            split=split,
+            inverse=inverse,
+            progress=told,
+            notify=lambda line: typer.echo(line, err=True),
         )
     except KeyboardInterrupt:
         typer.echo("featlift: stopped; the same command goes on where this one was", err=True)

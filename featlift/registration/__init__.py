@@ -3,7 +3,8 @@
 from featlift.registration.convex_adam import ConvexAdam, convex_adam
 from featlift.registration.field import DisplacementField
 from featlift.registration.mind import mind
-from featlift.registration.pairs import PairSettings, Registered, register
+from featlift.registration.pairs import Registered, register
+from featlift.registration.settings import PairSettings
 
 __all__ = [
     "ConvexAdam",

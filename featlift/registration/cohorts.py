@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from featlift.config import ExtractConfig
 from featlift.errors import InputError, StoreError
+from featlift.registration.slices import on_voxels
 from featlift.remote import parse_location
 from featlift.store import Case, Store, open_store
 from featlift.store.backends import backend_of
@@ -43,6 +44,10 @@ class End:
     identity: dict[str, Any]
     case: Case | None = None
     voxels: bool = True
+
+    def lying_on(self, affine: Affine | None) -> End:
+        """The same scan on the voxels of a grid, see `on_voxels`."""
+        return replace(self, volume=on_voxels(self.volume, affine))
 
 
 class Cohort(Protocol):
@@ -91,12 +96,12 @@ class ScanCohort(Mapping[str, Scan]):
 
     def identity(self, case_id: str) -> dict[str, Any]:
         """See `Cohort`."""
-        return _identity(identity(self[case_id].sources))
+        return identity_of(identity(self[case_id].sources))
 
     def load(self, case_id: str) -> End:
         """See `Cohort`; raises InputError and VolumeError as reading does."""
         volume = read_scan(self[case_id], self._reading)
-        return End(case_id, Path(self[case_id].name).name, volume, _identity(volume.source or {}))
+        return End(case_id, Path(self[case_id].name).name, volume, identity_of(volume.source or {}))
 
     def __getitem__(self, case_id: str) -> Scan:
         return self._scans[case_id]
@@ -147,7 +152,7 @@ class StoreCohort:
 
     def identity(self, case_id: str) -> dict[str, Any]:
         """See `Cohort`: as recorded."""
-        return _identity(self.store[case_id].attributes["source"])
+        return identity_of(self.store[case_id].attributes["source"])
 
     def load(self, case_id: str) -> End:
         """See `Cohort`.
@@ -205,6 +210,6 @@ def _zeros(shape: tuple[int, ...], affine: Affine | None) -> Volume:
     return Volume(np.broadcast_to(np.float32(0), shape), affine)
 
 
-def _identity(source: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(source: Mapping[str, Any]) -> dict[str, Any]:
     """What identifies a file beside a name, which may be given to another."""
     return {name: source[name] for name in _IDENTITY if name in source}

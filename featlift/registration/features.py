@@ -21,9 +21,12 @@ TYPICAL = 2.27
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
+#: Which places of the fixed and of the moving scan are in the body, ``(D, H, W)`` each.
+Bodies = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+
 
 def principal_features(
-    fixed: CaseLayer, moving: CaseLayer, components: int = 24, centred: bool = True
+    fixed: CaseLayer, moving: CaseLayer, components: int = 24, centred: bool = True, bodies: Bodies | None = None
 ) -> list[NDArray[np.float32]]:
     """The features of both scans in the principal components that they share.
 
@@ -33,6 +36,7 @@ def principal_features(
         components: how many are kept; fewer where there are fewer channels.
         centred: subtract the mean, otherwise project features as they are, as DINO-Reg does. Their differences are the
             same; only what lies beyond the edges, 0, is another.
+        bodies: which cells the components are of; None for all.
 
     Returns:
         ``(K, d, h, w)`` for each.
@@ -42,8 +46,9 @@ def principal_features(
     """
     dense = [features_of(layer) for layer in (fixed, moving)]
     covariance = Covariance(len(dense[0]))
-    for values in dense:
-        covariance.add(values.reshape(len(values), -1).T)
+    for number, values in enumerate(dense):
+        cells = values.reshape(len(values), -1).T
+        covariance.add(cells if bodies is None else cells[bodies[number].ravel()])
     if covariance.count <= components:
         raise OptionError(f"{components} components: both scans have {covariance.count} feature cells, ask for fewer")
     basis = covariance.principal(components)
@@ -68,11 +73,23 @@ def typical_distance(fixed: torch.Tensor, moving: torch.Tensor) -> float:
     return float((spread + (one.mean(dim=1) - other.mean(dim=1)).square()).sum())
 
 
-def at_typical_distance(fixed: torch.Tensor, moving: torch.Tensor) -> Pair:
-    """Features scaled to `TYPICAL`; those that are the same everywhere are left as they are."""
-    now = typical_distance(fixed, moving)
+def at_typical_distance(fixed: torch.Tensor, moving: torch.Tensor, bodies: Bodies | None = None) -> Pair:
+    """Features scaled to `TYPICAL`, inside of the bodies; those that are the same everywhere are left as they are."""
+    if bodies is None:
+        now = typical_distance(fixed, moving)
+    else:
+        one, other = (torch.from_numpy(body).to(fixed.device) for body in bodies)
+        now = typical_distance(fixed[:, one], moving[:, other])
     scale = (TYPICAL / now) ** 0.5 if now > 0 else 1.0
     return fixed * scale, moving * scale
+
+
+def within_bodies(pair: Pair, bodies: Bodies | None) -> Pair:
+    """Features that are 0 outside of the bodies, in place: there nothing differs from anything."""
+    if bodies is not None:
+        for features, body in zip(pair, bodies, strict=True):
+            features.mul_(torch.from_numpy(body).to(features.device))
+    return pair
 
 
 def side_by_side(parts: Sequence[Pair]) -> Pair:

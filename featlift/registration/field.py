@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from featlift.atomic_io import write_atomically
 from featlift.errors import VolumeError
+from featlift.registration.slices import flat_nifti
+from featlift.registration.transforms import LinearTransform, inverse, places_of_slice, warp, within
 from featlift.volumes.grid import Shape, inside
 from featlift.volumes.nifti import write_nifti
 from featlift.volumes.reading import read
@@ -31,9 +33,25 @@ class DisplacementField:
     affine: Affine
 
     @classmethod
-    def of_voxels(cls, displacement: NDArray[Any], affine: Affine) -> Self:
-        """The field of displacements ``(3, D, H, W)`` in voxels along (d, h, w)."""
-        return cls(np.tensordot(affine[:3, :3], displacement, axes=1).astype(np.float32), affine)
+    def of_voxels(cls, displacement: NDArray[Any], affine: Affine, then: Affine | None = None) -> Self:
+        """The field of displacements ``(3, D, H, W)`` in voxels along (d, h, w).
+
+        Args:
+            displacement: its array.
+            affine: of the grid.
+            then: 4x4, an affine map of the patient that places go through afterwards; the field is of both.
+        """
+        _, depth, height, width = displacement.shape
+        shape = depth, height, width
+        vectors = np.empty(displacement.shape, np.float32)
+        to_patient, linear = affine[:3, :3], LinearTransform(np.eye(4) if then is None else then)
+        for number in range(depth):  # float64 of a whole CT would take gigabytes
+            steps = to_patient @ displacement[:, number].reshape(3, -1)
+            if then is not None:
+                places = places_of_slice(number, shape, affine)
+                steps = linear.moved(places + steps) - places
+            vectors[:, number] = steps.reshape(3, height, width)
+        return cls(vectors, affine)
 
     @property
     def in_voxels(self) -> NDArray[np.float64]:
@@ -67,6 +85,9 @@ class DisplacementField:
             VolumeError: it does not hold three values a voxel, all of them finite, or does not say where it lies.
         """
         name = Path(path).name
+        flat = flat_nifti(Path(path))
+        if flat is not None and flat[1] is not None and len(flat[0]) == 3 and np.isfinite(flat[0]).all():
+            return cls(flat[0].astype(np.float32), flat[1])
         parts = []
         for axis in range(3):
             try:
@@ -101,37 +122,19 @@ class DisplacementField:
             VolumeError: the geometry of the scan is unknown, the grid lies outside the field, or nothing of the scan
                 comes to lie on it.
         """
-        from scipy.ndimage import map_coordinates
+        self.check_grid(shape, onto)
+        return warp([self], image, shape, onto, order, fill_value)
 
-        if image.affine is None or image.array.ndim != 3:
-            raise VolumeError("the image to warp has no geometry, or more than one value a voxel")
+    def check_grid(self, shape: Shape, onto: Affine) -> None:
+        """Refuse a grid of which nothing lies in the field; raises VolumeError."""
         if not inside(self.shape, self.affine, shape, onto).any():
             raise VolumeError("the field lies elsewhere than the grid it is applied to: is it of another fixed scan?")
-        warped = np.empty(shape, np.float32)
-        reached = False
-        to_field, to_image = np.linalg.inv(self.affine), np.linalg.inv(image.affine)
-        for number, slice_ in enumerate(warped):  # the places of a whole CT would take gigabytes
-            places = onto @ _indices(number, shape)
-            at, known = _within(to_field @ places, self.shape)
-            for axis, values in enumerate(self.vectors):
-                places[axis] += known * map_coordinates(values, at, np.float64, order=1, mode="nearest")
-            at, known = _within(to_image @ places, image.array.shape)
-            values = map_coordinates(image.array, at, np.float32, order=order, mode="nearest")
-            slice_[:] = np.where(known, values, np.float32(fill_value)).reshape(slice_.shape)
-            reached = reached or bool(known.any())
-        if not reached:
-            raise VolumeError("nothing of the image comes to lie on the grid: is it the moving scan of this field?")
-        return warped
 
+    def moved(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where places ``(3, N)`` in LPS millimetres are led to, ``(3, N)``. Beyond the field nothing moves."""
+        from scipy.ndimage import map_coordinates
 
-def _indices(slice_: int, shape: Shape) -> NDArray[np.float64]:
-    """``(d, h, w, 1)`` of every voxel of a slice, ``(4, H * W)``."""
-    h, w = np.indices(shape[1:], np.float64).reshape(2, -1)
-    return np.stack([np.full_like(h, slice_), h, w, np.ones_like(h)])
-
-
-def _within(at: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The places ``(3, N)`` among voxels that reach half a step beyond their centres, and which are in one."""
-    size = np.array(shape)[:, None]
-    known: NDArray[np.bool_] = np.logical_and.reduce((at[:3] >= -0.5) & (at[:3] < size - 0.5))
-    return at[:3], known
+        at = LinearTransform(inverse(self.affine)).moved(points)
+        steps = [map_coordinates(values, at, np.float64, order=1, mode="nearest") for values in self.vectors]
+        there: NDArray[np.float64] = points + within(at, self.shape) * np.stack(steps)
+        return there

@@ -1,36 +1,39 @@
-"""Registration from files to files: what `featlift register` does."""
+"""Registration from files to files: what `featlift register run` does."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featlift.atomic_io import as_output_error, check_writable, write_atomically
 from featlift.config import ExtractConfig
-from featlift.errors import OptionError, StoreError, VolumeError
+from featlift.errors import OptionError, StoreError
 from featlift.processes import forget_peak_memory, peak_memory
 from featlift.progress import Progress
-from featlift.registration.cohorts import End, ScanCohort
-from featlift.registration.field import DisplacementField
-from featlift.registration.pairs import PairSettings, Registered, check_pair, register
+from featlift.registration.cohorts import End, ScanCohort, identity_of
+from featlift.registration.inverse import inverted
+from featlift.registration.pairs import Registered, check_pair, register
 from featlift.registration.plan import Plan
+from featlift.registration.settings import PairSettings
+from featlift.registration.slices import on_voxels, read_slice
+from featlift.registration.transforms import LinearTransform, simpleitk
 from featlift.timing import timed
 from featlift.version import __version__
 from featlift.volumes import Reading, Scan
 from featlift.volumes.discovery.series import source_of
 from featlift.volumes.nifti import write_nifti
-from featlift.volumes.opening import open_image
 from featlift.volumes.reading import read
 from featlift.volumes.scan import case_id_of
+from featlift.volumes.source import place_and_key
+from featlift.volumes.volume import Volume
 
 FIELD, WARPED, RUN = "field.nii.gz", "warped.nii.gz", "run.json"
+AFFINE, INVERSE = "affine.tfm", "inverse.nii.gz"
 
 
 def register_files(
@@ -40,8 +43,14 @@ def register_files(
     settings: PairSettings,
     config: ExtractConfig | None = None,
     progress: Progress | None = None,
+    inverse: bool = False,
+    masks: tuple[str | Path, str | Path] | None = None,
+    voxels: bool = False,
+    notify: Callable[[str], object] | None = None,
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
+
+    With an affine stage ``affine.tfm`` is what that found, and the field is of both.
 
     Args:
         fixed: path or URL of the fixed scan.
@@ -50,6 +59,11 @@ def register_files(
         settings: how.
         config: the device; how scans are read; and where a network makes features, which, and how it is lifted.
         progress: told of the iterations.
+        inverse: write ``inverse.nii.gz`` as well, on the voxels of the moving scan.
+        masks: of the bodies in both, for `PairSettings.body`.
+        voxels: all lie on the voxels of the fixed scan, whatever they say of themselves; where that does not say where
+            it lies either, its voxels are 1 mm.
+        notify: see `register`.
 
     Raises:
         InputError: no such file.
@@ -60,13 +74,35 @@ def register_files(
     folder, config = Path(folder), config or ExtractConfig()
     config.check()
     check_writable(folder)
+    check_settings(settings)
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         ends = _end_of(fixed, config), _end_of(moving, config)
-        check_pair(ends[0].volume, ends[1].volume)
-    with timed(seconds, "model") if settings.features != "mind" else nullcontext():
+        bodies = None if masks is None else (_mask(masks[0]), _mask(masks[1]))
+        if voxels:
+            grid = ends[0].volume.affine
+            ends = ends[0].lying_on(grid), ends[1].lying_on(grid)
+            bodies = None if bodies is None else (on_voxels(bodies[0], grid), on_voxels(bodies[1], grid))
+        check_pair(ends[0].volume, ends[1].volume, settings.affine)
+    with timed(seconds, "model") if settings.needs_model else nullcontext():
         plan = Plan.of(settings, config)
-    return register_pair(*ends, folder, plan, seconds, progress)
+    further = {
+        "masks": None if masks is None else [_name(mask) for mask in masks],
+        "geometry": "voxels" if voxels else "affine",
+    }
+    return register_pair(
+        *ends, folder, plan, seconds, progress, inverse=inverse, masks=bodies, notify=notify, further=further
+    )
+
+
+def check_settings(settings: PairSettings) -> None:
+    """Tell of what is not installed before work begins.
+
+    Raises:
+        OptionError: an affine stage without SimpleITK.
+    """
+    if settings.affine != "none":
+        simpleitk()
 
 
 def register_pair(
@@ -76,6 +112,11 @@ def register_pair(
     plan: Plan,
     seconds: Mapping[str, float] | None = None,
     progress: Progress | None = None,
+    *,
+    inverse: bool = False,
+    masks: tuple[Volume, Volume] | None = None,
+    notify: Callable[[str], object] | None = None,
+    further: Mapping[str, Any] | None = None,
 ) -> Registered:
     """Register two scans that were read, see `register_files`; without voxels there is no ``warped.nii.gz``.
 
@@ -86,6 +127,10 @@ def register_pair(
         plan: how.
         seconds: that were spent before.
         progress: told of the iterations.
+        inverse: write ``inverse.nii.gz``.
+        masks: see `register`.
+        notify: see `register`.
+        further: what ``run.json`` shall say besides.
 
     Raises:
         VolumeError, OptionError: see `register`.
@@ -94,23 +139,33 @@ def register_pair(
     forget_peak_memory()
     cases = {end.volume: end.case for end in (fixed, moving) if end.case is not None}
     extract = plan.extract or (cases.__getitem__ if cases else None)
-    found = register(fixed.volume, moving.volume, plan.settings, extract, plan.device, progress)
+    found = register(fixed.volume, moving.volume, plan.settings, extract, plan.device, progress, masks, notify)
     writing: dict[str, float] = {}
     with timed(writing, "write"):
         with as_output_error(folder):
-            for name in (RUN, WARPED):  # from here on the older files are not those of one registration
+            for name in (RUN, WARPED, AFFINE, INVERSE):  # from here on older files are not those of one registration
                 (folder / name).unlink(missing_ok=True)
+        if plan.settings.affine != "none":
+            LinearTransform(found.affine).write(folder / AFFINE)
         found.field.write(folder / FIELD)
         if moving.voxels:
             lowest = float(moving.volume.array.min())
             warped = found.field.warp(moving.volume, found.field.shape, found.field.affine, fill_value=lowest)
             write_atomically(folder / WARPED, partial(write_nifti, array=warped, affine=found.field.affine))
+    if inverse:
+        with timed(writing, "inverse"):
+            depth, height, width = moving.volume.array.shape
+            assert moving.volume.affine is not None
+            back = inverted(found.field, (depth, height, width), moving.volume.affine, found.affine)
+            back.write(folder / INVERSE)
     run = {
         "featlift": __version__,
         "device": str(plan.device),
         "fixed": {"id": fixed.id, "name": fixed.name, **fixed.identity},
         "moving": {"id": moving.id, "name": moving.name, **moving.identity},
         **plan.as_json(),
+        **(further or {}),
+        "affine": None if plan.settings.affine == "none" else found.affine.tolist(),
         "grid": {"shape": found.grid, "spacing": found.spacing},
         "metrics": found.metrics,
         "seconds": {name: round(value, 2) for name, value in {**(seconds or {}), **found.seconds, **writing}.items()},
@@ -145,50 +200,24 @@ def runs_in(folder: Path) -> dict[Path, dict[str, Any]]:
     return {place: run for place in places if (run := read_run(place)) is not None}
 
 
-def apply_field(
-    field: str | Path, image: str | Path, like: str | Path, output: str | Path, labels: bool = False
-) -> None:
-    """Bring an image in the space of the moving scan onto the voxels of another, each value interpolated once.
-
-    Args:
-        field: path of a displacement field in LPS millimetres.
-        image: of what to warp.
-        like: of a scan whose voxels the result has, such as the fixed one.
-        output: file to write, ending in .nii or .nii.gz.
-        labels: take the nearest label, 0 outside; otherwise values are linear, the lowest outside.
-
-    Raises:
-        InputError: no such file.
-        OptionError: a name that is no NIfTI file's.
-        VolumeError: no field, unknown geometry, labels that are no whole numbers, or spaces that do not meet.
-        OutputError: the file cannot be written.
-    """
-    output = Path(output)
-    if not output.name.endswith((".nii", ".nii.gz")):
-        raise OptionError(f"{output.name}: give a name that ends in .nii.gz")
-    check_writable(output.parent)
-    grid = open_image(source_of(like))
-    if grid.affine is None:
-        raise VolumeError(f"{_name(like)} does not say where it lies (no affine): give another for --like")
-    displacements, scan = DisplacementField.read(field), read(image)
-    if labels and not (scan.array == np.round(scan.array)).all():
-        raise VolumeError(f"{_name(image)} holds fractions: labels are whole numbers, leave --labels out")
-    outside = 0.0 if labels else float(scan.array.min())
-    warped = displacements.warp(scan, grid.shape, grid.affine, 0 if labels else 1, outside)
-    values = warped.astype(np.int32) if labels else warped
-    write_atomically(output, partial(write_nifti, array=values, affine=grid.affine))
-
-
 def _end_of(path: str | Path, config: ExtractConfig) -> End:
     """The scan at a path, as the configuration has it read."""
     frame = config.selection.frame
     if isinstance(frame, str):
         raise OptionError(f"--frame {frame}: a registration is of one frame each, give its number")
+    if (flat := read_slice(path)) is not None:
+        name = _name(path)
+        return End(case_id_of(name), name, flat, identity_of(flat.source or {}))
     source = source_of(path)
     source = replace(source, key=config.selection.key or source.key, frame=frame)
     case_id = case_id_of(source.path.name)
     return ScanCohort({case_id: Scan(case_id, source.path.name, (source,))}, Reading.of(config.reading)).load(case_id)
 
 
+def _mask(path: str | Path) -> Volume:
+    return read_slice(path) or read(path)
+
+
 def _name(path: str | Path) -> str:
-    return source_of(path).path.name
+    place, _ = place_and_key(path)
+    return place.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,11 +12,13 @@ from featlift.config import ExtractConfig
 from featlift.errors import FeatliftError, OptionError, OutputError, StoreError
 from featlift.names import file_names
 from featlift.progress import Progress, counted
+from featlift.registration.affine import AffineStage
 from featlift.registration.cohorts import Cohort, End, StoreCohort, open_cohort
-from featlift.registration.files import FIELD, WARPED, read_run, register_pair, runs_in
+from featlift.registration.files import FIELD, INVERSE, WARPED, check_settings, read_run, register_pair, runs_in
 from featlift.registration.pair_list import CasePair, of_pair, of_split, read_pairs
-from featlift.registration.pairs import PairSettings, check_pair
+from featlift.registration.pairs import check_pair
 from featlift.registration.plan import SHARED, Plan, flattened
+from featlift.registration.settings import PairSettings
 from featlift.store import Store
 from featlift.store.layout import differing_fields
 from featlift.timing import timed
@@ -51,7 +53,9 @@ def register_pairs(
     moving: str | Path | None = None,
     images: str | Path | None = None,
     split: str | None = None,
+    inverse: bool = False,
     progress: Progress | None = None,
+    notify: Callable[[str], object] | None = None,
 ) -> RegisteredPairs:
     """Register the pairs of a CSV, each into ``folder/<fixed>--<moving>/``, see `register_files`.
 
@@ -64,7 +68,9 @@ def register_pairs(
         moving: where the moving scans are; None takes those of `fixed`.
         images: of stores, where the scans are that they were made from: MIND and warped scans need them.
         split: only pairs of this split.
+        inverse: write inverse fields as well.
         progress: told of the pairs.
+        notify: see `register`.
 
     Raises:
         InputError: a file, folder or id that is not there, or no pair.
@@ -76,20 +82,26 @@ def register_pairs(
     """
     folder, config = Path(folder), config or ExtractConfig()
     config.check()
+    check_settings(settings)
     cohort = open_cohort(fixed, config, images)
     other = cohort if moving is None or str(moving) == str(fixed) else open_cohort(moving, config, images)
     store = _store_of(cohort, other)
-    if store is not None and images is None and settings.features != "model":
-        raise OptionError("MIND needs the scans that a store was made from: give --images, or --features model")
+    if settings.body == "masks":
+        raise OptionError("body masks: they are of one pair; for many, otsu finds bodies")
+    if store is not None and images is None and settings.needs_scans:
+        raise OptionError(
+            "MIND, bodies and affine stages by them need the scans that a store was made from: give --images, or "
+            "--features model"
+        )
     listed = read_pairs(pairs, cohort, other)
     names = _folder_names(listed)
     wanted = {pair.id: pair for pair in of_split(listed, split)}
-    _check_grids(wanted.values(), cohort, other)
+    _check_grids(wanted.values(), cohort, other, settings.affine)
     check_writable(folder)
     plan = Plan.of(settings, config, store)
     _check_plan(folder, plan)
     found = RegisteredPairs(warped=store is None or images is not None)
-    kept = (FIELD, WARPED) if found.warped else (FIELD,)
+    kept = (FIELD, *[WARPED] * found.warped, *[INVERSE] * inverse)
     todo: list[str] = []
     for pair in wanted.values():
         done = _is_done(folder / names[pair.id], kept, pair, cohort, other)
@@ -103,7 +115,7 @@ def register_pairs(
                     end = None  # not two of them at once
                     end = cohort.load(pair.fixed)
                 moved = other.load(pair.moving)
-            register_pair(end, moved, folder / names[pair_id], plan, seconds)
+            register_pair(end, moved, folder / names[pair_id], plan, seconds, inverse=inverse, notify=notify)
             found.done.append(pair_id)
         except OutputError:
             raise
@@ -132,12 +144,12 @@ def _folder_names(pairs: Sequence[CasePair]) -> dict[str, str]:
     return names
 
 
-def _check_grids(pairs: Iterable[CasePair], fixed: Cohort, moving: Cohort) -> None:
+def _check_grids(pairs: Iterable[CasePair], fixed: Cohort, moving: Cohort, affine: AffineStage) -> None:
     """Refuse by their headers what cannot be registered."""
     of_fixed, of_moving = cache(fixed.grid), cache(moving.grid)
     for pair in pairs:
         with of_pair(pair.id):
-            check_pair(of_fixed(pair.fixed), of_moving(pair.moving))
+            check_pair(of_fixed(pair.fixed), of_moving(pair.moving), affine)
 
 
 def _check_plan(folder: Path, plan: Plan) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,64 +12,25 @@ from numpy.typing import NDArray
 from featlift.errors import OptionError, VolumeError
 from featlift.metrics.fields import folds, sdlogj
 from featlift.progress import Progress, steps
-from featlift.registration.convex_adam import ConvexAdam, convex_adam
-from featlift.registration.features import (
-    Pair,
-    at_typical_distance,
-    on_common_grid,
-    principal_features,
-    side_by_side,
-)
+from featlift.registration.affine import AffineStage, affine_stage
+from featlift.registration.body import body_of, masks_on
+from featlift.registration.common_grid import shrunk, spacing_within
+from featlift.registration.comparing import compared
+from featlift.registration.convex_adam import convex_adam
 from featlift.registration.field import DisplacementField
-from featlift.registration.mind import CHANNELS, mind
-from featlift.registration.sampling import resized
+from featlift.registration.sampling import resized_slices
+from featlift.registration.settings import PairSettings
+from featlift.registration.transforms import inverse
 from featlift.store import Case
-from featlift.store.case import CaseLayer
 from featlift.store.features import layer_of
 from featlift.timing import timed
-from featlift.volumes.grid import Shape, inside, on_grid, resample, target_shape
+from featlift.volumes.grid import Shape, inside, on_grid
 from featlift.volumes.volume import Affine, Volume, spacing_of
 
-#: What scans are compared by.
-Compared = Literal["mind", "model", "both"]
+_SLAB = 16  # slices of a field brought to full size at a time
 
 #: Makes the features of a scan, as `featlift.extract` does.
 Extract = Callable[[Volume], Case]
-
-
-@dataclass(frozen=True)
-class PairSettings:
-    """How two scans are registered.
-
-    Attributes:
-        features: ``mind`` of the scans, those of a ``model``, or ``both``.
-        spacing: millimetres of the common grid; None takes the shortest of the fixed scan's.
-        radius: of MIND's patches.
-        dilation: how far apart MIND's patches lie.
-        components: principal components of a model's features.
-        centred: see `featlift.registration.features.principal_features`.
-        convex_adam: of the optimisation.
-        layer: of a model's features, its absolute index; None takes the deepest.
-    """
-
-    features: Compared = "mind"
-    spacing: float | None = None
-    radius: int = 1
-    dilation: int = 2
-    components: int = 24
-    centred: bool = True
-    convex_adam: ConvexAdam = field(default_factory=ConvexAdam)
-    layer: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.features not in get_args(Compared):
-            raise OptionError(f"features {self.features!r}: choose one of {', '.join(get_args(Compared))}")
-        if self.spacing is not None and not 0 < self.spacing < 1000:
-            raise OptionError(f"spacing {self.spacing}: give millimetres")
-        if min(self.radius, self.dilation, self.components) < 1:
-            raise OptionError("radius, dilation and components: give at least 1")
-        if self.features == "mind" and self.layer is not None:
-            raise OptionError(f"layer {self.layer}: MIND has none, compare features model or both")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +38,17 @@ class Registered:
     """What was found.
 
     Attributes:
-        field: on the voxels of the fixed scan.
+        field: on the voxels of the fixed scan, of the affine stage and what came after it together.
+        affine: 4x4 of the affine stage alone, places of the fixed scan to those of the moving one, LPS millimetres.
         grid: (D, H, W) of the common grid.
         spacing: of the common grid along (d, h, w), in mm.
-        metrics: ``sdlogj``, ``folds`` (a share), ``mean_mm`` and ``max_mm`` of the displacement.
-        seconds: wall time of ``features`` and ``optimisation``.
+        metrics: ``sdlogj``, ``folds`` (a share), ``mean_mm`` and ``max_mm`` of the displacement that comes after the
+            affine stage.
+        seconds: wall time of ``affine``, ``features``, ``optimisation`` and ``field``, which is brought to full size.
     """
 
     field: DisplacementField
+    affine: Affine
     grid: Shape
     spacing: tuple[float, float, float]
     metrics: dict[str, float]
@@ -99,6 +62,8 @@ def register(
     extract: Extract | None = None,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    masks: tuple[Volume, Volume] | None = None,
+    notify: Callable[[str], object] | None = None,
 ) -> Registered:
     """Find where each voxel of the fixed scan lies in the moving one.
 
@@ -107,11 +72,13 @@ def register(
 
     Args:
         fixed: a scan ``(D, H, W)`` with an affine.
-        moving: a scan of the same or another patient, which overlaps it as it lies: there is no affine stage.
+        moving: a scan of the same or another patient, which overlaps it as it lies if there is no affine stage.
         settings: None for the defaults.
         extract: makes a model's features, such as ``partial(featlift.extract, model=lifted)``.
         device: where the field is optimised.
         progress: told of the iterations.
+        masks: of the bodies in both scans, for `PairSettings.body`.
+        notify: told in one line if the common grid is coarser than the fixed scan, for memory.
 
     Raises:
         VolumeError: an unknown geometry, several channels, voxels that are NaN, or scans that do not overlap.
@@ -119,49 +86,78 @@ def register(
             free memory.
     """
     settings = settings or PairSettings()
-    if settings.features != "mind" and extract is None:
-        raise OptionError(f"features {settings.features}: give a model that makes them")
-    fixed_affine, moving_affine = check_pair(fixed, moving)
+    if settings.needs_model and extract is None:
+        raise OptionError(f"features {settings.features}, affine {settings.affine}: give a model that makes them")
+    if (settings.body == "masks") != (masks is not None):
+        raise OptionError("body masks: give a mask of each scan, and none otherwise")
+    fixed_affine, moving_affine = check_pair(fixed, moving, settings.affine)
     shape = _shape(fixed)
     seconds: dict[str, float] = {}
-    with timed(seconds, "features"):
-        wanted = settings.spacing or min(
-            step for step, size in zip(spacing_of(fixed_affine), shape, strict=True) if size > 1
-        )
-        image, onto = _shrunk(fixed, fixed_affine, wanted, grow=True)
-        grid = image.shape[0], image.shape[1], image.shape[2]
-        other = on_grid(*_shrunk(moving, moving_affine, wanted), grid, onto, order=1, fill_value=None)
-        layers = None
-        if settings.features != "mind" and extract is not None:
+    layers = None
+    if settings.needs_model and extract is not None:
+        with timed(seconds, "features"):
             layers = layer_of(extract(fixed), settings.layer), layer_of(extract(moving), settings.layer)
-        features = _features(image, other, layers, onto, settings, device)
+    matrix = np.eye(4)
+    if settings.affine != "none":
+        with timed(seconds, "affine"):
+            matrix = affine_stage(settings.affine, fixed, moving, layers)
+    back = inverse(matrix)  # what the stage does is undone by where the moving scan lies from here on
+    with timed(seconds, "features"):
+        wanted = settings.spacing or spacing_within(
+            fixed, moving, settings.channels, settings.memory, torch.device(device), notify
+        )
+        image, onto = shrunk(fixed, fixed_affine, wanted, grow=True)
+        grid = image.shape[0], image.shape[1], image.shape[2]
+        other = on_grid(*shrunk(moving, back @ moving_affine, wanted), grid, onto, order=1, fill_value=None)
+        bodies = None
+        if settings.body == "otsu":
+            bodies = body_of(image), body_of(other)
+        elif masks is not None:
+            lie = masks[0].affine, None if masks[1].affine is None else back @ masks[1].affine
+            bodies = masks_on(masks, lie, grid, onto)
+        features = compared(image, other, layers, back, onto, bodies, settings, device)
     spacing = spacing_of(onto)
     with timed(seconds, "optimisation"):
         told = steps("registration", progress)
         displacement = convex_adam(*features, spacing, settings.convex_adam, told)
-        in_voxels = resized(displacement, shape).cpu().numpy()
-    found = DisplacementField.of_voxels(in_voxels, fixed_affine)
-    lengths = np.linalg.norm(found.vectors, axis=0)
-    metrics = {
-        "sdlogj": sdlogj(in_voxels),
-        "folds": folds(in_voxels),
-        "mean_mm": float(lengths.mean()),
-        "max_mm": float(lengths.max()),
+        del features
+    with timed(seconds, "field"):
+        in_voxels = np.empty((3, *shape), np.float32)
+        for start in range(0, shape[0], _SLAB):
+            slices = range(start, min(start + _SLAB, shape[0]))
+            in_voxels[:, start : slices.stop] = resized_slices(displacement, shape, slices).cpu()
+        metrics = {"sdlogj": sdlogj(in_voxels), "folds": folds(in_voxels), **_lengths(in_voxels, fixed_affine)}
+        then = None if settings.affine == "none" else matrix
+        found = DisplacementField.of_voxels(in_voxels, fixed_affine, then)
+    return Registered(found, matrix, grid, spacing, metrics, seconds)
+
+
+def _lengths(in_voxels: NDArray[np.float32], affine: Affine) -> dict[str, float]:
+    """Mean and largest length of displacements, in mm."""
+    to_patient = affine[:3, :3]
+    each = [np.linalg.norm(to_patient @ slice_.reshape(3, -1), axis=0) for slice_ in in_voxels.swapaxes(0, 1)]
+    return {
+        "mean_mm": float(np.mean([lengths.mean() for lengths in each])),
+        "max_mm": float(max(lengths.max() for lengths in each)),
     }
-    return Registered(found, grid, spacing, metrics, seconds)
 
 
-def check_pair(fixed: Volume, moving: Volume) -> tuple[Affine, Affine]:
+def check_pair(fixed: Volume, moving: Volume, affine: AffineStage = "none") -> tuple[Affine, Affine]:
     """Refuse two scans that cannot be registered, and give their affines.
+
+    Args:
+        fixed: the scan that stays.
+        moving: the other one.
+        affine: the stage, before which they need not overlap.
 
     Raises:
         VolumeError: see `register`.
     """
     affines = _known(fixed, "fixed"), _known(moving, "moving")
-    if not inside(_shape(moving), affines[1], _shape(fixed), affines[0]).any():
+    if affine == "none" and not inside(_shape(moving), affines[1], _shape(fixed), affines[0]).any():
         raise VolumeError(
-            "the scans do not overlap: no voxel of the fixed one lies in the moving one; align them first, there is no "
-            "affine stage"
+            "the scans do not overlap: no voxel of the fixed one lies in the moving one; bring them together by "
+            "--affine intensity or moments"
         )
     return affines
 
@@ -169,7 +165,7 @@ def check_pair(fixed: Volume, moving: Volume) -> tuple[Affine, Affine]:
 def _known(volume: Volume, name: str) -> Affine:
     """The affine of a scan that can be registered."""
     if volume.affine is None:
-        raise VolumeError(f"the {name} scan does not say where it lies (no affine): set its header first")
+        raise VolumeError(f"the {name} scan does not say where it lies (no affine): give --grid voxels")
     if volume.array.ndim != 3:
         raise VolumeError(f"the {name} scan has {len(volume.array)} channels: give one of them")
     if bad := volume.array.size - int(np.isfinite(volume.array).sum()):
@@ -180,56 +176,3 @@ def _known(volume: Volume, name: str) -> Affine:
 def _shape(volume: Volume) -> Shape:
     depth, height, width = volume.array.shape
     return depth, height, width
-
-
-def _shrunk(volume: Volume, affine: Affine, spacing: float, grow: bool = False) -> tuple[NDArray[np.float32], Affine]:
-    """A scan at a spacing, low-passed where it shrinks, and its affine; axes that are coarser grow only if asked to.
-
-    An axis of one voxel stays one.
-    """
-    shape = _shape(volume)
-    wanted = tuple(
-        spacing if size > 1 and (grow or step < spacing) else 0
-        for size, step in zip(shape, spacing_of(affine), strict=True)
-    )
-    values, changed = resample(volume.array[None], affine, target_shape(shape, affine, wanted, ()))
-    assert changed is not None
-    return values[0], changed
-
-
-def _features(
-    fixed: NDArray[np.float32],
-    moving: NDArray[np.float32],
-    layers: tuple[CaseLayer, CaseLayer] | None,
-    onto: Affine,
-    settings: PairSettings,
-    device: str | torch.device,
-) -> Pair:
-    """What two scans on the common grid are compared by: their MIND, their features of a network, or both."""
-    parts: list[Pair] = []
-    if settings.features != "model":
-        parts.append((_mind_of(fixed, settings, device), _mind_of(moving, settings, device)))
-    if layers is not None:
-        depth, height, width = fixed.shape
-        parts.append(_model_features(*layers, (depth, height, width), onto, settings, device))
-    return side_by_side(parts)
-
-
-def _mind_of(image: NDArray[np.float32], settings: PairSettings, device: str | torch.device) -> torch.Tensor:
-    """MIND of a scan on the common grid; of the 4 channels of a slice each counts as 3 of the 12."""
-    found = mind(torch.from_numpy(np.ascontiguousarray(image)).to(device), settings.radius, settings.dilation)
-    return found if len(found) == CHANNELS else found * (CHANNELS / len(found)) ** 0.5
-
-
-def _model_features(
-    fixed: CaseLayer, moving: CaseLayer, grid: Shape, onto: Affine, settings: PairSettings, device: str | torch.device
-) -> Pair:
-    """Features of a network for both scans on the common grid, at MIND's typical distance."""
-    cells = principal_features(fixed, moving, settings.components, settings.centred)
-    assert fixed.affine is not None
-    assert moving.affine is not None
-    one, two = (
-        on_common_grid(values, affine, grid, onto).to(device)
-        for values, affine in zip(cells, (fixed.affine, moving.affine), strict=True)
-    )
-    return at_typical_distance(one, two)

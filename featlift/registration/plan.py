@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,7 +14,9 @@ from featlift.backbones.precision import resolve_device
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.extraction import extract, lifted_network, make_recipe
-from featlift.registration.pairs import Extract, PairSettings
+from featlift.registration.pairs import Extract
+from featlift.registration.settings import PairSettings
+from featlift.sizes import parse_size
 from featlift.store import Store
 from featlift.store.layout import Recipe
 from featlift.store.output_spec import OutputSpec
@@ -52,7 +54,9 @@ class Plan:
             OptionError: there is no such layer.
         """
         device = resolve_device(config.network.device)
-        if settings.features == "mind":
+        if settings.memory is None:
+            settings = replace(settings, memory=parse_size(config.lifting.memory))
+        if not settings.needs_model:
             return cls(settings, device)
         if store is not None:
             store.require("dense")

@@ -42,6 +42,20 @@ def resized(field: torch.Tensor, shape: Shape) -> torch.Tensor:
     return F.interpolate(field[None], shape, mode="trilinear", align_corners=False)[0] * scale[:, None, None, None]
 
 
+def resized_slices(field: torch.Tensor, shape: Shape, slices: range) -> torch.Tensor:
+    """Some slices of `resized`, for grids on which the whole of it is better not held twice: ``(3, n, H, W)``."""
+    depth = field.shape[1]
+    at = (torch.arange(slices.start, slices.stop, dtype=field.dtype, device=field.device) + 0.5) * depth / shape[
+        0
+    ] - 0.5
+    at = at.clamp(0, depth - 1)
+    below = at.long()
+    share = (at - below)[:, None, None]
+    planes = field[:, below] * (1 - share) + field[:, (below + 1).clamp(max=depth - 1)] * share
+    scale = field.new_tensor([to / now for to, now in zip(shape, shape_of(field), strict=True)])
+    return F.interpolate(planes, shape[1:], mode="bilinear", align_corners=False) * scale[:, None, None, None]
+
+
 def places(shape: Shape, like: torch.Tensor) -> torch.Tensor:
     """The index of every voxel, ``(3, D, H, W)``, of the type and on the device of another tensor."""
     axes = [torch.arange(size, dtype=like.dtype, device=like.device) for size in shape]

@@ -26,7 +26,8 @@ from featlift.lifting.planes import Plane
 from featlift.lifting.tokens import TokenPooling
 from featlift.pictures.figure import ANIMATIONS, FORMATS
 from featlift.pictures.fitting import Foreground
-from featlift.registration.pairs import Compared
+from featlift.registration.affine import AffineStage
+from featlift.registration.settings import Compared
 from featlift.results.differences import Over
 from featlift.segmentation import HEADS
 from featlift.segmentation.inference.grids import Voxels
@@ -155,6 +156,7 @@ def test_the_words_are_those_of_the_functions():
         (choices.HEAD_PRECISIONS, get_args(Precision)),
         (choices.FINETUNE_TASKS, get_args(TaskName)),
         (choices.COMPARED, get_args(Compared)),
+        (choices.AFFINE, get_args(AffineStage)),
         (choices.ADAPTS, get_args(Adapt)),
         (choices.SLICE_POOLINGS, get_args(SlicePooling)),
         (choices.TOKENS, get_args(Tokens)),

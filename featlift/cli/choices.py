@@ -40,6 +40,9 @@ ADAPTS = ("full", "lora", "head")
 SLICE_POOLINGS = ("learned", "mean")
 TOKENS = ("cls", "patch-mean", "cls+patch-mean")
 COMPARED = ("mind", "model", "both")
+REGISTRATIONS = ("convex-adam", "net")
+REGISTRATION_INPUTS = ("features", "mind", "intensity")
+REGISTRATION_LOSSES = ("mse", "lncc")
 
 
 def one_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  # noqa: A002 - typer's own word

@@ -10,7 +10,9 @@ import typer
 from featlift.cli import choices
 from featlift.cli.configured import configured
 from featlift.cli.options import human_seconds, times
+from featlift.cli.register_network import train
 from featlift.config import ExtractConfig
+from featlift.errors import OptionError
 
 register = typer.Typer(
     name="register",
@@ -18,6 +20,8 @@ register = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+register.command()(train)
 
 _OPTIMISATION, _FEATURES = "ConvexAdam", "What scans are compared by"
 _NOT_HERE = (
@@ -38,6 +42,10 @@ def run(
     moving: Annotated[str, typer.Argument(help="The scan that is brought onto it; they overlap as they lie.")],
     config: ExtractConfig,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for field, warped scan and run.json.")],
+    method: Annotated[
+        str, choices.one_of(choices.REGISTRATIONS, "Search and refine, or a network that was trained to (--network).")
+    ] = "convex-adam",
+    network: Annotated[Path | None, typer.Option(help="Of net: folder of `register train`.")] = None,
     features: Annotated[
         str,
         choices.one_of(choices.COMPARED, "MIND of the scans, features of --model, or both.", rich_help_panel=_FEATURES),
@@ -56,7 +64,9 @@ def run(
     both_ways: Annotated[
         bool, _option("Search back as well, and make both agree (ic).", _OPTIMISATION, "--both-ways/--one-way")
     ] = True,
-    iterations: Annotated[int, _option("Of Adam; 0 leaves what was searched.", _OPTIMISATION, min=0)] = 80,
+    iterations: Annotated[
+        int | None, _option("Of Adam; 0 leaves what was found before. Default: 80; of net 0.", _OPTIMISATION, min=0)
+    ] = None,
     smoothness: Annotated[float, _option("Weight of the regulariser (lambda_weight).", _OPTIMISATION, min=0)] = 1.25,
     fine_cell: Annotated[int, _option("Voxels of Adam's cells (grid_sp_adam).", _OPTIMISATION, min=1)] = 2,
     smoothing: Annotated[
@@ -67,11 +77,17 @@ def run(
 
     field.nii.gz holds displacements in LPS millimetres on the voxels of the fixed scan, as SimpleITK takes them. There
     is no affine stage: scans that lie apart are aligned beforehand. Options of lifting count with a model only.
+    --method net leaves the search to a network of `featlift register train`.
     """
     from featlift.cli.results import bars
     from featlift.registration import ConvexAdam, PairSettings
     from featlift.registration.files import register_files
 
+    if (method == "net") != (network is not None):
+        raise OptionError("--method net and --network belong together: what `featlift register train` made")
+    if network is not None and (features != "mind" or grid_mm is not None):
+        raise OptionError("--features and --grid-mm: the network says what it sees, and where; leave them out")
+    iterations = (80 if network is None else 0) if iterations is None else iterations
     optimisation = ConvexAdam(search_cell, reach, both_ways, iterations, smoothness, fine_cell, smoothing)
     settings = PairSettings(
         features,  # type: ignore[arg-type]
@@ -82,7 +98,7 @@ def run(
         centred,
         optimisation,
     )
-    found = register_files(fixed, moving, output, settings, config, bars("register"))
+    found = register_files(fixed, moving, output, settings, config, bars("register"), network)
     metrics = found.metrics
     typer.echo(
         f"{output}: {times(found.grid)} voxels of {times(found.spacing)} mm in "

@@ -16,6 +16,8 @@ from featlift.errors import OptionError, VolumeError
 from featlift.extraction import extract, lifted_network, make_recipe
 from featlift.progress import Progress
 from featlift.registration.field import DisplacementField
+from featlift.registration.network.folder import read_network
+from featlift.registration.network.running import register_by_network
 from featlift.registration.pairs import PairSettings, Registered, check_pair, register
 from featlift.store.output_spec import OutputSpec
 from featlift.timing import timed
@@ -37,6 +39,7 @@ def register_files(
     settings: PairSettings,
     config: ExtractConfig | None = None,
     progress: Progress | None = None,
+    network: str | Path | None = None,
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
 
@@ -47,10 +50,13 @@ def register_files(
         settings: how.
         config: the device; how scans are read; and where a network makes features, which, and how it is lifted.
         progress: told of the iterations.
+        network: folder of a trained network, which gives the field, and says what it sees; of the settings ConvexAdam's
+            Adam follows, if it has iterations. None searches.
 
     Raises:
-        InputError: no such file.
-        VolumeError, OptionError: see `register`.
+        InputError: no such file, or no such network.
+        StoreError: the network is damaged.
+        VolumeError, OptionError: see `register` and `register_by_network`.
         ModelError: no such model or device.
         OutputError: the folder cannot be written.
     """
@@ -58,30 +64,38 @@ def register_files(
     config.check()
     check_writable(folder)
     device = resolve_device(config.network.device)
+    trained = None if network is None else read_network(network, device)
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         fixed_scan, moving_scan = _read(fixed, config), _read(moving, config)
         check_pair(fixed_scan, moving_scan)
     recipe, features_of_scan = None, None
-    if settings.features != "mind":
+    if settings.features != "mind" if trained is None else trained.sees_features:
         with timed(seconds, "model"):
             encoder = lifted_network(config.network, config.lifting)
         preparation = Preparation.of(config.preparation)
         recipe = make_recipe(encoder, preparation, OutputSpec())
+        if trained is not None:
+            trained.check_recipe(recipe)
         features_of_scan = partial(extract, model=encoder, preparation=preparation)
-    found = register(fixed_scan, moving_scan, settings, features_of_scan, device, progress)
+    if trained is None:
+        found = register(fixed_scan, moving_scan, settings, features_of_scan, device, progress)
+    else:
+        ends = fixed_scan, moving_scan
+        found = register_by_network(*ends, trained, settings.convex_adam, features_of_scan, device, progress)
     with timed(seconds, "write"):
         found.field.write(folder / FIELD)
         lowest = float(moving_scan.array.min())
         warped = found.field.warp(moving_scan, found.field.shape, found.field.affine, fill_value=lowest)
         write_atomically(folder / WARPED, partial(write_nifti, array=warped, affine=found.field.affine))
     run = {
-        "registration": "convex-adam",
+        "registration": "convex-adam" if trained is None else "net",
         "featlift": __version__,
         "device": str(device),
         "fixed": {"name": _name(fixed), **_identity(fixed_scan)},
         "moving": {"name": _name(moving), **_identity(moving_scan)},
         "settings": asdict(settings),
+        **({} if trained is None else {"network": {"name": trained.name, "weights_sha256": trained.sha256}}),
         "grid": {"shape": found.grid, "spacing": found.spacing},
         "metrics": found.metrics,
         "seconds": {name: round(value, 2) for name, value in (seconds | found.seconds).items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -85,6 +85,20 @@ class Registered:
     metrics: dict[str, float]
     seconds: dict[str, float]
 
+    @classmethod
+    def of(
+        cls, found: DisplacementField, grid: Shape, spacing: tuple[float, float, float], seconds: dict[str, float]
+    ) -> Self:
+        """A field and what is measured of it."""
+        in_voxels, lengths = found.in_voxels, np.linalg.norm(found.vectors, axis=0)
+        metrics = {
+            "sdlogj": sdlogj(in_voxels),
+            "folds": folds(in_voxels),
+            "mean_mm": float(lengths.mean()),
+            "max_mm": float(lengths.max()),
+        }
+        return cls(found, grid, spacing, metrics, seconds)
+
 
 def register(
     fixed: Volume,
@@ -121,9 +135,9 @@ def register(
         wanted = settings.spacing or min(
             step for step, size in zip(spacing_of(fixed_affine), shape, strict=True) if size > 1
         )
-        image, onto = _shrunk(fixed, fixed_affine, wanted, grow=True)
+        image, onto = shrunk(fixed, fixed_affine, wanted, grow=True)
         grid = image.shape[0], image.shape[1], image.shape[2]
-        other = on_grid(*_shrunk(moving, moving_affine, wanted), grid, onto, order=1, fill_value=None)
+        other = on_grid(*shrunk(moving, moving_affine, wanted), grid, onto, order=1, fill_value=None)
         cases = None if settings.features == "mind" or extract is None else (extract(fixed), extract(moving))
         features = _features(image, other, cases, onto, settings, device)
     spacing = spacing_of(onto)
@@ -131,15 +145,7 @@ def register(
         told = steps("registration", progress)
         displacement = convex_adam(*features, spacing, settings.convex_adam, told)
         in_voxels = resized(displacement, shape).cpu().numpy()
-    found = DisplacementField.of_voxels(in_voxels, fixed_affine)
-    lengths = np.linalg.norm(found.vectors, axis=0)
-    metrics = {
-        "sdlogj": sdlogj(in_voxels),
-        "folds": folds(in_voxels),
-        "mean_mm": float(lengths.mean()),
-        "max_mm": float(lengths.max()),
-    }
-    return Registered(found, grid, spacing, metrics, seconds)
+    return Registered.of(DisplacementField.of_voxels(in_voxels, fixed_affine), grid, spacing, seconds)
 
 
 def check_pair(fixed: Volume, moving: Volume) -> tuple[Affine, Affine]:
@@ -173,7 +179,7 @@ def _shape(volume: Volume) -> Shape:
     return depth, height, width
 
 
-def _shrunk(volume: Volume, affine: Affine, spacing: float, grow: bool = False) -> tuple[NDArray[np.float32], Affine]:
+def shrunk(volume: Volume, affine: Affine, spacing: float, grow: bool = False) -> tuple[NDArray[np.float32], Affine]:
     """A scan at a spacing, low-passed where it shrinks, and its affine; axes that are coarser grow only if asked to.
 
     An axis of one voxel stays one.
@@ -199,14 +205,14 @@ def _features(
     """What two scans on the common grid are compared by: their MIND, the features of their cases, or both."""
     parts: list[Pair] = []
     if settings.features != "model":
-        parts.append((_mind_of(fixed, settings, device), _mind_of(moving, settings, device)))
+        parts.append((mind_of(fixed, settings, device), mind_of(moving, settings, device)))
     if cases is not None:
         depth, height, width = fixed.shape
         parts.append(_model_features(*cases, (depth, height, width), onto, settings, device))
     return side_by_side(parts)
 
 
-def _mind_of(image: NDArray[np.float32], settings: PairSettings, device: str | torch.device) -> torch.Tensor:
+def mind_of(image: NDArray[np.float32], settings: PairSettings, device: str | torch.device) -> torch.Tensor:
     """MIND of a scan on the common grid; of the 4 channels of a slice each counts as 3 of the 12."""
     found = mind(torch.from_numpy(np.ascontiguousarray(image)).to(device), settings.radius, settings.dilation)
     return found if len(found) == CHANNELS else found * (CHANNELS / len(found)) ** 0.5

@@ -16,7 +16,7 @@ from featlift.errors import OptionError, VolumeError
 from featlift.extraction import extract, lifted_network, make_recipe
 from featlift.progress import Progress
 from featlift.registration.field import DisplacementField
-from featlift.registration.network.folder import read_network
+from featlift.registration.network.folder import Trained, read_network
 from featlift.registration.network.running import register_by_network
 from featlift.registration.pairs import PairSettings, Registered, check_pair, register
 from featlift.store.output_spec import OutputSpec
@@ -94,8 +94,7 @@ def register_files(
         "device": str(device),
         "fixed": {"name": _name(fixed), **_identity(fixed_scan)},
         "moving": {"name": _name(moving), **_identity(moving_scan)},
-        "settings": asdict(settings),
-        **({} if trained is None else {"network": {"name": trained.name, "weights_sha256": trained.sha256}}),
+        "settings": asdict(settings) if trained is None else _settings_of(trained, settings),
         "grid": {"shape": found.grid, "spacing": found.spacing},
         "metrics": found.metrics,
         "seconds": {name: round(value, 2) for name, value in (seconds | found.seconds).items()},
@@ -156,6 +155,12 @@ def _read(path: str | Path, config: ExtractConfig) -> Volume:
 
 def _name(path: str | Path) -> str:
     return source_of(path).path.name
+
+
+def _settings_of(trained: Trained, settings: PairSettings) -> dict[str, object]:
+    """What decides a registration by a network."""
+    network = {"name": trained.name, "weights_sha256": trained.sha256, "plan": trained.config.plan}
+    return {"network": network, "convex_adam": asdict(settings.convex_adam)}
 
 
 def _identity(volume: Volume) -> dict[str, object]:

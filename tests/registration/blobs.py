@@ -1,5 +1,7 @@
 """Scans of one blob each, whose centre is known: what a network learns to register in seconds."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from featlift.registration.network.subjects import Cohort
@@ -44,10 +46,10 @@ class Blobs(Cohort):
 
 
 def pairing():
-    """The training cases at random, and a ring of those that validate."""
+    """The training cases at random, and each of those that validate with the next."""
     train, val = ([number for number, split in enumerate(SPLITS) if split == name] for name in ("train", "val"))
-    ring = [(f"c{one:02}", f"c{other:02}") for one, other in zip(val, val[1:], strict=False)]
-    return Pairing([(f"c{number:02}", None) for number in train], ring, [])
+    meeting = [(f"c{one:02}", f"c{other:02}") for one, other in pairwise(val)]
+    return Pairing([(f"c{number:02}", None) for number in train], meeting, [])
 
 
 def write_cohort(folder):

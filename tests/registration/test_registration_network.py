@@ -25,12 +25,13 @@ from featlift.registration.network.training import train_network
 from featlift.registration.network.who import pairing_of
 from featlift.volumes import Preparation, Reading, Volume, find_scans
 from featlift.volumes.nifti import write_nifti
-from tests.registration.blobs import FEW, STRAIGHT, blob, write_cohort
+from tests.registration.blobs import FEW, STRAIGHT, Blobs, blob, pairing, write_cohort
 from tests.support.scans import patch_mean_options
 
 CPU = torch.device("cpu")
 TEST = [(16, 17), (17, 18), (18, 19), (19, 16)]
-QUICK = NetworkPlan(("intensity",), iterations=60, every=15, batch=2, rate=1e-3, warm_up=5)
+QUICK = NetworkPlan(("intensity",), weight=0.3, iterations=120, every=30, batch=2, rate=2e-3, warm_up=10)
+SLICES = replace(QUICK, iterations=250, every=50)
 
 
 def cohort_in(folder):
@@ -59,7 +60,8 @@ def errors(folder, pairs, flat=None, **how):
         (array, affine, centre), (other, other_affine, want) = blob(fixed, flat), blob(moving, flat)
         field = register_by_network(Volume(array, affine), Volume(other, other_affine), trained, **how).field
         at = np.linalg.solve(affine, [*centre, 1])[:3].round().astype(int)
-        led = centre + field.vectors[:, *at]
+        around = tuple(slice(max(0, index - 1), index + 2) for index in at)
+        led = centre + field.vectors[:, *around].mean(axis=(1, 2, 3))
         found.append((np.linalg.norm(centre - want), np.linalg.norm(led - want)))
     return np.array(found)
 
@@ -75,16 +77,13 @@ def test_adam_goes_on_from_the_network(volumes):
     assert adam.mean() < 0.8 * network.mean()
 
 
-@pytest.mark.parametrize("flat", [0, 2])
-def test_slices(tmp_path, flat):
+@pytest.mark.parametrize(("flat", "loss"), [(0, "mse"), (2, "lncc")])
+def test_slices(tmp_path, flat, loss):
     """Slices are registered within their plane, whatever the plane."""
-    write_cohort(tmp_path, flat)
-    plan = replace(QUICK, inputs=("mind", "intensity"), iterations=150, every=50)
-    config = trained_in(tmp_path, plan, "pairs.csv")
-    assert config.grid.count(1) == 1
-    assert config.grid.index(1) == flat
+    config = train_network(Blobs(flat), pairing(), replace(SLICES, loss=loss), tmp_path / "net")
+    assert [axis for axis, size in enumerate(config.grid) if size == 1] == [flat]
     before, after = errors(tmp_path, TEST, flat).T
-    assert after.mean() < 0.75 * before.mean()
+    assert after.mean() < 0.5 * before.mean()
     trained = read_network(tmp_path / "net", CPU)
     one, other = (Volume(*blob(number, flat)[:2]) for number in (16, 17))
     assert np.array_equal(register_by_network(one, other, trained).field.vectors[2 - flat], np.zeros_like(one.array))
@@ -93,12 +92,13 @@ def test_slices(tmp_path, flat):
         register_by_network(whole, whole, trained)
 
 
-def test_correlation_of_intensities(tmp_path):
-    write_cohort(tmp_path)
-    config = trained_in(tmp_path, replace(QUICK, loss="lncc", weight=None))
-    assert config.plan["weight"] == 1.0
-    before, after = errors(tmp_path, TEST).T
-    assert after.mean() < 0.8 * before.mean()
+def test_slices_among_volumes(tmp_path):
+    class Mixed(Blobs):
+        def scan(self, case_id):
+            return Blobs(0 if case_id == "c03" else None).scan(case_id)
+
+    with pytest.raises(OptionError, match="slices and volumes are not mixed"):
+        train_network(Mixed(), pairing(), SLICES, tmp_path / "net")
 
 
 def test_the_voxels_of_the_fixed_scan_do_not_matter(volumes):
@@ -138,7 +138,7 @@ def test_from_files_to_files(featlift, volumes, tmp_path):
     assert "16 x 16 x 16 voxels of 2 x 2 x 2 mm" in done.stdout
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["registration"] == "net"
-    assert run["network"]["name"] == "net"
+    assert run["settings"]["network"]["name"] == "net"
     assert run["settings"]["convex_adam"]["iterations"] == 0
     field = sitk.ReadImage(str(tmp_path / "out/field.nii.gz"), sitk.sitkVectorFloat64)
     like, moving = (sitk.ReadImage(str(path), sitk.sitkFloat64) for path in pair)
@@ -151,18 +151,18 @@ def test_from_files_to_files(featlift, volumes, tmp_path):
 
 
 def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(featlift, tmp_path):
-    write_cohort(tmp_path, flat=0)
+    write_cohort(tmp_path)
     given = (
         "register",
         "train",
         "scans",
         "--pairs",
-        "cases.csv",
+        "pairs.csv",
         "--input",
         "mind,intensity",
         *FEW,
         "--iterations",
-        40,
+        16,
     )
     command = [sys.executable, "-m", "featlift.cli.main", *map(str, given), "-o", "killed"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -184,20 +184,20 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(featlift, tmp_pa
     assert all(np.array_equal(killed[key], whole[key]) for key in whole)
     rows = [list(csv.DictReader((tmp_path / name / "curves.csv").open())) for name in ("killed", "whole")]
     assert [row["val_loss"] for row in rows[0]] == [row["val_loss"] for row in rows[1]]
-    assert len(rows[0]) == 20
+    assert len(rows[0]) == 8
     files = {path.name for path in (tmp_path / "whole").iterdir()}
     assert files == {"config.json", "weights.safetensors", "curves.csv", "curves.svg"}
     config = json.loads((tmp_path / "whole/config.json").read_text())
     best = min(rows[1], key=lambda row: float(row["val_loss"]))
     assert config["training"]["best_epoch"] == int(best["epoch"])
-    assert config["test"] == ["c16", "c17", "c18", "c19"]
+    assert config["test"] == [["c16", "c17"], ["c18", "c19"]]
     again = featlift(*given, "-o", "whole", "--seed", 1)
     assert again.returncode == 2
     assert "another plan: seed" in again.stderr
 
 
 def test_what_is_seen_at_test_changes_nothing(featlift, tmp_path):
-    write_cohort(tmp_path, flat=0)
+    write_cohort(tmp_path)
     given = ("register", "train", "scans", "--pairs", "pairs.csv", *FEW)
     assert featlift(*given, "-o", "one").returncode == 0
     for name in ("c16", "c19"):
@@ -244,11 +244,8 @@ def test_bad_input_in_one_line(featlift, volumes, tmp_path):
     write_cohort(tmp_path)
     far = STRAIGHT.copy()
     far[:3, 3] = 900
-    (tmp_path / "mixed").mkdir()
     (tmp_path / "apart").mkdir()
     for name in ("c00", "c01", "c12", "c13"):
-        array, affine, _ = blob(int(name[1:]), 0 if name == "c00" else None)
-        write_nifti(tmp_path / f"mixed/{name}.nii.gz", array, affine)
         write_nifti(tmp_path / f"apart/{name}.nii.gz", blob(1)[0], far if name == "c01" else STRAIGHT)
     (tmp_path / "four.csv").write_text("fixed,moving,split\nc00,c01,train\nc12,c13,val\n")
     (tmp_path / "broken").mkdir()
@@ -258,9 +255,17 @@ def test_bad_input_in_one_line(featlift, volumes, tmp_path):
     for call, message in {
         (*train, "scans", "--pairs", "none.csv", "-o", "net"): "no such file",
         (*train, "scans", "--pairs", "cases.csv", "--input", "features", "-o", "net"): "come from a store",
-        (*train, "scans", "--pairs", "cases.csv", "--input", "wrong", "-o", "net"): "features, mind or intensity",
+        (
+            *train,
+            "scans",
+            "--pairs",
+            "cases.csv",
+            "--input",
+            "wrong",
+            "-o",
+            "net",
+        ): "choose one of features, mind, intensity",
         (*train, "scans", "--pairs", "cases.csv", "--warm-up", 20_000, "-o", "net"): "warm-up 20000",
-        (*train, "mixed", "--pairs", "four.csv", *FEW, "-o", "net"): "slices and volumes are not mixed",
         (*train, "apart", "--pairs", "four.csv", *FEW, "-o", "net"): "c00 and c01 do not overlap",
         (*run, "--method", "net"): "belong together",
         (*run, "--network", net): "belong together",

@@ -115,7 +115,7 @@ def _part(
         one, two = (mind_of(image, how, "cpu") for image in images)
         return one, two
     if name == "intensity":
-        middle = (images[0].mean() + images[1].mean()) / 2  # beyond the edges lies 0
+        middle = (images[0].mean() + images[1].mean()) / 2
         one, two = (torch.from_numpy(image - middle)[None] for image in images)
         return at_typical_distance(one, two)
     cells = []

@@ -78,7 +78,8 @@ class Registering(Task[PairBatch]):
         for field, pair, edges, inner in zip(outputs, compared, batch.edges, batch.inner, strict=True):
             fixed, moving = pair.chunk(2)
             own = (slice(None), *inner)
-            unlike = self.unlike(fixed[own], sampled(moving, field)[own])
+            warped = sampled(moving, field, continued=True)  # else all would be led out, to the 0 of centred features
+            unlike = self.unlike(fixed[own], warped[own])
             losses.append(unlike + self.plan.weight * diffusion(field[own], edges))
         return torch.stack(losses).mean()
 

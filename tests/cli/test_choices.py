@@ -26,6 +26,7 @@ from featlift.lifting.planes import Plane
 from featlift.lifting.tokens import TokenPooling
 from featlift.pictures.figure import ANIMATIONS, FORMATS
 from featlift.pictures.fitting import Foreground
+from featlift.registration.network import plan
 from featlift.registration.pairs import Compared
 from featlift.results.differences import Over
 from featlift.segmentation import HEADS
@@ -49,7 +50,8 @@ OPTIONS = {
     "compare": "over to",
     "pca": "formats sweep foreground",
     "export": "to on",
-    "register run": "features mode orient",
+    "register run": "method features mode orient",
+    "register train": "input loss precision orient",
     "segment train": "head features without precision",
     "segment predict": "split precision",
 }
@@ -155,6 +157,8 @@ def test_the_words_are_those_of_the_functions():
         (choices.HEAD_PRECISIONS, get_args(Precision)),
         (choices.FINETUNE_TASKS, get_args(TaskName)),
         (choices.COMPARED, get_args(Compared)),
+        (choices.REGISTRATION_INPUTS, get_args(plan.Input)),
+        (choices.REGISTRATION_LOSSES, get_args(plan.Loss)),
         (choices.ADAPTS, get_args(Adapt)),
         (choices.SLICE_POOLINGS, get_args(SlicePooling)),
         (choices.TOKENS, get_args(Tokens)),

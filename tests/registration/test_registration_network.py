@@ -267,6 +267,8 @@ def test_bad_input_in_one_line(featlift, volumes, tmp_path):
         ): "choose one of features, mind, intensity",
         (*train, "scans", "--pairs", "cases.csv", "--warm-up", 20_000, "-o", "net"): "warm-up 20000",
         (*train, "apart", "--pairs", "four.csv", *FEW, "-o", "net"): "c00 and c01 do not overlap",
+        (*train, "scans", "--pairs", "cases.csv", "--precision", "bf16", *FEW, "-o", "net"): "give fp32",
+        (*train, "scans", "--pairs", "cases.csv", *FEW, "--rate", 1e9, "-o", "net"): "training has diverged",
         (*run, "--method", "net"): "belong together",
         (*run, "--network", net): "belong together",
         (*run, "--method", "net", "--network", "nowhere"): "no trained network",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from featlift.errors import OptionError
 from featlift.registration.network.meeting import Meeting, batch_of, meet
 from featlift.registration.network.plan import NetworkPlan
 from featlift.registration.network.subjects import Subject
@@ -95,8 +96,15 @@ class Registering(Task[PairBatch]):
         return found
 
     def score(self, found: Mapping[str, Any]) -> float:
-        """The mean over pairs."""
-        return float(np.mean([found[name] for name in self.to_validate]))
+        """The mean over pairs.
+
+        Raises:
+            OptionError: it is no number: training has diverged, and the last round before is kept as it was.
+        """
+        loss = float(np.mean([found[name] for name in self.to_validate]))
+        if not np.isfinite(loss):
+            raise OptionError(f"the validation loss is {loss}: training has diverged; give a lower rate and another -o")
+        return loss
 
 
 class _Pairs(Dataset[Any]):

@@ -9,7 +9,7 @@ from statistics import median
 import torch
 
 from featlift.atomic_io import check_writable, write_atomically
-from featlift.errors import VolumeError
+from featlift.errors import OptionError, VolumeError
 from featlift.progress import Progress
 from featlift.registration.network.folder import (
     CONFIG,
@@ -79,6 +79,7 @@ def train_network(
     """
     folder, device = Path(folder), device or torch.device("cpu")
     need_monai()
+    _bf16(precision, device)
     check_writable(folder)
     asked = asked_of(plan, cohort.recipe, pairing.as_json())
     if (folder / CONFIG).exists():
@@ -100,7 +101,7 @@ def train_network(
         network = RegistrationNet(channels, flat_axis(list(grid)))
     task = Registering(network, subjects, pairing, plan, spacing, grid)
     course = course_of(plan, len(pairing.train))
-    trainer = Trainer(task, course, device, use_bf16(precision, device), workers)
+    trainer = Trainer(task, course, device, _bf16(precision, device), workers)
     trainer.run(folder, asked, state, told)
     made = NetworkConfig(
         plan=plan.as_json(),
@@ -134,6 +135,16 @@ def course_of(plan: NetworkPlan, items: int) -> Course:
         patience=plan.patience,
         seed=plan.seed,
     )
+
+
+def _bf16(precision: Precision, device: torch.device) -> bool:
+    """Whether to multiply in bfloat16, which is not for CPUs.
+
+    There some gradients of small grids came out at 1e32 and NaN (torch 2.13, convolutions of oneDNN).
+    """
+    if device.type == "cpu" and precision == "bf16":
+        raise OptionError("precision bf16: its gradients are not reliable on a CPU for this network; give fp32")
+    return device.type != "cpu" and use_bf16(precision, device)
 
 
 def _kept_basis(cohort: Cohort, pairing: Pairing, plan: NetworkPlan, folder: Path, progress: Progress | None) -> Basis:

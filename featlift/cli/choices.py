@@ -42,6 +42,9 @@ TOKENS = ("cls", "patch-mean", "cls+patch-mean")
 COMPARED = ("mind", "model", "both")
 AFFINE = ("none", "moments", "intensity", "features")
 GEOMETRIES = ("affine", "voxels")
+REGISTRATIONS = ("convex-adam", "net")
+REGISTRATION_INPUTS = ("features", "mind", "intensity")
+REGISTRATION_LOSSES = ("mse", "lncc")
 
 
 def one_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  # noqa: A002 - typer's own word

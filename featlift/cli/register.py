@@ -10,6 +10,7 @@ import typer
 from featlift.cli import choices
 from featlift.cli.configured import configured
 from featlift.cli.options import human_seconds, times
+from featlift.cli.register_network import train
 from featlift.cli.register_pairs import register_each, score
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
@@ -20,6 +21,8 @@ register = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+register.command()(train)
 
 _PAIRS, _OPTIMISATION, _FEATURES = "Many pairs", "ConvexAdam", "What scans are compared by"
 _NOT_HERE = (
@@ -54,6 +57,10 @@ def run(
     images: Annotated[
         str | None, _option("Of a store: the scans that it was made from, for MIND and warped scans.", _PAIRS)
     ] = None,
+    method: Annotated[
+        str, choices.one_of(choices.REGISTRATIONS, "Search and refine, or a network that was trained to (--network).")
+    ] = "convex-adam",
+    network: Annotated[Path | None, typer.Option(help="Of net: folder of `register train`.")] = None,
     features: Annotated[
         str,
         choices.one_of(choices.COMPARED, "MIND of the scans, features of --model, or both.", rich_help_panel=_FEATURES),
@@ -86,7 +93,9 @@ def run(
     both_ways: Annotated[
         bool, _option("Search back as well, and make both agree (ic).", _OPTIMISATION, "--both-ways/--one-way")
     ] = True,
-    iterations: Annotated[int, _option("Of Adam; 0 leaves what was searched.", _OPTIMISATION, min=0)] = 80,
+    iterations: Annotated[
+        int | None, _option("Of Adam; 0 leaves what was found before. Default: 80; of net 0.", _OPTIMISATION, min=0)
+    ] = None,
     smoothness: Annotated[float, _option("Weight of the regulariser (lambda_weight).", _OPTIMISATION, min=0)] = 1.25,
     fine_cell: Annotated[int, _option("Voxels of Adam's cells (grid_sp_adam).", _OPTIMISATION, min=1)] = 2,
     smoothing: Annotated[
@@ -97,6 +106,7 @@ def run(
 
     field.nii.gz holds displacements in LPS millimetres on the voxels of the fixed scan, as SimpleITK takes them. Scans
     that lie apart take --affine, which the field includes. Options of lifting count with a model only.
+    --method net leaves the search to a network of `featlift register train`.
     With --pairs each pair of a CSV goes to a folder of its own; a second run goes on where the first was stopped.
     """
     from featlift.cli.results import bars
@@ -104,6 +114,11 @@ def run(
     from featlift.registration.body import parse_body
     from featlift.registration.files import register_files
 
+    if (method == "net") != (network is not None):
+        raise OptionError("--method net and --network belong together: what `featlift register train` made")
+    if network is not None and (features != "mind" or grid_mm is not None or affine != "none" or body != "none"):
+        raise OptionError("--features, --grid-mm, --affine, --body: the network says what it sees; leave them out")
+    iterations = (80 if network is None else 0) if iterations is None else iterations
     optimisation = ConvexAdam(search_cell, reach, both_ways, iterations, smoothness, fine_cell, smoothing)
     counts, masks = parse_body(body)
     settings = PairSettings(
@@ -121,7 +136,7 @@ def run(
     if pairs is not None:
         if grid != "affine":
             raise OptionError("--grid voxels: it is of one pair; scans of --pairs meet as their headers say")
-        register_each(pairs, fixed, moving, output, settings, config, images, split, inverse)
+        register_each(pairs, fixed, moving, output, settings, config, images, split, inverse, network)
         return
     if moving is None or split is not None or images is not None:
         raise OptionError("give the scans FIXED and MOVING; or --pairs, and with it --split and --images if needed")
@@ -135,6 +150,7 @@ def run(
         inverse,
         masks,
         grid == "voxels",
+        network,
         notify=lambda line: typer.echo(line, err=True),
     )
     metrics = found.metrics

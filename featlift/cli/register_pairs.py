@@ -26,6 +26,7 @@ def register_each(
     images: str | None,
     split: str | None,
     inverse: bool,
+    network: Path | None,
 ) -> None:
     """Register the pairs of a CSV, and say what became of them; exit code 1 if some could not be."""
     from featlift.cli.results import bars, print_failures
@@ -43,6 +44,7 @@ def register_each(
             images=images,
             split=split,
             inverse=inverse,
+            network=network,
             progress=told,
             notify=lambda line: typer.echo(line, err=True),
         )

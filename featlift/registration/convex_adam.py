@@ -61,6 +61,7 @@ def convex_adam(
     spacing: Sequence[float] = (1, 1, 1),
     settings: ConvexAdam | None = None,
     told: Told | None = None,
+    start: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Where each voxel of the fixed grid is found in the moving one, both being the same grid.
 
@@ -71,6 +72,7 @@ def convex_adam(
         spacing: millimetres between voxels along (d, h, w). Only its proportions count.
         settings: None for the defaults.
         told: of each iteration of Adam.
+        start: a field like the result, such as a network's, to begin Adam with instead of a search.
 
     Returns:
         ``u``, ``(3, D, H, W)`` in voxels along (d, h, w): ``moving(p + u(p))`` lies on ``fixed(p)``.
@@ -83,18 +85,8 @@ def convex_adam(
         raise OptionError(f"features of {tuple(fixed.shape)} and {tuple(moving.shape)}: give two (C, D, H, W) alike")
     shape = shape_of(fixed)
     coarse, fine = cells_of(settings.cell, shape, spacing), cells_of(settings.fine_cell, shape, spacing)
-    _check_memory(fixed, coarse, settings.reach)
     whole = _whole_cells(shape, coarse, fine)
-    with torch.no_grad():
-        field = search(
-            _cells(fixed, coarse, whole),
-            _cells(moving, coarse, whole),
-            settings.reach,
-            fixed.new_tensor(_edges(coarse, spacing, whole)),
-            settings.inverse,
-            settings.stretched,
-        )
-        field = resized(field, whole)
+    field = _searched(fixed, moving, coarse, whole, spacing, settings) if start is None else _continued(start, whole)
     if settings.iterations:
         ends = _cells(fixed, fine, whole), _cells(moving, fine, whole)
         start = resized(field, shape_of(ends[0]))
@@ -106,6 +98,23 @@ def convex_adam(
         field = box_mean(field, times=3, width=settings.smoothing)
     depth, height, width = shape
     return field[:, :depth, :height, :width]
+
+
+def _searched(
+    fixed: torch.Tensor, moving: torch.Tensor, cell: Shape, whole: Shape, spacing: Sequence[float], settings: ConvexAdam
+) -> torch.Tensor:
+    """The field of the search, in voxels of a grid of whole cells."""
+    _check_memory(fixed, cell, settings.reach)
+    with torch.no_grad():
+        field = search(
+            _cells(fixed, cell, whole),
+            _cells(moving, cell, whole),
+            settings.reach,
+            fixed.new_tensor(_edges(cell, spacing, whole)),
+            settings.inverse,
+            settings.stretched,
+        )
+        return resized(field, whole)
 
 
 def cells_of(edge: int, shape: Shape, spacing: Sequence[float]) -> Shape:
@@ -133,11 +142,14 @@ def _whole_cells(shape: Shape, *cells: Shape) -> Shape:
 
 
 def _cells(features: torch.Tensor, cell: Shape, whole: Shape) -> torch.Tensor:
-    """Means over cells of features that are continued after the last slice, row and column to a shape."""
-    d, h, w = (to - now for to, now in zip(whole, shape_of(features), strict=True))
-    if d or h or w:
-        features = F.pad(features[None], (0, w, 0, h, 0, d), mode="replicate")[0]
-    return pooled(features, cell)
+    """Means over cells of features that are continued to a shape."""
+    return pooled(_continued(features, whole), cell)
+
+
+def _continued(values: torch.Tensor, whole: Shape) -> torch.Tensor:
+    """``(C, D, H, W)`` continued after the last slice, row and column to a shape."""
+    d, h, w = (to - now for to, now in zip(whole, shape_of(values), strict=True))
+    return F.pad(values[None], (0, w, 0, h, 0, d), mode="replicate")[0] if d or h or w else values
 
 
 def _check_memory(features: torch.Tensor, cell: Shape, reach: int) -> None:

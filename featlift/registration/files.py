@@ -16,8 +16,9 @@ from featlift.errors import OptionError, StoreError
 from featlift.processes import forget_peak_memory, peak_memory
 from featlift.progress import Progress
 from featlift.registration.cohorts import End, ScanCohort, identity_of
+from featlift.registration.convex_adam import ConvexAdam
 from featlift.registration.inverse import inverted
-from featlift.registration.pairs import Registered, check_pair, register
+from featlift.registration.pairs import Registered, check_pair
 from featlift.registration.plan import Plan
 from featlift.registration.settings import PairSettings
 from featlift.registration.slices import on_voxels, read_slice
@@ -46,6 +47,7 @@ def register_files(
     inverse: bool = False,
     masks: tuple[str | Path, str | Path] | None = None,
     voxels: bool = False,
+    network: str | Path | None = None,
     notify: Callable[[str], object] | None = None,
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
@@ -63,18 +65,21 @@ def register_files(
         masks: of the bodies in both, for `PairSettings.body`.
         voxels: all lie on the voxels of the fixed scan, whatever they say of themselves; where that does not say where
             it lies either, its voxels are 1 mm.
+        network: folder of a trained network, which gives the field, and says what it sees; of the settings those of
+            Adam count, if it has iterations. None searches.
         notify: see `register`.
 
     Raises:
-        InputError: no such file.
-        VolumeError, OptionError: see `register`.
+        InputError: no such file, or no such network.
+        StoreError: the network is damaged.
+        VolumeError, OptionError: see `register` and `register_by_network`.
         ModelError: no such model or device.
         OutputError: the folder cannot be written.
     """
     folder, config = Path(folder), config or ExtractConfig()
     config.check()
     check_writable(folder)
-    check_settings(settings)
+    check_settings(settings, network)
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         ends = _end_of(fixed, config), _end_of(moving, config)
@@ -84,8 +89,8 @@ def register_files(
             ends = ends[0].lying_on(grid), ends[1].lying_on(grid)
             bodies = None if bodies is None else (on_voxels(bodies[0], grid), on_voxels(bodies[1], grid))
         check_pair(ends[0].volume, ends[1].volume, settings.affine)
-    with timed(seconds, "model") if settings.needs_model else nullcontext():
-        plan = Plan.of(settings, config)
+    with timed(seconds, "model") if settings.needs_model or network is not None else nullcontext():
+        plan = Plan.of(settings, config, network=network)
     further = {
         "masks": None if masks is None else [_name(mask) for mask in masks],
         "geometry": "voxels" if voxels else "affine",
@@ -95,12 +100,14 @@ def register_files(
     )
 
 
-def check_settings(settings: PairSettings) -> None:
-    """Tell of what is not installed before work begins.
+def check_settings(settings: PairSettings, network: str | Path | None = None) -> None:
+    """Tell before work begins of what is not installed, and of what makes no sense.
 
     Raises:
-        OptionError: an affine stage without SimpleITK.
+        OptionError: an affine stage without SimpleITK; a network, and settings that say what it shall see.
     """
+    if network is not None and replace(settings, convex_adam=ConvexAdam()) != PairSettings():
+        raise OptionError("a network says itself what it sees, and where: give it settings of Adam alone")
     if settings.affine != "none":
         simpleitk()
 
@@ -139,7 +146,7 @@ def register_pair(
     forget_peak_memory()
     cases = {end.volume: end.case for end in (fixed, moving) if end.case is not None}
     extract = plan.extract or (cases.__getitem__ if cases else None)
-    found = register(fixed.volume, moving.volume, plan.settings, extract, plan.device, progress, masks, notify)
+    found = plan.registered(fixed.volume, moving.volume, extract, progress, masks, notify)
     writing: dict[str, float] = {}
     with timed(writing, "write"):
         with as_output_error(folder):

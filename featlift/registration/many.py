@@ -54,6 +54,7 @@ def register_pairs(
     images: str | Path | None = None,
     split: str | None = None,
     inverse: bool = False,
+    network: str | Path | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], object] | None = None,
 ) -> RegisteredPairs:
@@ -69,6 +70,7 @@ def register_pairs(
         images: of stores, where the scans are that they were made from: MIND and warped scans need them.
         split: only pairs of this split.
         inverse: write inverse fields as well.
+        network: see `register_files`.
         progress: told of the pairs.
         notify: see `register`.
 
@@ -82,15 +84,15 @@ def register_pairs(
     """
     folder, config = Path(folder), config or ExtractConfig()
     config.check()
-    check_settings(settings)
+    check_settings(settings, network)
     cohort = open_cohort(fixed, config, images)
     other = cohort if moving is None or str(moving) == str(fixed) else open_cohort(moving, config, images)
     store = _store_of(cohort, other)
     if settings.body == "masks":
         raise OptionError("body masks: they are of one pair; for many, otsu finds bodies")
-    if store is not None and images is None and settings.needs_scans:
+    if store is not None and images is None and (settings.needs_scans or network is not None):
         raise OptionError(
-            "MIND, bodies and affine stages by them need the scans that a store was made from: give --images, or "
+            "MIND, networks, bodies and affine stages need the scans that a store was made from: give --images, or "
             "--features model"
         )
     listed = read_pairs(pairs, cohort, other)
@@ -98,7 +100,7 @@ def register_pairs(
     wanted = {pair.id: pair for pair in of_split(listed, split)}
     _check_grids(wanted.values(), cohort, other, settings.affine)
     check_writable(folder)
-    plan = Plan.of(settings, config, store)
+    plan = Plan.of(settings, config, store, network)
     _check_plan(folder, plan)
     found = RegisteredPairs(warped=store is None or images is not None)
     kept = (FIELD, *[WARPED] * found.warped, *[INVERSE] * inverse)

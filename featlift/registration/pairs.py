@@ -126,17 +126,24 @@ def register(
         for start in range(0, shape[0], _SLAB):
             slices = range(start, min(start + _SLAB, shape[0]))
             in_voxels[:, start : slices.stop] = resized_slices(displacement, shape, slices).cpu()
-        metrics = {"sdlogj": sdlogj(in_voxels), "folds": folds(in_voxels), **_lengths(in_voxels, fixed_affine)}
+        metrics = metrics_of(in_voxels, fixed_affine)
         then = None if settings.affine == "none" else matrix
         found = DisplacementField.of_voxels(in_voxels, fixed_affine, then)
     return Registered(found, matrix, grid, spacing, metrics, seconds)
 
 
-def _lengths(in_voxels: NDArray[np.float32], affine: Affine) -> dict[str, float]:
-    """Mean and largest length of displacements, in mm."""
+def metrics_of(in_voxels: NDArray[np.float32], affine: Affine) -> dict[str, float]:
+    """The measures of `Registered` of a field.
+
+    Args:
+        in_voxels: displacements ``(3, D, H, W)`` along (d, h, w).
+        affine: of the voxels.
+    """
     to_patient = affine[:3, :3]
     each = [np.linalg.norm(to_patient @ slice_.reshape(3, -1), axis=0) for slice_ in in_voxels.swapaxes(0, 1)]
     return {
+        "sdlogj": sdlogj(in_voxels),
+        "folds": folds(in_voxels),
         "mean_mm": float(np.mean([lengths.mean() for lengths in each])),
         "max_mm": float(max(lengths.max() for lengths in each)),
     }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,15 +15,17 @@ from featlift.backbones.precision import resolve_device
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.extraction import extract, lifted_network, make_recipe
-from featlift.registration.pairs import Extract
+from featlift.progress import Progress
+from featlift.registration.network.folder import Trained, read_network
+from featlift.registration.network.running import register_by_network
+from featlift.registration.pairs import Extract, Registered, register
 from featlift.registration.settings import PairSettings
 from featlift.sizes import parse_size
 from featlift.store import Store
 from featlift.store.layout import Recipe
 from featlift.store.output_spec import OutputSpec
-from featlift.volumes import Preparation
+from featlift.volumes import Preparation, Volume
 
-METHOD = "convex-adam"
 #: Fields of ``run.json`` that are the same for every pair of a folder.
 SHARED = ("registration", "settings", "recipe")
 
@@ -32,47 +35,85 @@ class Plan:
     """How pairs are registered.
 
     Attributes:
-        settings: of each pair.
+        settings: of each pair; of a network only those of Adam count.
         device: where fields are optimised.
         recipe: of the features of a network; None without one.
         extract: makes them; None takes those that come with the scans.
+        trained: a network that registers; None searches.
     """
 
     settings: PairSettings
     device: torch.device
     recipe: Recipe | None = None
     extract: Extract | None = None
+    trained: Trained | None = None
 
     @classmethod
-    def of(cls, settings: PairSettings, config: ExtractConfig, store: Store | None = None) -> Plan:
-        """With the features that settings ask for: those of a store, or of the network of a configuration.
+    def of(
+        cls,
+        settings: PairSettings,
+        config: ExtractConfig,
+        store: Store | None = None,
+        network: str | Path | None = None,
+    ) -> Plan:
+        """With the features that settings, or a trained network, ask for: of a store, or of a configuration's backbone.
 
         Raises:
+            InputError: no such trained network.
             ModelError: no such model or device.
             WeightsError: it has no weights here.
             StoreError: the store keeps no dense features.
-            OptionError: there is no such layer.
+            OptionError: there is no such layer, or the trained network sees features of another recipe.
         """
         device = resolve_device(config.network.device)
         if settings.memory is None:
             settings = replace(settings, memory=parse_size(config.lifting.memory))
-        if not settings.needs_model:
-            return cls(settings, device)
+        trained = None if network is None else read_network(network, device)
+        if not (settings.needs_model if trained is None else trained.sees_features):
+            return cls(settings, device, trained=trained)
         if store is not None:
             store.require("dense")
             _check_layer(settings.layer, store.recipe, str(store.path))
-            return cls(settings, device, store.recipe)
+            if trained is not None:
+                trained.check_recipe(store.recipe)
+            return cls(settings, device, store.recipe, trained=trained)
         encoder = lifted_network(config.network, config.lifting)
         preparation = Preparation.of(config.preparation)
         recipe = make_recipe(encoder, preparation, OutputSpec())
         _check_layer(settings.layer, recipe, "the network")
+        if trained is not None:
+            trained.check_recipe(recipe)
         # of two scans, for the fixed one may be that of the next pair too
         made = lru_cache(maxsize=2)(partial(extract, model=encoder, preparation=preparation))
-        return cls(settings, device, recipe, made)
+        return cls(settings, device, recipe, made, trained)
+
+    def registered(
+        self,
+        fixed: Volume,
+        moving: Volume,
+        extract: Extract | None,
+        progress: Progress | None = None,
+        masks: tuple[Volume, Volume] | None = None,
+        notify: Callable[[str], object] | None = None,
+    ) -> Registered:
+        """Two scans, see `register` and `register_by_network`."""
+        if self.trained is None:
+            return register(fixed, moving, self.settings, extract, self.device, progress, masks, notify)
+        adam = self.settings.convex_adam
+        return register_by_network(fixed, moving, self.trained, adam, extract, self.device, progress)
 
     def as_json(self) -> dict[str, Any]:
         """`SHARED` as JSON has it."""
-        shared = dict(zip(SHARED, (METHOD, asdict(self.settings), self.recipe), strict=True))
+        settings: dict[str, Any] = asdict(self.settings)
+        if self.trained is not None:
+            network = {
+                "name": self.trained.name,
+                "weights_sha256": self.trained.sha256,
+                "plan": self.trained.config.plan,
+            }
+            settings = {"network": network, "convex_adam": settings["convex_adam"]}
+        method = "convex-adam" if self.trained is None else "net"
+        shared = dict(zip(SHARED, (method, settings, self.recipe), strict=True))
         plain: dict[str, Any] = json.loads(json.dumps(shared))
         return plain
 

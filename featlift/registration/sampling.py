@@ -62,7 +62,9 @@ def places(shape: Shape, like: torch.Tensor) -> torch.Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
-def sampled(values: torch.Tensor, field: torch.Tensor, stretched: bool = False) -> torch.Tensor:
+def sampled(
+    values: torch.Tensor, field: torch.Tensor, stretched: bool = False, continued: bool = False
+) -> torch.Tensor:
     """``values(p + field(p))`` at every voxel p: linear between voxels, fading to 0 within one step beyond the edges.
 
     Args:
@@ -70,6 +72,7 @@ def sampled(values: torch.Tensor, field: torch.Tensor, stretched: bool = False) 
         field: ``(3, D, H, W)`` displacements in voxels along (d, h, w).
         stretched: go n / (n - 1) times as far along an axis of n voxels. convexAdam does, since it divides by n - 1
             what ``grid_sample`` then takes for a part of n.
+        continued: beyond the edges lie the outermost values instead of 0.
 
     Returns:
         ``(C, D, H, W)``.
@@ -79,4 +82,5 @@ def sampled(values: torch.Tensor, field: torch.Tensor, stretched: bool = False) 
     # torch counts from -1 at the outer edge of the first voxel to 1 at that of the last, the fastest axis first
     at = (2 * places(shape_of(field), field) + 1) / size - 1 + field * 2 / ends
     grid = at.flip(0).permute(1, 2, 3, 0)
-    return F.grid_sample(values[None], grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    beyond = "border" if continued else "zeros"
+    return F.grid_sample(values[None], grid[None], mode="bilinear", padding_mode=beyond, align_corners=False)[0]

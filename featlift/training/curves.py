@@ -9,7 +9,7 @@ from pathlib import Path
 from featlift.atomic_io import write_atomically
 
 _NAME = "curves"
-_NAMES = {"dice": "Dice", "auc": "AUC"}
+_NAMES = {"dice": "Dice", "auc": "AUC"}  # both lie between 0 and 1
 
 
 def write_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -34,12 +34,12 @@ def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]], measure: str 
     figure = Figure(figsize=(6, 3), layout="constrained")
     FigureCanvasSVG(figure)
     loss = figure.add_subplot()
-    validated, name = loss.twinx(), _NAMES.get(measure, measure)
+    validated, name = loss.twinx(), _NAMES.get(measure, "loss")
     epochs = [row["epoch"] for row in rows]
     (first,) = loss.plot(epochs, [row["loss"] for row in rows], color="#b04a2f", label="training loss")
     (second,) = validated.plot(epochs, [row[measure] for row in rows], color="#2f5fb0", label=f"validation {name}")
     loss.set(xlabel="epoch", ylabel="training loss")
-    validated.set(ylabel=f"validation {name}", ylim=(0, 1))
+    validated.set(ylabel=f"validation {name}", ylim=(0, 1) if measure in _NAMES else None)
     loss.legend(handles=[first, second], loc="center right", frameon=False)
     write_atomically(folder / f"{_NAME}.svg", lambda draft: figure.savefig(draft, format="svg"))
     return True

@@ -23,8 +23,10 @@ class Task(ABC, Generic[B]):
         to_validate: names of what is validated on, such as ids of cases.
     """
 
-    #: What validation measures, as the curves call it; more is better.
+    #: What validation measures, as the curves call it.
     measure: ClassVar[str]
+    #: Whether less of it is better, as of a loss.
+    less_is_better: ClassVar[bool] = False
     #: Whether of rounds that are equally good the later one is kept.
     later_of_equals: ClassVar[bool] = False
 

@@ -150,8 +150,10 @@ class Trainer(Generic[B]):
     @property
     def best_round(self) -> int:
         """Of the rounds there were, the one with the best measure, from 0."""
-        sign = 1 if self.task.later_of_equals else -1
-        return max(range(len(self.rows)), key=lambda number: (self.rows[number][self.task.measure], sign * number))
+        later = 1 if self.task.later_of_equals else -1
+        better = -1 if self.task.less_is_better else 1
+        measured = [better * row[self.task.measure] for row in self.rows]
+        return max(range(len(self.rows)), key=lambda number: (measured[number], later * number))
 
     def summary(self) -> dict[str, Any]:
         """How it went."""

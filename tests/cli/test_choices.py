@@ -27,6 +27,7 @@ from featlift.lifting.tokens import TokenPooling
 from featlift.pictures.figure import ANIMATIONS, FORMATS
 from featlift.pictures.fitting import Foreground
 from featlift.registration.affine import AffineStage
+from featlift.registration.network import plan
 from featlift.registration.settings import Compared
 from featlift.results.differences import Over
 from featlift.segmentation import HEADS
@@ -156,6 +157,8 @@ def test_the_words_are_those_of_the_functions():
         (choices.HEAD_PRECISIONS, get_args(Precision)),
         (choices.FINETUNE_TASKS, get_args(TaskName)),
         (choices.COMPARED, get_args(Compared)),
+        (choices.REGISTRATION_INPUTS, get_args(plan.Input)),
+        (choices.REGISTRATION_LOSSES, get_args(plan.Loss)),
         (choices.AFFINE, get_args(AffineStage)),
         (choices.ADAPTS, get_args(Adapt)),
         (choices.SLICE_POOLINGS, get_args(SlicePooling)),

@@ -15,6 +15,7 @@ USED = {
     "--help": set(),
     "--version": set(),
     "register run --help": set(),
+    "register train --help": set(),
     **{f"{name} --help": set() for name in SUBCOMMANDS},
     "models": set(),
     "info features.zarr": {"numpy", "zarr"},

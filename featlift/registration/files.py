@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from featlift.registration.cohorts import End, ScanCohort, identity_of
 from featlift.registration.convex_adam import ConvexAdam
 from featlift.registration.inverse import inverted
 from featlift.registration.pairs import Registered, check_pair
+from featlift.registration.picture import write_picture
 from featlift.registration.plan import Plan
 from featlift.registration.settings import PairSettings
 from featlift.registration.slices import on_voxels, read_slice
@@ -34,7 +36,7 @@ from featlift.volumes.source import place_and_key
 from featlift.volumes.volume import Volume
 
 FIELD, WARPED, RUN = "field.nii.gz", "warped.nii.gz", "run.json"
-AFFINE, INVERSE = "affine.tfm", "inverse.nii.gz"
+AFFINE, INVERSE, PICTURE = "affine.tfm", "inverse.nii.gz", "picture.png"
 
 
 def register_files(
@@ -52,7 +54,8 @@ def register_files(
 ) -> Registered:
     """Register two scans and write ``field.nii.gz``, ``warped.nii.gz`` and, last, ``run.json``.
 
-    With an affine stage ``affine.tfm`` is what that found, and the field is of both.
+    Where matplotlib is installed there is a ``picture.png``. With an affine stage ``affine.tfm`` is what that found,
+    and the field is of both.
 
     Args:
         fixed: path or URL of the fixed scan.
@@ -150,7 +153,7 @@ def register_pair(
     writing: dict[str, float] = {}
     with timed(writing, "write"):
         with as_output_error(folder):
-            for name in (RUN, WARPED, AFFINE, INVERSE):  # from here on older files are not those of one registration
+            for name in (RUN, WARPED, AFFINE, INVERSE, PICTURE):  # of another registration, from here on
                 (folder / name).unlink(missing_ok=True)
         if plan.settings.affine != "none":
             LinearTransform(found.affine).write(folder / AFFINE)
@@ -159,6 +162,9 @@ def register_pair(
             lowest = float(moving.volume.array.min())
             warped = found.field.warp(moving.volume, found.field.shape, found.field.affine, fill_value=lowest)
             write_atomically(folder / WARPED, partial(write_nifti, array=warped, affine=found.field.affine))
+            if find_spec("matplotlib") is not None:
+                title = f"{moving.id} onto {fixed.id}; yellow: the edge of {fixed.id}; the grid bends as it does"
+                write_picture(folder / PICTURE, fixed.volume, moving.volume, warped, found.field, title)
     if inverse:
         with timed(writing, "inverse"):
             depth, height, width = moving.volume.array.shape

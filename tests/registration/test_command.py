@@ -34,6 +34,7 @@ def test_run_and_apply(featlift, files):
     assert {"sdlogj", "folds", "mean_mm", "max_mm"} == run["metrics"].keys()
     assert {"read", "features", "optimisation", "field", "write"} == run["seconds"].keys()
     assert str(files) not in json.dumps(run)
+    assert (files / "out" / "picture.png").stat().st_size > 10_000
 
     field = sitk.ReadImage(str(files / "out" / "field.nii.gz"), sitk.sitkVectorFloat64)
     assert field.GetMetaData("intent_code") == "1007"

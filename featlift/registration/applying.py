@@ -11,13 +11,12 @@ import numpy as np
 from featlift.atomic_io import check_writable, write_atomically
 from featlift.errors import OptionError, VolumeError
 from featlift.registration.field import DisplacementField
-from featlift.registration.slices import VOXELS, on_voxels, read_slice
+from featlift.registration.slices import VOXELS, on_voxels, read_any, read_slice
 from featlift.registration.transforms import TRANSFORMS, LinearTransform, Transform, warp
 from featlift.volumes.discovery.series import source_of
 from featlift.volumes.grid import Shape
 from featlift.volumes.nifti import write_nifti
 from featlift.volumes.opening import open_image
-from featlift.volumes.reading import read
 from featlift.volumes.source import place_and_key
 from featlift.volumes.volume import Affine
 
@@ -52,7 +51,7 @@ def apply_transforms(
         raise OptionError(f"{output.name}: give a name that ends in .nii.gz")
     check_writable(output.parent)
     shape, onto = _grid(like)
-    chain, scan = [_transform(path) for path in transforms], read_slice(image) or read(image)
+    chain, scan = [_transform(path) for path in transforms], read_any(image)
     if voxels:
         onto = VOXELS if onto is None else onto
         scan = on_voxels(scan, onto)

@@ -11,7 +11,7 @@ import numpy as np
 
 from featlift.config import ExtractConfig
 from featlift.errors import InputError, StoreError
-from featlift.registration.slices import on_voxels
+from featlift.registration.slices import on_voxels, slice_of
 from featlift.remote import parse_location
 from featlift.store import Case, Store, open_store
 from featlift.store.backends import backend_of
@@ -91,6 +91,8 @@ class ScanCohort(Mapping[str, Scan]):
 
     def grid(self, case_id: str) -> Volume:
         """See `Cohort`; raises InputError and VolumeError as reading does."""
+        if (flat := slice_of(self[case_id])) is not None:
+            return _zeros(flat.array.shape, flat.affine)
         image = check_header(self[case_id].sources[0], self._reading)
         return _zeros(image.shape, image.affine)
 
@@ -100,7 +102,7 @@ class ScanCohort(Mapping[str, Scan]):
 
     def load(self, case_id: str) -> End:
         """See `Cohort`; raises InputError and VolumeError as reading does."""
-        volume = read_scan(self[case_id], self._reading)
+        volume = slice_of(self[case_id]) or read_scan(self[case_id], self._reading)
         return End(case_id, Path(self[case_id].name).name, volume, identity_of(volume.source or {}))
 
     def __getitem__(self, case_id: str) -> Scan:

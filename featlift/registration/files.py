@@ -23,14 +23,13 @@ from featlift.registration.pairs import Registered, check_pair
 from featlift.registration.picture import write_picture
 from featlift.registration.plan import Plan
 from featlift.registration.settings import PairSettings
-from featlift.registration.slices import on_voxels, read_slice
+from featlift.registration.slices import on_voxels, read_any, read_slice
 from featlift.registration.transforms import LinearTransform, simpleitk
 from featlift.timing import timed
 from featlift.version import __version__
 from featlift.volumes import Reading, Scan
 from featlift.volumes.discovery.series import source_of
 from featlift.volumes.nifti import write_nifti
-from featlift.volumes.reading import read
 from featlift.volumes.scan import case_id_of
 from featlift.volumes.source import place_and_key
 from featlift.volumes.volume import Volume
@@ -86,7 +85,7 @@ def register_files(
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         ends = _end_of(fixed, config), _end_of(moving, config)
-        bodies = None if masks is None else (_mask(masks[0]), _mask(masks[1]))
+        bodies = None if masks is None else (read_any(masks[0]), read_any(masks[1]))
         if voxels:
             grid = ends[0].volume.affine
             ends = ends[0].lying_on(grid), ends[1].lying_on(grid)
@@ -225,10 +224,6 @@ def _end_of(path: str | Path, config: ExtractConfig) -> End:
     source = replace(source, key=config.selection.key or source.key, frame=frame)
     case_id = case_id_of(source.path.name)
     return ScanCohort({case_id: Scan(case_id, source.path.name, (source,))}, Reading.of(config.reading)).load(case_id)
-
-
-def _mask(path: str | Path) -> Volume:
-    return read_slice(path) or read(path)
 
 
 def _name(path: str | Path) -> str:

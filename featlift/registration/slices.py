@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, VolumeError
+from featlift.volumes import Scan
+from featlift.volumes.reading import read
 from featlift.volumes.volume import Affine, Volume
 
 #: Voxels as units: w runs along x, h along y, d along z.
@@ -40,6 +42,24 @@ def read_slice(path: str | Path) -> Volume | None:
         return None
     source = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
     return Volume(found[0][0].astype(np.float32), found[1], source=source)
+
+
+def read_any(path: str | Path) -> Volume:
+    """A slice or a volume.
+
+    Raises:
+        InputError: no such file.
+        VolumeError: it cannot be read.
+    """
+    return read_slice(path) or read(path)
+
+
+def slice_of(scan: Scan) -> Volume | None:
+    """`read_slice` of a scan that was found; None for any that is no slice."""
+    (source, *others) = scan.sources
+    if others or source.key is not None or source.frame is not None or not isinstance(source.path, Path):
+        return None
+    return read_slice(source.path) if source.path.is_file() else None
 
 
 def flat_nifti(path: Path) -> tuple[NDArray[Any], Affine | None] | None:

@@ -13,10 +13,10 @@ from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, OptionError, VolumeError
 from featlift.registration.landmarks import Landmarks, read_landmarks
 from featlift.registration.pair_list import of_pair
+from featlift.registration.slices import read_any
 from featlift.store.layout import sha256_of
 from featlift.volumes import find_masks
 from featlift.volumes.masks import labels_on
-from featlift.volumes.reading import read
 from featlift.volumes.volume import Volume
 
 _MOST_LABELS = 256  # a scan taken for a mask has more values
@@ -136,7 +136,7 @@ def read_truth(files: TruthFiles, labels: tuple[int, ...], ras: bool = False) ->
         VolumeError: a mask does not say where it lies.
         InputError: a table that holds no landmarks.
     """
-    masks = tuple(read(path) for path in files.masks)
+    masks = tuple(read_any(path) for path in files.masks)
     for name, mask in zip(("fixed", "moving"), masks, strict=False):
         if mask.affine is None:
             raise VolumeError(f"the mask of the {name} scan does not say where it lies (no affine)")
@@ -147,7 +147,7 @@ def read_truth(files: TruthFiles, labels: tuple[int, ...], ras: bool = False) ->
 
 def _labels_of(path: Place) -> frozenset[int]:
     """The labels of a mask, background aside."""
-    mask = read(path)
+    mask = read_any(path)
     depth, height, width = mask.array.shape
     values = np.unique(labels_on(mask, (depth, height, width), None))
     if values.min() < 0 or len(values) > _MOST_LABELS:

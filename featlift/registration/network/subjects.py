@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from featlift.errors import FeatliftError, OptionError, VolumeError
 from featlift.progress import Progress, counted
 from featlift.registration.common_grid import shrunk
+from featlift.registration.slices import slice_of
 from featlift.store import Case
 from featlift.store.basis import Basis
 from featlift.store.features import features_of, scan_of, slabs_of
 from featlift.store.layout import Recipe
 from featlift.store.principal import Covariance, Projection
 from featlift.store.reading import Store
-from featlift.volumes import Preparation, Prepared, Reading, Scan, Volume
+from featlift.volumes import Preparation, Prepared, Reading, Scan, Volume, prepare
 from featlift.volumes.grid import Shape
 from featlift.volumes.loading import load
 from featlift.volumes.volume import Affine, spacing_of
@@ -119,6 +120,8 @@ class ScanCohort(Cohort):
     def scan(self, case_id: str) -> Volume:
         """See `Cohort`."""
         try:
+            if (flat := slice_of(self.scans[case_id])) is not None:
+                return as_one_channel(case_id, prepare(flat, self.preparation))
             return as_one_channel(case_id, load(self.scans[case_id], self.preparation, self.reading).prepared)
         except FeatliftError as error:
             if str(error).startswith(case_id):

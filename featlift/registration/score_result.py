@@ -73,8 +73,12 @@ def registration_result(
 def recipe_of(plan: dict[str, Any]) -> Recipe:
     """What decided the fields: the recipe of the features, if a network made some, and every setting by its name."""
     recipe: Recipe = plan["recipe"] or {"mode": "-", "layers": []}
-    compared = plan["settings"]["features"]
-    model = {"mind": "mind", "both": f"{recipe.get('model')}+mind"}.get(compared, recipe.get("model"))
+    network = plan["settings"].get("network")
+    seen = {"mind": ["mind"], "both": ["features", "mind"], "model": ["features"]}
+    parts = seen[plan["settings"]["features"]] if network is None else network["plan"]["inputs"]
+    model = "+".join(recipe.get("model") or part if part == "features" else part for part in parts)
+    if network is not None:
+        model = f"net of {model}"
     rest = {name: plan[name] for name in ("registration", "settings")}
     return {**recipe, "model": model, **flattened(rest)}
 

@@ -55,5 +55,8 @@ def test_a_network_is_trained_on_them(featlift, hearts):
     by_network = ("--method", "net", "--network", "net")
     done = featlift("register", "run", "images", "--pairs", "pairs.csv", "--split", "test", "-o", "out", *by_network)
     assert done.returncode == 0, done.stderr
+    done = featlift("register", "score", "out", "--masks", "labels")
+    assert done.returncode == 0, done.stderr
+    assert "net of mind+intensity" in done.stdout
     field = sitk.ReadImage(hearts / "out/p4_ed--p4_es/field.nii.gz", sitk.sitkVectorFloat64)
     assert np.isfinite(sitk.GetArrayFromImage(field)).all()

@@ -169,13 +169,16 @@ def apply(
     image: Annotated[str, typer.Option(help="What to warp: it lies as the moving scan does.")],
     like: Annotated[str, typer.Option(help="A scan whose voxels the result has, such as the fixed one.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, .nii.gz.")],
-    labels: Annotated[bool, typer.Option("--labels", help="Take the nearest label instead of interpolating.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="These are labels: they are not blended.")] = False,
+    label_interpolation: Annotated[
+        str, choices.one_of(choices.LABEL_INTERPOLATIONS, "Of --labels: linear takes what there is most of.")
+    ] = "nearest",
     grid: Annotated[str, choices.one_of(choices.GEOMETRIES, "As for `register run`.")] = "affine",
 ) -> None:
     """Warp another image by a field, or several transforms at once: a second sequence, or labels of the moving scan."""
     from featlift.registration.applying import apply_transforms
 
-    apply_transforms(transforms, image, like, output, labels, grid == "voxels")
+    apply_transforms(transforms, image, like, output, labels, grid == "voxels", label_interpolation)  # type: ignore[arg-type]
     typer.echo(str(output))
 
 

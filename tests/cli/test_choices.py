@@ -27,6 +27,7 @@ from featlift.lifting.tokens import TokenPooling
 from featlift.pictures.figure import ANIMATIONS, FORMATS
 from featlift.pictures.fitting import Foreground
 from featlift.registration.affine import AffineStage
+from featlift.registration.applying import LabelInterpolation
 from featlift.registration.network import plan
 from featlift.registration.settings import Compared
 from featlift.results.differences import Over
@@ -157,6 +158,7 @@ def test_the_words_are_those_of_the_functions():
         (choices.HEAD_PRECISIONS, get_args(Precision)),
         (choices.FINETUNE_TASKS, get_args(TaskName)),
         (choices.COMPARED, get_args(Compared)),
+        (choices.LABEL_INTERPOLATIONS, get_args(LabelInterpolation)),
         (choices.REGISTRATION_INPUTS, get_args(plan.Input)),
         (choices.REGISTRATION_LOSSES, get_args(plan.Loss)),
         (choices.AFFINE, get_args(AffineStage)),

@@ -1,6 +1,7 @@
 """`featlift register`: from files to files, and what it says of bad ones."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import SimpleITK as sitk
 
 from featlift import read
 from featlift.metrics.scores import dice
+from featlift.registration import DisplacementField
 from featlift.volumes.nifti import write_nifti
 from tests.conftest import GOLDEN
 
@@ -48,6 +50,24 @@ def test_run_and_apply(featlift, files):
         options = ("--image", f"{name}.nii.gz", "--like", "fixed.nii.gz", "-o", f"{name}_warped.nii.gz")
         assert featlift("register", "apply", "out/field.nii.gz", *options, *labels).returncode == 0
     assert np.array_equal(read(files / "moving_warped.nii.gz").array, ours.array)
+    linear = (
+        "--image",
+        "moving_labels.nii.gz",
+        "--like",
+        "fixed.nii.gz",
+        "--labels",
+        "--label-interpolation",
+        "linear",
+    )
+    assert featlift("register", "apply", "out/field.nii.gz", *linear, "-o", "linear.nii.gz").returncode == 0
+    field_of_ours = DisplacementField.read(files / "out" / "field.nii.gz")
+    labels = read(files / "moving_labels.nii.gz")
+    shares = [
+        field_of_ours.warp(replace(labels, array=(labels.array == label).astype(np.float32)), ours.array.shape, AFFINE)
+        for label in (1, 2)
+    ]
+    most = np.argmax([1 - sum(shares), *shares], axis=0)
+    assert (read(files / "linear.nii.gz").array != most).mean() < 1e-5  # of equal shares rounding decides
     truth, before, after = (
         read(files / f"{name}.nii.gz").array == 1 for name in ("fixed_labels", "moving_labels", "moving_labels_warped")
     )

@@ -21,6 +21,7 @@ from featlift.registration.landmarks import landmark_errors
 from featlift.registration.pair_list import CasePair, of_pair
 from featlift.registration.plan import SHARED
 from featlift.registration.truth import Truth, find_truth, labels_in_common, read_truth
+from featlift.volumes.grid import inside
 from featlift.volumes.volume import Volume, spacing_of
 
 
@@ -187,8 +188,13 @@ def score_labels(found: DisplacementField, masks: Sequence[Volume], labels: Sequ
     """
     fixed, moving = masks
     assert fixed.affine is not None
+    assert moving.affine is not None
     depth, height, width = fixed.array.shape
-    warped = found.warp(moving, (depth, height, width), fixed.affine, order=0)
+    shape, lying = (depth, height, width), moving.array.shape
+    if not found.vectors.any() and not inside((lying[0], lying[1], lying[2]), moving.affine, shape, fixed.affine).any():
+        warped = np.zeros(shape, np.float32)  # scans that lie apart before they are registered
+    else:
+        warped = found.warp(moving, shape, fixed.affine, order=0)
     spacing = spacing_of(fixed.affine)
     scores = {}
     for label in labels:

@@ -5,7 +5,8 @@
 DATA is a folder of images/, labels/ and split.csv (Task04 of the Medical Segmentation Decathlon). Pairs are disjoint:
 the first case of the split ``val`` with the second, the third with the fourth, and so on. Each row is given the same
 search of twelve settings (cells of the search, and the weight of the regulariser) on pairs of training cases: the best
-mean Dice among those whose fields are smooth (SDlogJ up to 0.4), and is then run once on the pairs of ``val``. OUT gets a JSON for each row: they can be run side by side.
+mean Dice among those whose fields are smooth (SDlogJ up to 0.4), and is then run once on the pairs of ``val``. OUT gets
+a JSON for each row: they can be run side by side.
 
 A row's features come from stores in DIR, called after the row, which hold all cases of both kinds of pairs:
 

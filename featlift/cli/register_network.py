@@ -15,7 +15,7 @@ from featlift.config import ExtractConfig
 
 if TYPE_CHECKING:
     from featlift.registration.network.folder import NetworkConfig
-    from featlift.registration.network.subjects import Cohort
+    from featlift.registration.network.subjects import PreparedCohort
 
 _SEEN, _HOW = "What it sees", "How it is trained"
 _SECTIONS = ("network", "lifting", "output", "running")
@@ -132,19 +132,19 @@ def _is_store(inputs: list[str]) -> bool:
     return len(inputs) == 1 and (parse_location(inputs[0]) / METADATA).exists()
 
 
-def _cohort(inputs: list[str], config: ExtractConfig, stored: bool, features: bool) -> Cohort:
+def _cohort(inputs: list[str], config: ExtractConfig, stored: bool, features: bool) -> PreparedCohort:
     from featlift.errors import OptionError
-    from featlift.registration.network.subjects import ScanCohort, StoreCohort
+    from featlift.registration.network.subjects import PreparedFiles, PreparedStore
     from featlift.store import open_store
     from featlift.volumes import Preparation, Reading, Selection, find_scans
 
     if stored:
-        return StoreCohort(open_store(inputs[0]), features)
+        return PreparedStore(open_store(inputs[0]), features)
     if features:
         raise OptionError("--input features: they come from a store; `featlift extract` makes one of these scans")
     found = find_scans(inputs, Selection.of(config.selection), None, [])
     scans = {scan.id: scan for scan in found.scans}
-    return ScanCohort(scans, Preparation.of(config.preparation), Reading.of(config.reading))
+    return PreparedFiles(scans, Preparation.of(config.preparation), Reading.of(config.reading))
 
 
 def _summary(made: NetworkConfig) -> str:

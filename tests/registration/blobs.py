@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from featlift.registration.network.subjects import Cohort
+from featlift.registration.network.subjects import PreparedCohort
 from featlift.registration.network.who import Pairing
 from featlift.volumes import Preparation, Volume
 from featlift.volumes.nifti import write_nifti
@@ -33,7 +33,7 @@ def blob(seed, flat=None):
     return (1000 * np.exp(-((away**2).sum(axis=0) ** 2))).astype(np.float32), affine, centre
 
 
-class Blobs(Cohort):
+class Blobs(PreparedCohort):
     """Scans of a blob each that need no files, as slices."""
 
     def __init__(self, flat=None):

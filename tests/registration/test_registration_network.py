@@ -20,7 +20,7 @@ from featlift.registration import ConvexAdam, convex_adam
 from featlift.registration.network.folder import read_network
 from featlift.registration.network.plan import NetworkPlan
 from featlift.registration.network.running import register_by_network
-from featlift.registration.network.subjects import ScanCohort
+from featlift.registration.network.subjects import PreparedFiles
 from featlift.registration.network.training import train_network
 from featlift.registration.network.who import pairing_of
 from featlift.volumes import Preparation, Reading, Volume, find_scans
@@ -36,7 +36,7 @@ SLICES = replace(QUICK, iterations=250, every=50)
 
 def cohort_in(folder):
     scans = {scan.id: scan for scan in find_scans([folder / "scans"]).scans}
-    return ScanCohort(scans, Preparation(), Reading())
+    return PreparedFiles(scans, Preparation(), Reading())
 
 
 def trained_in(folder, plan, listed="cases.csv"):

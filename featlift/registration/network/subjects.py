@@ -62,7 +62,7 @@ class Subject:
         return cls(image, affine, cells, case.affine)
 
 
-class Cohort(ABC):
+class PreparedCohort(ABC):
     """Scans by their ids.
 
     Attributes:
@@ -90,7 +90,7 @@ class Cohort(ABC):
         raise OptionError("input features: they come from a store; `featlift extract` makes one of these scans")
 
 
-class StoreCohort(Cohort):
+class PreparedStore(PreparedCohort):
     """The scans and features of a store."""
 
     def __init__(self, store: Store, features: bool) -> None:
@@ -101,16 +101,16 @@ class StoreCohort(Cohort):
         self.recipe = store.recipe if features else Preparation.from_recipe(store.recipe).as_recipe()
 
     def scan(self, case_id: str) -> Volume:
-        """See `Cohort`."""
+        """See `PreparedCohort`."""
         case = self.store[case_id]
         return _checked(case_id, scan_of(case).astype(np.float32), case.scan_affine)
 
     def case(self, case_id: str) -> Case:
-        """See `Cohort`."""
+        """See `PreparedCohort`."""
         return self.store[case_id]
 
 
-class ScanCohort(Cohort):
+class PreparedFiles(PreparedCohort):
     """Scans that are read from their files."""
 
     def __init__(self, scans: Mapping[str, Scan], preparation: Preparation, reading: Reading) -> None:
@@ -118,7 +118,7 @@ class ScanCohort(Cohort):
         self.ids, self.recipe = list(scans), preparation.as_recipe()
 
     def scan(self, case_id: str) -> Volume:
-        """See `Cohort`."""
+        """See `PreparedCohort`."""
         try:
             if (flat := slice_of(self.scans[case_id])) is not None:
                 return as_one_channel(case_id, prepare(flat, self.preparation))
@@ -139,7 +139,9 @@ def as_one_channel(name: str, prepared: Prepared) -> Volume:
     return _checked(name, channels[0] if len(channels) == 1 else channels, prepared.affine)
 
 
-def fitted_basis(cohort: Cohort, ids: Sequence[str], components: int, progress: Progress | None = None) -> Basis:
+def fitted_basis(
+    cohort: PreparedCohort, ids: Sequence[str], components: int, progress: Progress | None = None
+) -> Basis:
     """The principal components of the features of these cases, of all of their cells.
 
     Raises:
@@ -178,7 +180,9 @@ def grown_shape(subject: Subject, spacing: float) -> Shape:
     return d, h, w
 
 
-def each_of(cohort: Cohort, ids: Sequence[str], progress: Progress | None = None) -> Iterator[tuple[str, Volume]]:
+def each_of(
+    cohort: PreparedCohort, ids: Sequence[str], progress: Progress | None = None
+) -> Iterator[tuple[str, Volume]]:
     """The prepared scans of a cohort, one after the other."""
     for case_id in counted(ids, "reading", progress):
         yield case_id, cohort.scan(case_id)

@@ -22,7 +22,7 @@ from featlift.registration.network.folder import (
 from featlift.registration.network.meeting import meet, padded_shape
 from featlift.registration.network.plan import NetworkPlan
 from featlift.registration.network.subjects import (
-    Cohort,
+    PreparedCohort,
     Subject,
     each_of,
     finest,
@@ -45,7 +45,7 @@ from featlift.volumes.grid import Shape, inside
 
 
 def train_network(
-    cohort: Cohort,
+    cohort: PreparedCohort,
     pairing: Pairing,
     plan: NetworkPlan,
     folder: str | Path,
@@ -136,7 +136,9 @@ def course_of(plan: NetworkPlan, items: int) -> Course:
     )
 
 
-def _kept_basis(cohort: Cohort, pairing: Pairing, plan: NetworkPlan, folder: Path, progress: Progress | None) -> Basis:
+def _kept_basis(
+    cohort: PreparedCohort, pairing: Pairing, plan: NetworkPlan, folder: Path, progress: Progress | None
+) -> Basis:
     """The basis of the training cases' features, written to the folder."""
     basis = fitted_basis(cohort, pairing.training_cases, plan.components, progress)
     write_atomically(folder / BASIS, lambda draft: draft.write_bytes(basis.content))
@@ -144,7 +146,7 @@ def _kept_basis(cohort: Cohort, pairing: Pairing, plan: NetworkPlan, folder: Pat
 
 
 def _subjects(
-    cohort: Cohort, pairing: Pairing, plan: NetworkPlan, basis: Basis | None, progress: Progress | None
+    cohort: PreparedCohort, pairing: Pairing, plan: NetworkPlan, basis: Basis | None, progress: Progress | None
 ) -> tuple[dict[str, Subject], float, list[float]]:
     """What is shown of all scans, the spacing of the grid, and the extremes of the training scans' shortest steps."""
     training = pairing.training_cases

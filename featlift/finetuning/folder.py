@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from featlift.atomic_io import write_atomically
 from featlift.backbones.adapters import apply_adapter, write_full, write_lora
 from featlift.backbones.lora import LoraLinear, add_lora
 from featlift.config import ExtractConfig
-from featlift.errors import InputError, OptionError, StoreError
+from featlift.errors import OptionError, StoreError
 from featlift.extraction import lifted_network
 from featlift.finetuning.classifier import Classifier
 from featlift.finetuning.decoder import Segmenter
 from featlift.finetuning.plan import FinetunePlan
 from featlift.lifting import LiftedBackbone
 from featlift.store.layout import Recipe
-from featlift.version import __version__
+from featlift.training.model_folder import read_model_config, write_model_folder
 
 FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "head.safetensors"
+WEIGHTS = "head.safetensors"
 #: Sections of an extraction's options that decide what a network sees.
 _SECTIONS = ("network", "lifting", "preparation", "reading")
 #: Options among them that say where and how fast, and no more.
@@ -126,22 +125,14 @@ def write_model(folder: Path, network: Classifier | Segmenter, lora: Mapping[str
     Raises:
         OutputError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
     plan = FinetunePlan.from_json(config.plan)
     network.eval()
     if plan.adapt == "full":
         write_full(folder, network.lifted.backbone)
     elif plan.adapt == "lora":
         write_lora(folder, network.lifted.backbone, plan.lora, dict(lora))
-    state = {
-        name: value.detach().cpu().contiguous()
-        for name, value in network.state_dict().items()
-        if not name.startswith("lifted.")
-    }
-    write_atomically(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
-    text = json.dumps({"format": FORMAT, "featlift": __version__, **asdict(config)}, indent=2, ensure_ascii=False)
-    write_atomically(folder / CONFIG, lambda draft: draft.write_text(text + "\n", encoding="utf-8"))
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith("lifted.")}
+    write_model_folder(folder, WEIGHTS, state, config, FORMAT)
 
 
 def read_config(folder: str | Path) -> Config:
@@ -151,18 +142,7 @@ def read_config(folder: str | Path) -> Config:
         InputError: no such folder, or its training did not end.
         StoreError: it is damaged, or of a later format.
     """
-    path = Path(folder, CONFIG)
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: no fine-tuned network; `featlift finetune train` makes one, or goes on") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: not readable ({error}): train it again") from error
-    if not isinstance(document, dict) or not {each.name for each in fields(Config)} <= document.keys():
-        raise StoreError(f"{path}: not written by `featlift finetune train`")
-    if document["format"] > FORMAT:
-        raise StoreError(f"{path} has format {document['format']}, this featlift reads up to {FORMAT}: update it")
-    return Config(**{each.name: document[each.name] for each in fields(Config)})
+    return read_model_config(Config, folder, "fine-tuned network", "featlift finetune train", FORMAT)
 
 
 def read_model(

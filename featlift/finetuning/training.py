@@ -16,7 +16,7 @@ from featlift.extraction.recipe import make_recipe
 from featlift.finetuning.cases import Cases, digest_of_labels, digest_of_masks, labels_of, masks_of
 from featlift.finetuning.changes import need_monai
 from featlift.finetuning.classifying import Classifying
-from featlift.finetuning.folder import CONFIG, Config, network_of, options_of, read_config, write_model
+from featlift.finetuning.folder import Config, network_of, options_of, read_config, write_model
 from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.rates import course_of
 from featlift.finetuning.scans import Scans
@@ -24,6 +24,7 @@ from featlift.finetuning.segmenting import Segmenting
 from featlift.progress import Progress
 from featlift.training.checkpoint import check_same, interrupted, remove_checkpoint
 from featlift.training.curves import draw_curves
+from featlift.training.model_folder import CONFIG
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.ranks import Ranks
 from featlift.training.trainer import Told, Trainer

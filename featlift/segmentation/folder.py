@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from featlift.atomic_io import write_atomically
-from featlift.errors import InputError, StoreError
+from featlift.errors import StoreError
 from featlift.segmentation.data.cases import CaseReader
 from featlift.segmentation.networks.catalogue import make_head
 from featlift.segmentation.networks.head import Head, Size
 from featlift.segmentation.plan import Plan
 from featlift.store.layout import Recipe, differing_fields
 from featlift.store.reading import Store
-from featlift.version import __version__
+from featlift.training.model_folder import read_model_config, write_model_folder
 
 FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
-
+WEIGHTS = "weights.safetensors"
 
 #: Of a plan, what tells heads apart by name.
 _NAMED = ("layers", "step", "seed")
@@ -90,13 +87,7 @@ def write_head(folder: Path, head: Head, config: Config) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    state = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
-    write_atomically(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
-    document = {"format": FORMAT, "featlift": __version__, **asdict(config)}
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(folder / CONFIG, lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_model_folder(folder, WEIGHTS, head.state_dict(), config, FORMAT)
 
 
 def read_config(folder: str | Path) -> Config:
@@ -106,20 +97,7 @@ def read_config(folder: str | Path) -> Config:
         InputError: no such folder, or its training did not end.
         StoreError: it is damaged, or of a later format.
     """
-    path = Path(folder, CONFIG)
-    try:
-        document = json.loads(path.read_bytes())
-        form = document.pop("format")
-        document.pop("featlift")
-        if form > FORMAT:
-            raise StoreError(f"{path} has format {form}, this featlift reads up to {FORMAT}: update it")
-        return Config(**document)
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: no trained head here; `featlift segment train` makes one, or goes on") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(f"{path}: not a readable configuration of a head ({error})") from error
+    return read_model_config(Config, folder, "trained head", "featlift segment train", FORMAT)
 
 
 def read_head(folder: str | Path) -> tuple[Head, Config]:

@@ -15,7 +15,7 @@ from featlift.atomic_io import check_writable
 from featlift.progress import Progress
 from featlift.segmentation.data.patches import Patches, collated
 from featlift.segmentation.data.survey import TrainingData, survey
-from featlift.segmentation.folder import CONFIG, Config, read_config, write_head
+from featlift.segmentation.folder import Config, read_config, write_head
 from featlift.segmentation.inference.windows import logits_of
 from featlift.segmentation.loss import dice_and_cross_entropy, mean_dice
 from featlift.segmentation.networks.head import Batch, Head
@@ -23,6 +23,7 @@ from featlift.segmentation.plan import Plan
 from featlift.store.reading import Store
 from featlift.training.checkpoint import check_same, interrupted, remove_checkpoint
 from featlift.training.curves import draw_curves
+from featlift.training.model_folder import CONFIG
 from featlift.training.order import Order
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.rates import WarmUpCosine

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from featlift.atomic_io import write_atomically
 from featlift.checksums import sha256_of_file
-from featlift.errors import InputError, OptionError, StoreError
+from featlift.errors import OptionError, StoreError
 from featlift.registration.network.plan import NetworkPlan
 from featlift.registration.network.subjects import finest, projection_in
 from featlift.registration.network.unet import RegistrationNet
 from featlift.store.basis import Basis
 from featlift.store.layout import BASIS, Recipe, differing_fields
 from featlift.store.principal import Projection
-from featlift.version import __version__
+from featlift.training.model_folder import read_model_config, write_model_folder
 from featlift.volumes import Preparation, Volume
 
 FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 
 #: Of a recipe, what says how features are kept and not what they are.
 _OF_KEEPING = ("dtype", "save", "embedding")
@@ -152,12 +150,7 @@ def write_network(folder: Path, network: RegistrationNet, config: NetworkConfig)
     Raises:
         OutputError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_atomically(folder / WEIGHTS, lambda draft: draft.write_bytes(save(state)))
-    text = json.dumps({"format": FORMAT, "featlift": __version__, **asdict(config)}, indent=2, ensure_ascii=False)
-    write_atomically(folder / CONFIG, lambda draft: draft.write_text(text + "\n", encoding="utf-8"))
+    write_model_folder(folder, WEIGHTS, network.state_dict(), config, FORMAT)
 
 
 def read_config(folder: str | Path) -> NetworkConfig:
@@ -167,19 +160,7 @@ def read_config(folder: str | Path) -> NetworkConfig:
         InputError: no such folder, or its training did not end.
         StoreError: it is damaged, or of a later format.
     """
-    path = Path(folder, CONFIG)
-    try:
-        document = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: no trained network; `featlift register train` makes one, or goes on") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: not readable ({error}): train it again") from error
-    names = {each.name for each in fields(NetworkConfig)}
-    if not isinstance(document, dict) or not names | {"format"} <= document.keys():
-        raise StoreError(f"{path}: not written by `featlift register train`")
-    if document["format"] > FORMAT:
-        raise StoreError(f"{path} has format {document['format']}, this featlift reads up to {FORMAT}: update it")
-    return NetworkConfig(**{name: document[name] for name in names})
+    return read_model_config(NetworkConfig, folder, "trained network", "featlift register train", FORMAT)
 
 
 def read_network(folder: str | Path, device: torch.device) -> Trained:

@@ -18,13 +18,14 @@ from featlift.errors import OptionError, StoreError
 from featlift.evaluation.featdice.segmentation import segment_by_maps
 from featlift.names import file_names
 from featlift.progress import Progress, counted
-from featlift.segmentation.folder import CONFIG, Config, read_head
+from featlift.segmentation.folder import Config, read_head
 from featlift.segmentation.inference.grids import ImageGrid, Voxels, grids_of
 from featlift.segmentation.inference.labelling import likeliest, write_labels
 from featlift.segmentation.inference.windows import logits_of
 from featlift.segmentation.networks.head import Head
 from featlift.store.case import Case
 from featlift.store.reading import Store
+from featlift.training.model_folder import CONFIG
 from featlift.training.precision import Precision, use_bf16
 from featlift.volumes.volume import scaled
 

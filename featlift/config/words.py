@@ -3,7 +3,8 @@
 They are those of the functions behind them, which cannot be imported for ``--help``; a test compares.
 """
 
-MODES = ("pcg", "pcm", "2d", "3d")
+LIFTED_MODES = ("pcg", "pcm", "2d", "3d")
+MODES = (*LIFTED_MODES, "native")
 PLANES = ("HW", "DW", "DH")
 TOKEN_POOLINGS = ("depth", "direct")
 ROPE_PERIODS = ("auto", "file", "fp32", "bf16")

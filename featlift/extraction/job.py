@@ -9,7 +9,7 @@ from typing import Any
 from featlift.backbones.precision import resolve_device
 from featlift.config import ExtractConfig
 from featlift.extraction.extraction import Extraction
-from featlift.extraction.network import lifted_network
+from featlift.extraction.network import encoder_of, preparation_of
 from featlift.extraction.readers import default_prefetch, default_workers
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
@@ -18,7 +18,7 @@ from featlift.sizes import parse_size
 from featlift.store.layout import Recipe
 from featlift.store.output_spec import OutputSpec
 from featlift.store.reading import check_store, is_empty
-from featlift.volumes import DiscoveredScans, Preparation, Reading
+from featlift.volumes import DiscoveredScans, Reading
 from featlift.volumes.preparation import ChannelEdges
 
 
@@ -59,13 +59,13 @@ class Job:
         return parse_size(self.config.running.prefetch)
 
     def extraction(self) -> Extraction:
-        """Load the network and lift it; precision ``auto``, and how channels end, follow a store that exists."""
+        """Load the network, and lift a 2D one; precision ``auto``, and how channels end, follow a store that exists."""
         network, begun = self.config.network, None if is_empty(self.output) else check_store(self.output)["recipe"]
         if network.precision == "auto" and begun is not None:
             network = replace(network, precision=begun.get("precision", "auto"))
-        preparation = replace(Preparation.of(self.config.preparation), channels=self._channel_edges(begun))
-        lifted = lifted_network(network, self.config.lifting)
-        return Extraction(lifted, preparation, Reading.of(self.config.reading), OutputSpec.of(self.config.output))
+        encoder = encoder_of(network, self.config.lifting)
+        preparation = replace(preparation_of(self.config.preparation, encoder), channels=self._channel_edges(begun))
+        return Extraction(encoder, preparation, Reading.of(self.config.reading), OutputSpec.of(self.config.output))
 
     def _channel_edges(self, begun: Recipe | None) -> ChannelEdges | None:
         if begun is not None:

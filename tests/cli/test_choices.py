@@ -129,7 +129,7 @@ def test_the_words_are_those_of_the_functions():
     assert set(words_of.PLANES) == set(get_args(Plane)) - {"DHW"}  # which is no plane of a cycle
     assert set(choices.EXPORTS) == {*get_args(Format), "parquet"}
     for words, theirs in (
-        (words_of.MODES, get_args(Mode)),
+        (words_of.LIFTED_MODES, get_args(Mode)),
         (words_of.TOKEN_POOLINGS, get_args(TokenPooling)),
         (words_of.ROPE_PERIODS, get_args(RopePeriods)),
         (words_of.PRECISIONS, get_args(PrecisionChoice)),

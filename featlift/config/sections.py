@@ -142,8 +142,8 @@ class PreparationConfig:
 
     intensity: str = option(
         "percentile:0.5,99.5", TEXT,
-        "percentile:LO,HI, minmax, none, window:LO,HI, ct:LO,HI, ct:lung, ct:lung+soft+bone; three with ; between for "
-        "three channels.",
+        "percentile:LO,HI, minmax, zscore, none, window:LO,HI, ct:LO,HI, ct:lung, ct:lung+soft+bone; three with ; "
+        "between for three channels.",
         feature=True, everyday=True,
     )  # fmt: skip
     spacing: tuple[float, ...] = option(
@@ -152,7 +152,9 @@ class PreparationConfig:
     size: tuple[int, ...] = option(
         (), numbers(int), "Voxels: longer side in plane, H,W or D,H,W (0 keeps).", feature=True, everyday=True
     )
-    crop: str | None = option(None, TEXT, "body, or body:MM with the margin to leave.", feature=True, everyday=True)
+    crop: str | None = option(
+        None, TEXT, "body, body:MM with the margin to leave, or nonzero.", feature=True, everyday=True
+    )
     roi_mm: tuple[float, ...] = option((), numbers(float), "Size of a region: all axes, or D,H,W.", feature=True)
     depth_stride: int = option(1, whole(1), "Only every N-th slice.", feature=True)
     orient: str = option("LPS", one_of(*ORIENTATIONS), "Bring axes to LPS, or leave them.", feature=True)

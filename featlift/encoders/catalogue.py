@@ -13,6 +13,7 @@ GROUP = "featlift.encoders"
 MONAI_NAMES = ("SegResNet", "SegResEncoder", "SwinUNETR")
 
 INSTALL = "pip install 'featlift[native]'"
+INSTALL_NNUNET = "pip install 'featlift[nnunet]'"
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,16 @@ class Listed:
 
 def list_encoders() -> list[Listed]:
     """The native encoders, as `featlift models` lists them. Nothing of them is imported."""
-    monai = importlib.util.find_spec("monai") is not None
+    monai = _is_here("monai")
     return [
         *(Listed(f"monai:{name}", "monai", monai) for name in MONAI_NAMES),
+        Listed("nnunet:FOLDER", "dynamic-network-architectures", _is_here("dynamic_network_architectures")),
         *(Listed(name, package_of(entry), True) for name, entry in plugins().items()),
     ]
+
+
+def _is_here(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def plugins() -> dict[str, EntryPoint]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -26,16 +27,23 @@ def pass_bytes(stages: Stages, shape: tuple[int, ...], last: int, dtype: torch.d
         if isinstance(found, Tensor):
             largest = max(largest, math.prod(found.shape))
 
-    hooks = [module.register_forward_hook(look) for module in stages.modules() if not any(module.children())]
-    values = {name: value.to("meta") for name, value in stages.state_dict(keep_vars=True).items()}
+    hollow = _without_values(stages)
+    for module in hollow.modules():
+        if not any(module.children()):
+            module.register_forward_hook(look)
     try:
         with torch.no_grad():
-            volume = torch.empty(shape, dtype=dtype, device="meta")
-            found = torch.func.functional_call(stages, values, (volume, last))
-    except (NotImplementedError, RuntimeError, TypeError):  # a network that looks at values
+            found = hollow(torch.empty(shape, dtype=dtype, device="meta"), last)
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):  # a network that looks at values
         return None
-    finally:
-        for hook in hooks:
-            hook.remove()
     kept: int = sum(math.prod(each.shape) for each in found)
     return (_AT_ONCE * largest + kept) * dtype.itemsize
+
+
+def _without_values(stages: Stages) -> Stages:
+    """A copy whose weights have shapes alone, and take no memory."""
+    hollow: dict[int, Any] = {
+        **{id(each): nn.Parameter(each.to("meta"), requires_grad=False) for each in stages.parameters()},
+        **{id(each): each.to("meta") for each in stages.buffers()},
+    }
+    return deepcopy(stages, hollow)

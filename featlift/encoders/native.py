@@ -82,6 +82,11 @@ class NativeEncoder(nn.Module):
         """See `VolumeEncoder`."""
         return self._request.device
 
+    @property
+    def channels(self) -> int:
+        """Of the volumes that it takes."""
+        return self.stages.channels
+
     def recipe(self) -> dict[str, Any]:
         """See `VolumeEncoder`."""
         plain = self.mean == (0.0,) and self.std == (1.0,)

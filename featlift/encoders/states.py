@@ -14,7 +14,7 @@ from featlift.backbones.loading import seed_of
 from featlift.backbones.weights import State, read_weights, sha256_of_state, some_keys
 from featlift.checksums import sha256_of_file
 from featlift.encoders.request import Request
-from featlift.errors import ModelError, WeightsError
+from featlift.errors import FeatliftError, ModelError, WeightsError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -33,6 +33,8 @@ def build(name: str, make: Callable[[], Network], seed: int = 0) -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return make()
+    except FeatliftError:
+        raise
     except Exception as error:  # networks raise many kinds for arguments they cannot use
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ModelError(f"{name}: it cannot be built with these --model-arg ({reason})") from error

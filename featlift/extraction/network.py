@@ -77,9 +77,9 @@ def preparation_of(config: PreparationConfig, encoder: VolumeEncoder) -> Prepara
     """
     own = dict(getattr(encoder, "preparation", {}))
     wanted, plain = Preparation.of(config), Preparation()
-    has = replace(plain, **own)
+    asked, default, has = (each.as_recipe() for each in (wanted, plain, replace(plain, **own)))
     for name in own:
-        if getattr(wanted, name) not in (getattr(plain, name), getattr(has, name)):
+        if asked[name] not in (default[name], has[name]):
             flag = name.replace("_", "-")
             raise OptionError(f"--{flag}: {encoder.name} has its own from its training, {own[name]}: leave it out")
     return replace(wanted, **own)

@@ -34,6 +34,7 @@ from featlift.config.words import (
     PLANES,
     POSITION_RESIZES,
     PRECISIONS,
+    RESAMPLINGS,
     ROPE_PERIODS,
     SAVED,
     TOKEN_POOLINGS,
@@ -151,6 +152,9 @@ class PreparationConfig:
     )
     size: tuple[int, ...] = option(
         (), numbers(int), "Voxels: longer side in plane, H,W or D,H,W (0 keeps).", feature=True, everyday=True
+    )
+    resampling: str = option(
+        "linear", one_of(*RESAMPLINGS), "To another spacing or size; cubic as nnU-Net.", feature=True
     )
     crop: str | None = option(
         None, TEXT, "body, body:MM with the margin to leave, or nonzero.", feature=True, everyday=True

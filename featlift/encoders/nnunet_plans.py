@@ -17,7 +17,8 @@ _BEFORE = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks
 _UNETS = "dynamic_network_architectures.architectures.unet"
 
 #: Which way the network's axes run, by nnU-Net's reader: as in the file, or brought to RAS.
-_OF_READERS = {"NibabelIOWithReorient": "RAS"}
+_OF_READERS = {"NibabelIOWithReorient": "RAS", "SimpleITKIOWithReorient": "RAS"}
+_RESAMPLING = "resample_data_or_seg_to_shape"
 _AXES = ("file", "LPS", "RAS")
 
 
@@ -121,6 +122,7 @@ def _plans(
             "intensity": intensity,
             "crop": "nonzero",
             "spacing": tuple(spacing[forward.index(axis)] for axis in range(3)),
+            "resampling": "cubic" if _is_cubic(chosen) else "linear",
         },
         mean,
         std,
@@ -129,6 +131,13 @@ def _plans(
         imported,
         hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest(),
     )
+
+
+def _is_cubic(chosen: Mapping[str, Any]) -> bool:
+    """Whether scans are resampled as nnU-Net does by default."""
+    how = {"order": 3, "order_z": 0, "force_separate_z": None} | dict(chosen.get("resampling_fn_data_kwargs", {}))
+    default = str(chosen.get("resampling_fn_data", _RESAMPLING)) == _RESAMPLING
+    return default and (how["order"], how["order_z"], how["force_separate_z"]) == (3, 0, None)
 
 
 def _configuration(configurations: Mapping[str, Any], name: str, of: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def preparation_of(config: PreparationConfig, encoder: VolumeEncoder) -> Prepara
     wanted, plain = Preparation.of(config), Preparation()
     asked, default, has = (each.as_recipe() for each in (wanted, plain, replace(plain, **own)))
     for name in own:
-        if asked[name] not in (default[name], has[name]):
+        if asked.get(name) not in (default.get(name), has.get(name)):
             flag = name.replace("_", "-")
             raise OptionError(f"--{flag}: {encoder.name} has its own from its training, {own[name]}: leave it out")
     return replace(wanted, **own)

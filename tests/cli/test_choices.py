@@ -39,6 +39,7 @@ from featlift.store.layout import SAVED
 from featlift.store.output_spec import Dtype, Embedding
 from featlift.training.precision import Precision
 from featlift.volumes.orientation import Orientation
+from featlift.volumes.preparation import Resampling
 from tests.support.scans import patch_mean_options, write_scan
 
 OPTIONS = {
@@ -135,6 +136,7 @@ def test_the_words_are_those_of_the_functions():
         (words_of.PRECISIONS, get_args(PrecisionChoice)),
         (words_of.POSITION_RESIZES, get_args(PositionResize)),
         (words_of.ORIENTATIONS, get_args(Orientation)),
+        (words_of.RESAMPLINGS, get_args(Resampling)),
         (words_of.SAVED, SAVED),
         (words_of.DTYPES, get_args(Dtype)),
         (words_of.EMBEDDINGS, get_args(Embedding)),

@@ -59,6 +59,7 @@ OTHERS = {
     "intensity": ("ct:soft", {}),
     "spacing": ((1.0, 1.0, 1.0), {}),
     "size": ((64,), {}),
+    "resampling": ("cubic", {}),
     "crop": ("body", {}),
     "roi_mm": ((10.0, 10.0, 10.0), {}),
     "depth_stride": (2, {}),

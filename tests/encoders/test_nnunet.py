@@ -88,7 +88,7 @@ def test_it_sees_a_scan_as_it_was_trained(tmp_path):
     encoder = load_encoder(f"nnunet:{write_model(tmp_path, said)}", **ALL)
     how = preparation_of(PreparationConfig(), encoder)
     assert how.spacing == (0.9, 0.8, 2.4)
-    assert (how.orient, how.crop) == ("native", "nonzero")
+    assert (how.orient, how.crop, how.resampling) == ("native", "nonzero", "cubic")
     array = np.zeros((20, 24, 28), np.float32)
     array[3:15, 4:20, 6:22] = np.random.default_rng(0).normal(300, 50, (12, 16, 16))
     array[3, 4:10, 6:12] = 0  # a corner of the box that is background

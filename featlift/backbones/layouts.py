@@ -24,7 +24,7 @@ from featlift.errors import WeightsError
 State = dict[str, Tensor]
 
 # Where a checkpoint keeps its state dict; of several, the first. Teacher and EMA are what gets evaluated.
-_STATE_NAMES = ("teacher", "model_ema", "state_dict_ema", "model", "state_dict", "module", "student")
+_STATE_NAMES = ("teacher", "model_ema", "state_dict_ema", "model", "state_dict", "module", "student", "network_weights")
 
 # Modules around a whole network; of several side by side, the first: teacher before student.
 _WRAPPERS = (
@@ -144,9 +144,9 @@ _PART = re.compile(r"(.+)\[(\d)\]\.(\w+)")
 def unwrap(checkpoint: object) -> State:
     """Find the state dict inside a checkpoint.
 
-    Descends through `teacher`, `model_ema`, `state_dict_ema`, `model`, `state_dict`, `module` and `student`,
-    always into the first of them that holds tensors, and returns the tensors found there by key. Optimizer,
-    epoch and arguments stay behind. Raises `WeightsError` if there is no tensor.
+    Descends through `teacher`, `model_ema`, `state_dict_ema`, `model`, `state_dict`, `module`, `student` and nnU-Net's
+    `network_weights`, always into the first of them that holds tensors, and returns the tensors found there by key.
+    Optimizer, epoch and arguments stay behind. Raises `WeightsError` if there is no tensor.
     """
     state = _find_state(checkpoint)
     if not state:

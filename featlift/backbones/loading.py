@@ -66,7 +66,7 @@ def load_backbone(
     _check_arguments(name, model_args)
     periods = None
     if weights is not None and str(weights).startswith("random:"):
-        net = _create(timm_name, name, model_args, seed=_seed_of(str(weights)))
+        net = _create(timm_name, name, model_args, seed=seed_of(str(weights)))
         origin = {"source": str(weights), "sha256": sha256_of_state(net.state_dict())}
     else:
         # a missing file is told before gigabytes are built, an unsupported family before they are downloaded
@@ -141,7 +141,8 @@ def _family_of_entrypoint(timm: Any, timm_name: str) -> str:
     return module.__name__.rpartition(".")[2] if module else ""
 
 
-def _seed_of(weights: str) -> int:
+def seed_of(weights: str) -> int:
+    """The seed of ``random:SEED``; raises a WeightsError if it is none."""
     seed = weights.removeprefix("random:")
     if not seed.isdecimal() or int(seed) >= 2**64:
         raise WeightsError(f"weights {weights!r}: give a whole number as seed, as in random:0")

@@ -66,7 +66,12 @@ def place(backbone: Backbone, device: torch.device, precision: Precision) -> Bac
 
     On CUDA, ``fp32`` means float32 from then on: torch multiplies in TF32, of 10 bits, in convolutions by default.
     """
+    return backbone.to(device=device, dtype=DTYPES[place_precision(device, precision)])
+
+
+def place_precision(device: torch.device, precision: Precision) -> Precision:
+    """Let a device multiply in a precision, see `place`; returns it."""
     if device.type == "cuda" and precision == "fp32":
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-    return backbone.to(device=device, dtype=DTYPES[precision])
+    return precision

@@ -135,9 +135,9 @@ def load_into(net: nn.Module, state: State, name: str, unused: tuple[str, ...], 
     needed = {key: value for key, value in net.state_dict().items() if _matters(key, unused)}
     given = {key: value for key, value in converted.items() if _matters(key, unused)}
     problems = [
-        _some("without a value", [key for key in needed if key not in given]),
-        _some("not of this model", [key for key in given if key not in needed]),
-        _some(
+        some_keys("without a value", [key for key in needed if key not in given]),
+        some_keys("not of this model", [key for key in given if key not in needed]),
+        some_keys(
             "of another shape",
             [
                 f"{key} {tuple(given[key].shape)} for {tuple(value.shape)}"
@@ -145,7 +145,7 @@ def load_into(net: nn.Module, state: State, name: str, unused: tuple[str, ...], 
                 if key in given and given[key].shape != value.shape
             ],
         ),
-        _some("that would be dropped", [key for key in _dropped(official, converted) if _matters(key, unused)]),
+        some_keys("that would be dropped", [key for key in _dropped(official, converted) if _matters(key, unused)]),
     ]
     if any(problems):
         found = "; ".join(problem for problem in problems if problem)
@@ -206,7 +206,7 @@ def _dropped(official: State, converted: State) -> list[str]:
     ]
 
 
-def _some(what: str, keys: list[str], most: int = 4) -> str:
+def some_keys(what: str, keys: list[str], most: int = 4) -> str:
     """Name a few of `keys`, or nothing at all."""
     if not keys:
         return ""

@@ -77,6 +77,7 @@ def check(
     if measure or sizes is None:
         lifted = _lifted(config, measure)
         sizes = FeatureSizes.of(lifted)
+        preparation = _own_preparation(config, lifted)
     keeping.check_layers(config.network.model, sizes.token_names, sizes.layers)
     closely = found.scans if voxels else evenly_spaced(found.scans, sample)
     if behind_url := sum(any(isinstance(source.path, Remote) for source in scan.sources) for scan in found.scans):
@@ -117,12 +118,18 @@ def check(
 
 def _lifted(config: ExtractConfig, measure: bool) -> VolumeEncoder:
     """The network with random weights: of any weights the sizes are the same, and so is the time."""
-    from featlift.extraction import lifted_network  # torch and timm take seconds: not before what needs them
+    from featlift.extraction import encoder_of  # torch and timm take seconds: not before what needs them
 
     network = replace(config.network, weights="random:0")
     if not measure:
         network = replace(network, device="cpu", precision="fp32")
-    return lifted_network(network, config.lifting)
+    return encoder_of(network, config.lifting)
+
+
+def _own_preparation(config: ExtractConfig, encoder: VolumeEncoder) -> Preparation:
+    from featlift.extraction import preparation_of
+
+    return preparation_of(config.preparation, encoder)
 
 
 def _survey(

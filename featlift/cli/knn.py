@@ -13,7 +13,12 @@ from featlift.counting import number_of
 
 
 def knn(
-    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several are compared in one table.")],
+    stores: Annotated[
+        list[str],
+        typer.Argument(
+            help="The store, or its URL, or a Parquet or CSV of id and vector; several are compared in one table."
+        ),
+    ],
     labels: Annotated[
         Path | None, typer.Option(help="A CSV with id,label[,split]. Default: the labels in the store's index.")
     ] = None,
@@ -41,7 +46,7 @@ def knn(
 
     ks = numbers(k, int, "-k")
     results = []
-    for store in opened(stores):
+    for store in opened(stores, vectors=True):
         tasks = tasks_of(store, labels, words(label))
         found = evaluate(store, tasks, given, ks, temperature, specificity=specificity, seed=seed, resamples=resamples)
         results += written(found, output)

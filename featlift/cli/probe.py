@@ -15,7 +15,12 @@ _OF_BAGS = "--bag, --pooling, --attention, --hidden, --gate and --instances"
 
 
 def probe(
-    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several are compared in one table.")],
+    stores: Annotated[
+        list[str],
+        typer.Argument(
+            help="The store, or its URL, or a Parquet or CSV of id and vector; several are compared in one table."
+        ),
+    ],
     labels: Annotated[
         Path | None, typer.Option(help="A CSV with id,label,split. Default: the labels in the store's index.")
     ] = None,
@@ -106,7 +111,7 @@ def probe(
         BagProbe(**bags, layer=layer) if attends else None,  # type: ignore[arg-type]
     )
     results = []
-    for store in opened(stores):
+    for store in opened(stores, vectors=True):
         tasks = tasks_of(store, labels, words(label))
         results += written(evaluate(store, tasks, how, bars(store.name), attention), output)
     inputs = ", ".join(dict.fromkeys(result.protocol["input"] for result in results))

@@ -21,11 +21,19 @@ _LISTED = 5
 _SILENCE = 30.0  # seconds, after which a log is told how long it will take
 
 
-def opened(paths: Sequence[str]) -> list[Store]:
-    """Open stores whose results are to lie side by side."""
+def opened_embeddings(path: str) -> Store:
+    """Open a store, or a file of vectors that another program made."""
+    from featlift.store import open_store
+    from featlift.store.vectors import SUFFIXES, VectorTable
+
+    return VectorTable(path) if path.endswith(SUFFIXES) else open_store(path)
+
+
+def opened(paths: Sequence[str], vectors: bool = False) -> list[Store]:
+    """Open stores whose results are to lie side by side; with `vectors` also files of vectors."""
     from featlift.store import open_store
 
-    stores = [open_store(path) for path in paths]
+    stores = [opened_embeddings(path) if vectors else open_store(path) for path in paths]
     if len({store.name for store in stores}) < len(stores):
         raise OptionError("two stores of one name, and results are called after stores: rename one")
     return stores

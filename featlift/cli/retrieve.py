@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def retrieve(
-    store: Annotated[str, typer.Argument(help="The store, or its URL.")],
+    store: Annotated[str, typer.Argument(help="The store, or its URL, or a Parquet or CSV of id and vector.")],
     case: Annotated[str, typer.Option(help="The case to look for, or in which the place is.")],
     voxel: Annotated[
         str | None, typer.Option(help="A place: column,row,slice (x,y,z) of the stored scan, from 0.")
@@ -34,9 +34,9 @@ def retrieve(
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file, too.")] = None,
 ) -> None:
     """Find the cases most like a case, or in every other case the place most like a place."""
-    from featlift.store import open_store
+    from featlift.cli.results import opened_embeddings
 
-    opened = open_store(store)
+    opened = opened_embeddings(store)
     failed: list[Place] = []
     if voxel is None and point is None:
         if layer is not None:

@@ -9,6 +9,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from featlift.config.modes import check_mode
 from featlift.config.options import Option, nearest
 from featlift.config.sections import (
     LiftingConfig,
@@ -27,7 +28,7 @@ class ExtractConfig:
     """A section for each topic. Names of options are unique among them.
 
     Attributes:
-        network: the 2D network, and where it computes.
+        network: the network, and where it computes.
         lifting: how it sees a volume.
         selection: which files are scans.
         reading: how far reading may go.
@@ -73,6 +74,7 @@ class ExtractConfig:
 
     def check(self) -> None:
         """Refuse what makes sense only together, with an `OptionError`."""
+        check_mode(self.network, self.lifting)
         if bool(self.selection.roi) != bool(self.preparation.roi_mm):
             raise OptionError("--roi and --roi-mm belong together: where the regions are, and how large")
         if self.lifting.orientations != ("axial",):

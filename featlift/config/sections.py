@@ -34,6 +34,7 @@ from featlift.config.words import (
     PLANES,
     POSITION_RESIZES,
     PRECISIONS,
+    RESAMPLINGS,
     ROPE_PERIODS,
     SAVED,
     TOKEN_POOLINGS,
@@ -42,9 +43,15 @@ from featlift.config.words import (
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The 2D network, and where it computes."""
+    """The network, and where it computes."""
 
-    model: str = option("vitb16", TEXT, "A name of `featlift models`, or a timm name.", feature=True, everyday=True)
+    model: str = option(
+        "vitb16",
+        TEXT,
+        "A name of `featlift models`, or a timm name; of mode native as monai:NAME.",
+        feature=True,
+        everyday=True,
+    )
     weights: str | None = option(
         None, TEXT, "Weights file, or random:SEED. Default: the published ones.", feature=True, everyday=True
     )
@@ -57,7 +64,7 @@ class NetworkConfig:
         "timm", one_of(*POSITION_RESIZES), "Of learned positions, for other image sizes.", feature=True
     )
     model_args: Mapping[str, Any] | None = option(
-        None, MODEL_ARGS, "KEY=VALUE for timm, repeatable.", feature=True, flags=("--model-arg",)
+        None, MODEL_ARGS, "KEY=VALUE of the network, repeatable.", feature=True, flags=("--model-arg",)
     )
 
 
@@ -66,13 +73,15 @@ class LiftingConfig:
     """How the network sees a volume."""
 
     mode: str = option(
-        "pcg", one_of(*MODES), "PlaneCycle (pooling adaptively or not), slices, or one sequence.",
+        "pcg", one_of(*MODES), "PlaneCycle (pooling adaptively or not), slices, one sequence; or a native 3D network.",
         feature=True, everyday=True,
     )  # fmt: skip
     layers: tuple[int | str, ...] = option(
         (-1,), LAYERS, "Layers, as in 3,6,-1 or stride16.", feature=True, everyday=True
     )
-    memory: str = option("auto", SIZE, "For the planes at work: auto, or a size such as 2GB.", everyday=True)
+    memory: str = option(
+        "auto", SIZE, "For the planes, or the tile, at work: auto, or a size such as 2GB.", everyday=True
+    )
     cycle: tuple[str, ...] | None = option(
         None, some_of(*PLANES), "Planes in turn. Default: HW,DW,DH,HW.", feature=True
     )
@@ -91,6 +100,10 @@ class LiftingConfig:
     norm: bool = option(True, FLAG, "Apply the backbone's final norm.", feature=True, flags=("--norm/--no-norm",))
     depth_window: int | None = option(None, whole(1), "Run the depth in windows of N slices, blended.", feature=True)
     depth_overlap: int | None = option(None, whole(0), "Slices that windows share. Default: a quarter.", feature=True)
+    tile: tuple[int, ...] = option(
+        (), numbers(int), "Of mode native: voxels of a tile, all axes or D,H,W. Default: the network's, or the scan.",
+        feature=True,
+    )  # fmt: skip
     offload: bool = option(False, FLAG, "Keep features in host memory.")
     compile: bool = option(False, FLAG, "Compile transformer blocks: for long runs.")
 
@@ -130,8 +143,8 @@ class PreparationConfig:
 
     intensity: str = option(
         "percentile:0.5,99.5", TEXT,
-        "percentile:LO,HI, minmax, none, window:LO,HI, ct:LO,HI, ct:lung, ct:lung+soft+bone; three with ; between for "
-        "three channels.",
+        "percentile:LO,HI, minmax, zscore, none, window:LO,HI, ct:LO,HI, ct:lung, ct:lung+soft+bone; three with ; "
+        "between for three channels.",
         feature=True, everyday=True,
     )  # fmt: skip
     spacing: tuple[float, ...] = option(
@@ -140,7 +153,12 @@ class PreparationConfig:
     size: tuple[int, ...] = option(
         (), numbers(int), "Voxels: longer side in plane, H,W or D,H,W (0 keeps).", feature=True, everyday=True
     )
-    crop: str | None = option(None, TEXT, "body, or body:MM with the margin to leave.", feature=True, everyday=True)
+    resampling: str = option(
+        "linear", one_of(*RESAMPLINGS), "To another spacing or size; cubic as nnU-Net.", feature=True
+    )
+    crop: str | None = option(
+        None, TEXT, "body, body:MM with the margin to leave, or nonzero.", feature=True, everyday=True
+    )
     roi_mm: tuple[float, ...] = option((), numbers(float), "Size of a region: all axes, or D,H,W.", feature=True)
     depth_stride: int = option(1, whole(1), "Only every N-th slice.", feature=True)
     orient: str = option("LPS", one_of(*ORIENTATIONS), "Bring axes to LPS, or leave them.", feature=True)

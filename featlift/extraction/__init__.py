@@ -2,7 +2,7 @@
 
 from featlift.extraction.extraction import Extraction, extract
 from featlift.extraction.job import Job
-from featlift.extraction.network import lifted_backbone, lifted_network
+from featlift.extraction.network import encoder_of, lifted_backbone, lifted_network, preparation_of
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.pipeline import Pipeline
 from featlift.extraction.recipe import make_recipe
@@ -20,8 +20,10 @@ __all__ = [
     "Reduction",
     "Run",
     "Shard",
+    "encoder_of",
     "extract",
     "lifted_backbone",
     "lifted_network",
     "make_recipe",
+    "preparation_of",
 ]

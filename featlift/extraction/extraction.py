@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featlift.config import PreparationConfig
 from featlift.errors import VolumeError
 from featlift.extraction.assembling import assemble
-from featlift.extraction.network import lifted_backbone
+from featlift.extraction.network import lifted_backbone, preparation_of
 from featlift.extraction.recipe import make_recipe
 from featlift.lifting import VolumeEncoder
 from featlift.remote import Remote
@@ -39,7 +40,8 @@ def extract(
     Args:
         volume: as `featlift.read` gives it, or the path or URL of one.
         model: an encoder, such as a lifted backbone, or the name of a backbone, which is loaded for this call alone.
-        preparation: what happens before lifting, or the recipe of a store whose volumes were made so.
+        preparation: what happens before lifting, or the recipe of a store whose volumes were made so; None takes the
+            encoder's own, if it was trained with one.
         centre: of a region of interest of the preparation's `roi_mm`, (x, y, z) in LPS millimetres.
         **options: with a name: ``weights``, ``device``, ``precision`` and the arguments of `featlift.lift`.
 
@@ -51,8 +53,10 @@ def extract(
         VolumeError: a volume that cannot be read or prepared.
         ModelError: no such model.
     """
+    encoder = lifted_backbone(model, **options) if isinstance(model, str) else model
     if not isinstance(preparation, Preparation):
-        preparation = Preparation.from_recipe(preparation) if preparation else Preparation()
+        own = preparation_of(PreparationConfig(), encoder)
+        preparation = Preparation.from_recipe(preparation) if preparation else own
     if isinstance(volume, Volume):
         loaded = prepared_for_lifting(Scan("volume", "volume", (), centre=centre), volume, preparation)
     elif not isinstance(volume, (str, Path, Remote)):
@@ -61,7 +65,6 @@ def extract(
         source = source_of(volume)
         scan = Scan(case_id_of(source.path.name), source.path.name, (source,), centre=centre)
         loaded = load(scan, preparation)
-    encoder = lifted_backbone(model, **options) if isinstance(model, str) else model
     return case_in_memory(Extraction(encoder, preparation).lift([loaded])[0])
 
 

@@ -8,11 +8,14 @@ from typing import Any
 
 from featlift.backbones.precision import resolve_device
 from featlift.config import ExtractConfig
+from featlift.counting import number_of
+from featlift.errors import OptionError
 from featlift.extraction.extraction import Extraction
-from featlift.extraction.network import lifted_network
+from featlift.extraction.network import encoder_of, preparation_of
 from featlift.extraction.readers import default_prefetch, default_workers
 from featlift.extraction.run import Run
 from featlift.extraction.shards import Shard
+from featlift.lifting import VolumeEncoder
 from featlift.remote import Remote
 from featlift.sizes import parse_size
 from featlift.store.layout import Recipe
@@ -59,13 +62,27 @@ class Job:
         return parse_size(self.config.running.prefetch)
 
     def extraction(self) -> Extraction:
-        """Load the network and lift it; precision ``auto``, and how channels end, follow a store that exists."""
+        """Load the network, and lift a 2D one; precision ``auto``, and how channels end, follow a store that exists."""
         network, begun = self.config.network, None if is_empty(self.output) else check_store(self.output)["recipe"]
         if network.precision == "auto" and begun is not None:
             network = replace(network, precision=begun.get("precision", "auto"))
-        preparation = replace(Preparation.of(self.config.preparation), channels=self._channel_edges(begun))
-        lifted = lifted_network(network, self.config.lifting)
-        return Extraction(lifted, preparation, Reading.of(self.config.reading), OutputSpec.of(self.config.output))
+        encoder = encoder_of(network, self.config.lifting)
+        preparation = replace(preparation_of(self.config.preparation, encoder), channels=self._channel_edges(begun))
+        self._check_channels(encoder, preparation)
+        return Extraction(encoder, preparation, Reading.of(self.config.reading), OutputSpec.of(self.config.output))
+
+    def _check_channels(self, encoder: VolumeEncoder, preparation: Preparation) -> None:
+        """Refuse scans none of which has the channels that a native network takes, with an `OptionError`."""
+        wanted = getattr(encoder, "channels", None)
+        have = {len(scan.sources) for scan in self.found.scans}
+        if wanted is None or not have:
+            return
+        given = {preparation.intensity.channels if count == 1 else count for count in have}
+        if wanted not in given:
+            raise OptionError(
+                f"{encoder.name} takes {number_of(wanted, 'channel')}, the scans have "
+                f"{' or '.join(map(str, sorted(given)))}: bring the images of a case together with --channels"
+            )
 
     def _channel_edges(self, begun: Recipe | None) -> ChannelEdges | None:
         if begun is not None:

@@ -11,7 +11,7 @@ import torch
 
 from featlift.errors import FeatliftError, OptionError
 from featlift.extraction.job import Job
-from featlift.extraction.network import lifted_network
+from featlift.extraction.network import encoder_of
 from featlift.extraction.outcome import Outcome
 from featlift.extraction.worker import lift_all
 from featlift.extraction.worker_pool import Ended, Event, Finished, WorkerPool
@@ -97,7 +97,7 @@ class RayPool(WorkerPool):
 
 class _Actor:
     def precision(self, job: Job) -> str:
-        return str(lifted_network(job.config.network, job.config.lifting).recipe()["precision"])
+        return str(encoder_of(job.config.network, job.config.lifting).recipe()["precision"])
 
     def lift_all(self, job: Job) -> Iterator[Outcome | Finished]:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cores()))

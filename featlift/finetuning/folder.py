@@ -92,9 +92,11 @@ def network_of(
 
     Raises:
         ModelError: LoRA beside a convolutional network.
-        OptionError: several orientations; an adapter; no layer of that name for LoRA.
+        OptionError: a native network; several orientations; an adapter; no layer of that name for LoRA.
         WeightsError: no weights, or an adapter of another backbone.
     """
+    if config.lifting.mode == "native":
+        raise OptionError("fine-tuning is of lifted 2D networks: give another --mode than native")
     if config.lifting.orientations != ("axial",):
         raise OptionError("fine-tuning takes one orientation: leave --orientations out")
     if config.network.adapter is not None:  # what is written is of the backbone's own weights

@@ -14,7 +14,7 @@ import torch
 from featlift.backbones.precision import resolve_device
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
-from featlift.extraction import extract, lifted_network, make_recipe
+from featlift.extraction import encoder_of, extract, make_recipe, preparation_of
 from featlift.progress import Progress
 from featlift.registration.network.folder import Trained, read_network
 from featlift.registration.network.running import register_by_network
@@ -24,7 +24,7 @@ from featlift.sizes import parse_size
 from featlift.store import Store
 from featlift.store.layout import Recipe
 from featlift.store.output_spec import OutputSpec
-from featlift.volumes import Preparation, Volume
+from featlift.volumes import Volume
 
 #: Fields of ``run.json`` that are the same for every pair of a folder.
 SHARED = ("registration", "settings", "recipe")
@@ -77,8 +77,8 @@ class Plan:
             if trained is not None:
                 trained.check_recipe(store.recipe)
             return cls(settings, device, store.recipe, trained=trained)
-        encoder = lifted_network(config.network, config.lifting)
-        preparation = Preparation.of(config.preparation)
+        encoder = encoder_of(config.network, config.lifting)
+        preparation = preparation_of(config.preparation, encoder)
         recipe = make_recipe(encoder, preparation, OutputSpec())
         _check_layer(settings.layer, recipe, "the network")
         if trained is not None:

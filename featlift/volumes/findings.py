@@ -213,9 +213,10 @@ def _sizes(rows: Sequence[Surveyed], plan: SurveyPlan) -> Iterator[Finding]:
                 "--size 224 enlarges them, --layers takes a layer of a smaller stride",
                 list(few),
             )
-        yield from _long_planes(cells, plan)
+        if plan.mode != "native":
+            yield from _long_planes(cells, plan)
     flat = [row.id for row, _ in lifted if row.lifted_spacing and _anisotropy(row.lifted_spacing) > _ANISOTROPIC]
-    if flat and plan.mode != "2d":
+    if flat and plan.mode not in ("2d", "native"):
         yield Finding(
             "NOTE",
             f"{len(flat)} of {len(lifted)} scans have slices more than {_ANISOTROPIC:g} times as far apart as pixels: "

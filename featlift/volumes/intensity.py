@@ -18,8 +18,10 @@ Window = tuple[float, float]
 #: Usual CT windows, in HU: level -600 width 1500, 40/400, 400/1800, 40/80.
 CT_WINDOWS = {"lung": (-1350.0, 150.0), "soft": (-160.0, 240.0), "bone": (-500.0, 1300.0), "brain": (0.0, 80.0)}
 
+_FLAT = 1e-8  # nnU-Net's least standard deviation
+
 _FORMS = (
-    "percentile:0.5,99.5, minmax, none, window:LO,HI, ct:LO,HI, ct:lung|soft|bone|brain, "
+    "percentile:0.5,99.5, minmax, zscore, none, window:LO,HI, ct:LO,HI, ct:lung|soft|bone|brain, "
     "or three windows as channels: ct:lung+soft+bone"
 )
 
@@ -29,8 +31,9 @@ class Intensity:
     """How intensities become [0, 1], written as on the command line.
 
     ``percentile:LO,HI`` maps these percentiles of the volume to 0 and 1; ``minmax`` its extremes; ``window:LO,HI`` and
-    ``ct:...`` fixed values (HU for ct); ``none`` takes the values as they are. Three of them, separated by ``;``, are
-    for the three channels of a volume that has as many; one is for each.
+    ``ct:...`` fixed values (HU for ct). ``zscore`` makes the mean 0 and a standard deviation 1 and clips nothing,
+    ``zscore:nonzero`` those of what is not background, which stays 0. ``none`` takes the values as they are. Three of
+    them, separated by ``;``, are for the three channels of a volume that has as many; one is for each.
 
     Raises:
         OptionError: the text is none of these.
@@ -90,14 +93,16 @@ class Intensity:
         rules = self._rules
         self.channels_of(len(parts))
         seen = [
-            (part, window)
+            (rule, part, window)
             for rule, part, measured in zip(cycle(rules), parts, wholes, strict=False)
             for window in rule.windows_of(measured)
         ]
         channels = np.empty((len(seen), *array.shape[-3:]), np.float32)
-        for channel, (part, window) in zip(channels, seen, strict=True):
-            _scale(part, window, channel)
-        windows = [window for _, window in seen if window is not None]
+        for channel, (rule, part, window) in zip(channels, seen, strict=True):
+            _scale(part, window, channel, rule.kind != "zscore")
+            if rule.of_foreground:
+                channel[~foreground(part)] = 0
+        windows = [window for _, _, window in seen if window is not None]
         if windows and channels.min() == channels.max():
             raise VolumeError(
                 f"its values, {parts.min():g} to {parts.max():g}, lie on one side of {self.spec}: "
@@ -108,13 +113,16 @@ class Intensity:
 
 @dataclass(frozen=True)
 class _Rule:
-    """One of the forms: ``percentile``, ``window``, ``minmax`` or ``none``, with its numbers."""
+    """One of the forms: ``percentile``, ``window``, ``minmax``, ``zscore`` or ``none``, with its numbers."""
 
     kind: str
     windows: tuple[Window, ...] = ()
+    of_foreground: bool = False
 
     @property
     def canonical(self) -> str:
+        if self.of_foreground:
+            return f"{self.kind}:nonzero"
         return ":".join([self.kind, *(["+".join(f"{low},{high}" for low, high in self.windows)] * bool(self.windows))])
 
     def windows_of(self, channel: NDArray[np.float32]) -> list[Window | None]:
@@ -128,6 +136,10 @@ class _Rule:
             return [(minimum, maximum)]
         if self.kind == "none":
             return [None]
+        if self.kind == "zscore":
+            values = channel[foreground(channel)] if self.of_foreground else channel
+            mean = float(values.mean(dtype=np.float64))
+            return [(mean, mean + max(float(values.std(dtype=np.float64)), _FLAT))]
         low, high = (float(value) for value in np.percentile(channel, self.windows[0]))
         if low == high:
             raise VolumeError(
@@ -139,8 +151,10 @@ class _Rule:
 
 def _rule(spec: str) -> _Rule:
     kind, _, values = spec.partition(":")
-    if spec in ("minmax", "none"):
+    if spec in ("minmax", "none", "zscore"):
         return _Rule(spec)
+    if spec == "zscore:nonzero":
+        return _Rule("zscore", of_foreground=True)
     names = values.split("+")
     if kind == "ct" and set(names) <= CT_WINDOWS.keys():
         if len(names) not in (1, 3):
@@ -164,10 +178,19 @@ def _windows(text: str) -> tuple[Window, ...]:
     return windows if all(0 < high - low < math.inf for low, high in windows) else ()
 
 
-def _scale(part: NDArray[np.float32], window: Window | None, into: NDArray[np.float32]) -> None:
+def foreground(channel: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which voxels of ``(D, H, W)`` are not zero, holes in them filled, as nnU-Net tells them from the background."""
+    from scipy.ndimage import binary_fill_holes
+
+    filled: NDArray[np.bool_] = binary_fill_holes(channel != 0)
+    return filled
+
+
+def _scale(part: NDArray[np.float32], window: Window | None, into: NDArray[np.float32], clips: bool) -> None:
     if window is None:
         into[...] = part
         return
     low, high = window
     for scaled, values in zip(into, part, strict=True):  # slice by slice: float64 takes twice the room
-        np.clip((values.astype(np.float64) - low) / (high - low), 0, 1, out=scaled, casting="same_kind")
+        found = (values.astype(np.float64) - low) / (high - low)
+        scaled[...] = np.clip(found, 0, 1) if clips else found

@@ -15,10 +15,13 @@ from featlift.errors import OptionError, VolumeError
 from featlift.volumes.grid import Shape, resample, target_shape
 from featlift.volumes.intensity import Intensity
 from featlift.volumes.orientation import Orientation, lps_grid, orient_lps
-from featlift.volumes.regions import Box, body_box, box_around, cut
+from featlift.volumes.regions import Box, body_box, box_around, cut, nonzero_box
+from featlift.volumes.splines import resample_cubic
 from featlift.volumes.volume import Affine, Volume, scaled
 
 _BODY_MARGIN = 10.0  # mm
+
+Resampling = Literal["linear", "cubic"]
 
 #: How channels end that lie on another grid than the first. ``edge``: with their outermost voxels up to the edges of
 #: these. ``mixed``: fading into their lowest value, as in stores that began before.
@@ -35,10 +38,12 @@ class Preparation:
         spacing: wanted millimetres, see `featlift.volumes.grid.target_shape`.
         size: wanted voxels, likewise.
         nan_to: value that takes the place of NaN and infinities; None refuses them.
-        crop: ``body`` keeps the box around the foreground with 10 mm around it, ``body:MM`` with another margin.
+        crop: ``body`` keeps the box around the foreground with 10 mm around it, ``body:MM`` with another margin;
+            ``nonzero`` the box around all that is not zero, on which intensities are measured then.
         roi_mm: size of the box around each region of interest, along d, h and w after orienting.
         depth_stride: keep every n-th slice.
         channels: how channels on other grids end; None for scans of one file, of which there are none.
+        resampling: ``linear``, low-passed when shrinking, or ``cubic`` splines as nnU-Net's.
     """
 
     orient: Orientation = "LPS"
@@ -50,6 +55,7 @@ class Preparation:
     roi_mm: tuple[float, ...] = ()
     depth_stride: int = 1
     channels: ChannelEdges | None = None
+    resampling: Resampling = "linear"
 
     def __post_init__(self) -> None:
         plain: dict[str, Any] = {}  # what people write: "ct:soft", 1.5, 448
@@ -68,14 +74,16 @@ class Preparation:
     def _check(self) -> None:
         if self.orient not in get_args(Orientation):
             raise OptionError(f"orient {self.orient!r}: choose one of {', '.join(get_args(Orientation))}")
+        if self.resampling not in get_args(Resampling):
+            raise OptionError(f"resampling {self.resampling!r}: choose one of {', '.join(get_args(Resampling))}")
         if len(self.spacing) not in (0, 3) or any(not 0 <= value < 1000 for value in self.spacing):
             raise OptionError(f"spacing {self.spacing}: give millimetres for all axes at once, or for D,H,W")
         if len(self.size) > 3 or any(value < 0 for value in self.size) or (len(self.size) == 1 and not self.size[0]):
             raise OptionError(f"size {self.size}: give the longer in-plane side, H,W or D,H,W")
         if self.nan_to is not None and not abs(self.nan_to) <= float(np.finfo(np.float32).max):
             raise OptionError(f"nan-to {self.nan_to}: give a number that float32 holds")
-        if self.crop is not None and not re.fullmatch(r"body(:\d+(\.\d+)?)?", self.crop):
-            raise OptionError(f"crop {self.crop!r}: give body, or body:MM with the margin to leave")
+        if self.crop is not None and not re.fullmatch(r"nonzero|body(:\d+(\.\d+)?)?", self.crop):
+            raise OptionError(f"crop {self.crop!r}: give body, body:MM with the margin to leave, or nonzero")
         if len(self.roi_mm) not in (0, 3) or any(not 0 < value < 10_000 for value in self.roi_mm):
             raise OptionError(f"roi-mm {self.roi_mm}: give millimetres for all axes at once, or for D,H,W")
         if self.crop and self.roi_mm:
@@ -101,6 +109,7 @@ class Preparation:
             "depth_stride": self.depth_stride if self.depth_stride > 1 else None,
             "padding": "edge",
             **({"channels": "edge"} if self.channels == "edge" else {}),
+            **({"resampling": self.resampling} if self.resampling != "linear" else {}),
         }
 
     @classmethod
@@ -116,6 +125,7 @@ class Preparation:
             tuple(recipe.get("roi_mm") or ()),
             recipe.get("depth_stride") or 1,
             recipe.get("channels"),
+            recipe.get("resampling", "linear"),
         )
 
 
@@ -170,8 +180,13 @@ def prepare(
     if how.depth_stride > 1:
         part = part[..., :: how.depth_stride, :, :]
         affine = None if affine is None else scaled(affine, (how.depth_stride, 1, 1), (0, 0, 0))
-    channels, windows = how.intensity.apply(part, array)  # a part looks as it does in its scan
-    scan, affine = resample(channels, affine, target_shape(_shape(part), affine, how.spacing, how.size))
+    measured = part if how.crop == "nonzero" else array  # a part looks as it does in its scan
+    channels, windows = how.intensity.apply(part, measured)
+    shape = target_shape(_shape(part), affine, how.spacing, how.size)
+    if how.resampling == "cubic":
+        scan, affine = resample_cubic(channels, affine, shape, how.spacing)
+    else:
+        scan, affine = resample(channels, affine, shape)
     return Prepared(scan, affine, windows, _shape(volume.array), volume.affine, box)
 
 
@@ -225,6 +240,8 @@ def _box(
         return box_around(_shape(array), affine, centre, how.roi_mm)
     if how.crop is None:
         return None
+    if how.crop == "nonzero":
+        return nonzero_box(array)
     foreground = array if array.ndim == 3 else array[0]
     return body_box(foreground, affine, float(how.crop.partition(":")[2] or _BODY_MARGIN))
 

@@ -71,6 +71,20 @@ def cut(
     return part, affine
 
 
+def nonzero_box(array: NDArray[np.float32]) -> Box:
+    """The box around what is not zero in ``(D, H, W)``, or in channels of it; all of it if everything is."""
+    depth, height, width = array.shape[-3:]
+    found = array != 0 if array.ndim == 3 else (array != 0).any(axis=0)
+    if not found.any():
+        return Box((0, 0, 0), (depth, height, width))
+    ends = []
+    for axis in range(3):
+        (along,) = np.nonzero(found.any(axis=tuple(other for other in range(3) if other != axis)))
+        ends.append((int(along[0]), int(along[-1]) + 1))
+    (d, to_d), (h, to_h), (w, to_w) = ends
+    return Box((d, h, w), (to_d - d, to_h - h, to_w - w))
+
+
 def body_box(array: NDArray[np.float32], affine: Affine | None, margin_mm: float) -> Box:
     """The box around the foreground of ``(D, H, W)``: the largest piece brighter than Otsu's threshold.
 

@@ -40,6 +40,7 @@ from featlift.store.layout import SAVED
 from featlift.store.output_spec import Dtype, Embedding
 from featlift.training.precision import Precision
 from featlift.volumes.orientation import Orientation
+from featlift.volumes.preparation import Resampling
 from tests.support.scans import patch_mean_options, write_scan
 
 OPTIONS = {
@@ -130,12 +131,13 @@ def test_the_words_are_those_of_the_functions():
     assert set(words_of.PLANES) == set(get_args(Plane)) - {"DHW"}  # which is no plane of a cycle
     assert set(choices.EXPORTS) == {*get_args(Format), "parquet"}
     for words, theirs in (
-        (words_of.MODES, get_args(Mode)),
+        (words_of.LIFTED_MODES, get_args(Mode)),
         (words_of.TOKEN_POOLINGS, get_args(TokenPooling)),
         (words_of.ROPE_PERIODS, get_args(RopePeriods)),
         (words_of.PRECISIONS, get_args(PrecisionChoice)),
         (words_of.POSITION_RESIZES, get_args(PositionResize)),
         (words_of.ORIENTATIONS, get_args(Orientation)),
+        (words_of.RESAMPLINGS, get_args(Resampling)),
         (words_of.SAVED, SAVED),
         (words_of.DTYPES, get_args(Dtype)),
         (words_of.EMBEDDINGS, get_args(Embedding)),

@@ -21,6 +21,8 @@ from tests.support.scans import patch_mean_options, write_scan
 
 TINY = {"model": "vits16", "weights": "random:0", "model_args": {"embed_dim": 48, "depth": 3, "num_heads": 3}}
 
+NATIVE = {"mode": "native", "model": "monai:SegResNet", "model_args": {}}
+
 #: Another value of each option, and what else has to be said for it to have a meaning.
 OTHERS = {
     "model": ("vit_tiny_patch16_224", {"model_args": {"depth": 3}}),
@@ -40,6 +42,7 @@ OTHERS = {
     "norm": (False, {}),
     "depth_window": (4, {}),
     "depth_overlap": (2, {"depth_window": 4}),
+    "tile": ((16, 16, 16), NATIVE),
     "offload": (True, {}),
     "compile": (True, {}),
     "glob": (("*.nii",), {}),
@@ -56,6 +59,7 @@ OTHERS = {
     "intensity": ("ct:soft", {}),
     "spacing": ((1.0, 1.0, 1.0), {}),
     "size": ((64,), {}),
+    "resampling": ("cubic", {}),
     "crop": ("body", {}),
     "roi_mm": ((10.0, 10.0, 10.0), {}),
     "depth_stride": (2, {}),

@@ -90,7 +90,7 @@ def test_percentiles_that_coincide_are_refused_with_the_way_out():
     ],
 )
 def test_a_wrong_form_is_refused_with_the_right_ones(spec):
-    with pytest.raises(ValueError, match=r"intensity '.*give one of percentile:0.5,99.5, minmax, none, window:LO,HI"):
+    with pytest.raises(ValueError, match=r"intensity '.*give one of percentile:0.5,99.5, minmax, zscore, none, w"):
         Intensity(spec)
 
 

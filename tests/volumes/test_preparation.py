@@ -120,7 +120,7 @@ def test_what_makes_no_sense_is_refused_before_any_volume(options, match):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"crop": "tumour"}, "crop 'tumour': give body, or body:MM with the margin to leave"),
+        ({"crop": "tumour"}, "crop 'tumour': give body, body:MM with the margin to leave, or nonzero"),
         ({"crop": "body:"}, "crop 'body:'"),
         ({"crop": "body:-1"}, "crop 'body:-1'"),
         ({"crop": ""}, "crop ''"),

@@ -13,6 +13,7 @@ from featlift.store.case import Case, CaseLayer
 from featlift.store.index import EMBEDDING, index_is_current, read_index
 from featlift.store.layout import saved_in
 from featlift.store.reading import Store
+from featlift.store.vectors import VectorTable
 
 #: The class token, the mean patch token, or one after the other; or what no network saw: the scan's own voxels.
 Input = Literal["cls", "patch-mean", "cls+patch-mean", "voxels"]
@@ -55,6 +56,8 @@ def embeddings_of(store: Store, ids: Sequence[str], given: Input) -> NDArray[np.
     """
     if given == VOXELS:
         return np.concatenate(slices_of(store, ids, given))
+    if isinstance(store, VectorTable):
+        return store.vectors_of(ids)
     store.require(EMBEDDING)
     vectors = _from_index(store, ids) if index_is_current(store.path) else None
     if vectors is None:

@@ -13,6 +13,7 @@ from featlift.counting import number_of
 from featlift.errors import InputError, OptionError
 from featlift.store.index import check_label_names, label_columns, read_index
 from featlift.store.reading import Store
+from featlift.store.vectors import VectorTable
 from featlift.tables import read_table
 from featlift.volumes.scan import known_id
 
@@ -169,6 +170,8 @@ def splits_in(rows: Mapping[str, dict[str, str]], where: str) -> dict[str, str]:
 
 def _rows_of(store: Store, path: str | Path | None) -> tuple[str, dict[str, dict[str, str]]]:
     """Where the columns of each case come from, and the columns."""
+    if path is None and isinstance(store, VectorTable):
+        raise InputError(f"{store.path} has no labels: give them with --labels, a CSV with id,label,split")
     if path is None:
         return _from_index(store)
     rows = rows_of_csv(path, store)

@@ -245,7 +245,7 @@ def test_killed_at_every_step_of_publishing(cohort, tmp_path, stride):
     assert killed > 60 // stride, done.stdout
 
 
-@pytest.mark.parametrize("repeats", [5, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("repeats", [2, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_at_random_moments(cohort, tmp_path, repeats):
     """A real process killed while it works, again and again, until it gets through."""
     options = ["extract", "scans", "-o", "store.zarr", "--mode", "2d", "--layers", "0"]

@@ -214,4 +214,4 @@ def test_killed_and_run_again(featlift, scans):
         fields = [DisplacementField.read(scans / place / name / "field.nii.gz").vectors for place in ("out", "at_once")]
         assert np.array_equal(*fields)
     files = {path.name for path in (scans / "out").rglob("*") if path.is_file()}
-    assert files == {"field.nii.gz", "warped.nii.gz", "run.json"}
+    assert files == {"field.nii.gz", "warped.nii.gz", "picture.png", "run.json"}

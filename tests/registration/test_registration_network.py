@@ -150,6 +150,7 @@ def test_from_files_to_files(featlift, volumes, tmp_path):
     assert other.shape == moving.GetSize()[::-1]
 
 
+@pytest.mark.soak
 def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(featlift, tmp_path):
     write_cohort(tmp_path)
     given = (

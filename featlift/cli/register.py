@@ -116,8 +116,8 @@ def run(
 
     if (method == "net") != (network is not None):
         raise OptionError("--method net and --network belong together: what `featlift register train` made")
-    if network is not None and (features != "mind" or grid_mm is not None or affine != "none" or body != "none"):
-        raise OptionError("--features, --grid-mm, --affine, --body: the network says what it sees; leave them out")
+    if network is not None and (features != "mind" or grid_mm is not None or body != "none"):
+        raise OptionError("--features, --grid-mm, --body: the network says what it sees; leave them out")
     iterations = (80 if network is None else 0) if iterations is None else iterations
     optimisation = ConvexAdam(search_cell, reach, both_ways, iterations, smoothness, fine_cell, smoothing)
     counts, masks = parse_body(body)

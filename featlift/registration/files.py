@@ -108,8 +108,10 @@ def check_settings(settings: PairSettings, network: str | Path | None = None) ->
     Raises:
         OptionError: an affine stage without SimpleITK; a network, and settings that say what it shall see.
     """
-    if network is not None and replace(settings, convex_adam=ConvexAdam()) != PairSettings():
-        raise OptionError("a network says itself what it sees, and where: give it settings of Adam alone")
+    if network is not None and replace(settings, convex_adam=ConvexAdam(), affine="none") != PairSettings():
+        raise OptionError(
+            "a network says itself what it sees, and where: give it an affine stage and settings of Adam alone"
+        )
     if settings.affine != "none":
         simpleitk()
 

@@ -35,7 +35,7 @@ class Plan:
     """How pairs are registered.
 
     Attributes:
-        settings: of each pair; of a network only those of Adam count.
+        settings: of each pair; of a network only those of Adam and the affine stage count.
         device: where fields are optimised.
         recipe: of the features of a network; None without one.
         extract: makes them; None takes those that come with the scans.
@@ -100,7 +100,8 @@ class Plan:
         if self.trained is None:
             return register(fixed, moving, self.settings, extract, self.device, progress, masks, notify)
         adam = self.settings.convex_adam
-        return register_by_network(fixed, moving, self.trained, adam, extract, self.device, progress)
+        affine = self.settings.affine
+        return register_by_network(fixed, moving, self.trained, adam, extract, self.device, progress, affine)
 
     def as_json(self) -> dict[str, Any]:
         """`SHARED` as JSON has it."""
@@ -111,7 +112,7 @@ class Plan:
                 "weights_sha256": self.trained.sha256,
                 "plan": self.trained.config.plan,
             }
-            settings = {"network": network, "convex_adam": settings["convex_adam"]}
+            settings = {"network": network, **{name: settings[name] for name in ("convex_adam", "affine")}}
         method = "convex-adam" if self.trained is None else "net"
         shared = dict(zip(SHARED, (method, settings, self.recipe), strict=True))
         plain: dict[str, Any] = json.loads(json.dumps(shared))

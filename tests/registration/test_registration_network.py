@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from featlift import read
-from featlift.errors import OptionError
+from featlift.errors import OptionError, VolumeError
 from featlift.registration import ConvexAdam, convex_adam
 from featlift.registration.network.folder import read_network
 from featlift.registration.network.plan import NetworkPlan
@@ -69,6 +69,23 @@ def errors(folder, pairs, flat=None, **how):
 def test_pairs_that_were_never_seen(volumes):
     before, after = errors(volumes, TEST).T
     assert after.mean() < 0.6 * before.mean()
+
+
+def test_an_affine_stage_comes_before_the_network(volumes):
+    """Blobs that lie apart are brought together first, and the field is of both stages."""
+    trained = read_network(volumes / "net", CPU)
+    shift = np.eye(4)
+    shift[:3, 3] = (60, -40, 25)
+    (array, affine, centre), (other, other_affine, want) = blob(16), blob(17)
+    pair = Volume(array, affine), Volume(other, shift @ other_affine)
+    with pytest.raises(VolumeError, match="do not overlap"):
+        register_by_network(*pair, trained)
+    found = register_by_network(*pair, trained, affine="moments")
+    at = np.linalg.solve(affine, [*centre, 1])[:3].round().astype(int)
+    led = centre + found.field.vectors[:, *at]
+    assert np.linalg.norm(led - (want + shift[:3, 3])) < 2
+    assert found.metrics["mean_mm"] < 10, "of what comes after the affine stage"
+    assert np.linalg.norm(found.affine[:3, 3] - shift[:3, 3]) < 10
 
 
 def test_adam_goes_on_from_the_network(volumes):

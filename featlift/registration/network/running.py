@@ -7,6 +7,7 @@ import torch
 
 from featlift.errors import OptionError
 from featlift.progress import Progress, steps
+from featlift.registration.affine import AffineStage, affine_stage
 from featlift.registration.convex_adam import ConvexAdam, convex_adam
 from featlift.registration.field import DisplacementField
 from featlift.registration.network.folder import Trained
@@ -14,6 +15,7 @@ from featlift.registration.network.meeting import Meeting, batch_of, meet
 from featlift.registration.network.subjects import Subject, as_one_channel
 from featlift.registration.pairs import Extract, Registered, check_pair, metrics_of
 from featlift.registration.sampling import shape_of
+from featlift.registration.transforms import inverse
 from featlift.timing import timed
 from featlift.volumes import Volume, prepare
 from featlift.volumes.grid import on_grid
@@ -27,6 +29,7 @@ def register_by_network(
     extract: Extract | None = None,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    affine: AffineStage = "none",
 ) -> Registered:
     """Find where each voxel of the fixed scan lies in the moving one, by a network.
 
@@ -35,12 +38,13 @@ def register_by_network(
 
     Args:
         fixed: a scan ``(D, H, W)`` with an affine.
-        moving: another, which overlaps it as it lies.
+        moving: another, which overlaps it as it lies if there is no affine stage.
         trained: the network.
         optimisation: Adam's, from the field of the network; None, or no iterations, leaves that as it is.
         extract: makes the features that the network sees, of its recipe.
         device: where the network is.
         progress: told of the iterations.
+        affine: what comes before, see `featlift.registration.affine.AffineStage`.
 
     Raises:
         VolumeError: see `featlift.registration.register`; a scan that cannot be prepared.
@@ -49,12 +53,17 @@ def register_by_network(
     """
     if trained.sees_features and extract is None:
         raise OptionError(f"{trained.name} sees features: give the model that makes them")
-    fixed_affine, _ = check_pair(fixed, moving)
+    fixed_affine, _ = check_pair(fixed, moving, affine)
     seconds: dict[str, float] = {}
+    matrix = np.eye(4)
+    if affine != "none":
+        with timed(seconds, "affine"):
+            layers = (extract(fixed), extract(moving)) if affine == "features" and extract is not None else None
+            matrix = affine_stage(affine, fixed, moving, layers)
     with timed(seconds, "features"):
         one, two = (_subject(volume, name, trained, extract) for volume, name in ((fixed, "fixed"), (moving, "moving")))
         d, h, w = trained.config.grid
-        meeting = meet(one, two, trained.plan, trained.config.spacing, (d, h, w))
+        meeting = meet(one, two.moved(inverse(matrix)), trained.plan, trained.config.spacing, (d, h, w))
     with timed(seconds, "optimisation"):
         displacement = predicted(meeting, trained, device)
         if optimisation is not None and optimisation.iterations:
@@ -68,8 +77,11 @@ def register_by_network(
         for values in on_its_grid.vectors
     ]
     field = DisplacementField(np.stack(vectors), fixed_affine)
-    metrics = metrics_of(field.in_voxels.astype(np.float32), fixed_affine)
-    return Registered(field, np.eye(4), shape_of(meeting.grey[0]), meeting.spacing, metrics, seconds)
+    in_voxels = field.in_voxels.astype(np.float32)
+    metrics = metrics_of(in_voxels, fixed_affine)
+    if affine != "none":
+        field = DisplacementField.of_voxels(in_voxels, fixed_affine, matrix)
+    return Registered(field, matrix, shape_of(meeting.grey[0]), meeting.spacing, metrics, seconds)
 
 
 @torch.no_grad()  # and no inference mode: Adam may begin with it

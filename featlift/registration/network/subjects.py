@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,11 @@ class Subject:
         shift = projection.components @ projection.mean
         cells = np.tensordot(projection.components, features_of(case), axes=1) - shift[:, None, None, None]
         return cls(image, affine, cells, case.affine)
+
+    def moved(self, by: Affine) -> Subject:
+        """The same scan elsewhere: `by` is 4x4, places where it is to places where it shall be."""
+        cells = None if self.cells_affine is None else by @ self.cells_affine
+        return replace(self, affine=by @ self.affine, cells_affine=cells)
 
 
 class PreparedCohort(ABC):

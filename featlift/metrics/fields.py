@@ -43,13 +43,23 @@ def _determinants(displacement: NDArray[Any]) -> NDArray[np.float64]:
     return determinants
 
 
+def regularity(displacement: NDArray[Any]) -> tuple[float, float]:
+    """`sdlogj` and `folds` of a field, whose determinants are computed once.
+
+    Args:
+        displacement: ``(3, D, H, W)`` in voxels.
+    """
+    determinants = _interior(displacement)
+    return _sd_of_logarithm(determinants), _share_of_folds(determinants)
+
+
 def sdlogj(displacement: NDArray[Any]) -> float:
     """Standard deviation of the logarithm of the Jacobian determinant, two voxels at every edge left out.
 
     Args:
         displacement: ``(3, D, H, W)`` in voxels.
     """
-    return float(np.log(np.clip(_interior(displacement), _LEAST, _MOST)).std())
+    return _sd_of_logarithm(_interior(displacement))
 
 
 def folds(displacement: NDArray[Any]) -> float:
@@ -58,7 +68,15 @@ def folds(displacement: NDArray[Any]) -> float:
     Args:
         displacement: ``(3, D, H, W)`` in voxels.
     """
-    return float((_interior(displacement) <= 0).mean())
+    return _share_of_folds(_interior(displacement))
+
+
+def _sd_of_logarithm(determinants: NDArray[np.float64]) -> float:
+    return float(np.log(np.clip(determinants, _LEAST, _MOST)).std())
+
+
+def _share_of_folds(determinants: NDArray[np.float64]) -> float:
+    return float((determinants <= 0).mean())
 
 
 def _interior(displacement: NDArray[Any]) -> NDArray[np.float64]:

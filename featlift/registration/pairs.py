@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError, VolumeError
-from featlift.metrics.fields import folds, sdlogj
+from featlift.metrics.fields import regularity
 from featlift.progress import Progress, steps
 from featlift.registration.affine import AffineStage, affine_stage
 from featlift.registration.body import body_of, masks_on
@@ -141,9 +141,10 @@ def metrics_of(in_voxels: NDArray[np.float32], affine: Affine) -> dict[str, floa
     """
     to_patient = affine[:3, :3]
     each = [np.linalg.norm(to_patient @ slice_.reshape(3, -1), axis=0) for slice_ in in_voxels.swapaxes(0, 1)]
+    sd, folds = regularity(in_voxels)
     return {
-        "sdlogj": sdlogj(in_voxels),
-        "folds": folds(in_voxels),
+        "sdlogj": sd,
+        "folds": folds,
         "mean_mm": float(np.mean([lengths.mean() for lengths in each])),
         "max_mm": float(max(lengths.max() for lengths in each)),
     }

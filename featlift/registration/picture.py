@@ -116,7 +116,8 @@ def _draw_grid(
             np.arange(field.shape[axis]).reshape([-1 if each == axis else 1 for each in range(3)]), sizes
         )
         values = (origin + steps[axis]) * spacing
-        levels = np.arange(apart / 2, field.shape[axis] * spacing, apart)
+        # an affine stage may lead far away: lines are counted from there
+        levels = np.arange(np.floor(values.min() / apart) * apart + apart / 2, values.max(), apart)
         _draw_lines(panel, view.picture(values, 0), list(levels), place, _BLUE)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featlift.errors import InputError, OptionError
-from featlift.metrics.fields import folds, sdlogj
+from featlift.metrics.fields import regularity
 from featlift.metrics.scores import dice
 from featlift.metrics.surface import surface_distances
 from featlift.progress import Progress, counted
@@ -161,14 +161,15 @@ def score_pair(pair_id: str, found: DisplacementField, truth: Truth, run: Mappin
     Raises:
         VolumeError: masks or landmarks lie elsewhere than the field.
     """
-    voxels, run = found.in_voxels, run or {}
+    run = run or {}
+    sd, folds = regularity(found.in_voxels)
     peak = run.get("peak_bytes")
     return PairScore(
         pair_id,
         score_labels(found, truth.masks, truth.labels) if truth.masks else {},
         float(landmark_errors(found, *truth.landmarks).mean()) if truth.landmarks else None,
-        sdlogj(voxels),
-        folds(voxels),
+        sd,
+        folds,
         sum(run["seconds"].values()) if run else None,
         peak / 1e6 if peak else None,
         truth.sha256,

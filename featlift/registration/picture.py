@@ -132,4 +132,4 @@ def _draw_lines(
     rows, columns = values.shape
     x = (np.arange(columns) + 0.5) * across / columns
     y = (np.arange(rows) + 0.5) * down / rows
-    panel.contour(x, y, values, levels=inside, colors=[colour], linewidths=0.6)
+    panel.contour(x, y, values, levels=inside, colors=[colour], linewidths=0.6, linestyles="solid")

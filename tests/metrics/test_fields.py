@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from featlift.metrics.fields import folds, jacobian_determinants, sdlogj, target_registration_errors
+from featlift.metrics.fields import folds, jacobian_determinants, regularity, sdlogj, target_registration_errors
 from tests.conftest import GOLDEN
 
 
@@ -50,4 +50,5 @@ def test_a_slice():
     field = np.stack([np.zeros_like(h), h, -w / 2])
     assert jacobian_determinants(field) == pytest.approx(1)
     assert (sdlogj(field), folds(field)) == (pytest.approx(0), 0)
+    assert regularity(field) == (sdlogj(field), folds(field))
     assert folds(np.stack([0 * h, -2 * h, 0 * w])) == 1

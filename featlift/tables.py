@@ -1,4 +1,4 @@
-"""CSV files as people have them: read with any usual separator, and refused by name where that cannot be.
+"""CSV files: read as people have them, with any usual separator, or refused by name; written plainly.
 
 Excel writes ``;`` between columns and a comma into numbers wherever decimals have one, and offers UTF-16 as "Unicode".
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featlift.atomic_io import write_atomically
 from featlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,6 +87,20 @@ def read_table(path: Path, names: Iterable[str], wanted: str, called: object = N
     header = [asked.get(name.casefold(), name) for name in header]
     rows = [_row(row, len(header), f"{called}, line {number}") for number, row in found[1:]]
     return Table(header, rows if separator == "," else _with_points(rows), [number for number, _ in found[1:]])
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV in UTF-8 with commas; it is all there or not at all.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+
+    def write(draft: Path) -> None:
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+    write_atomically(path, write)
 
 
 def _decoded(content: bytes) -> str:

@@ -87,7 +87,7 @@ class Run:
         self.replaced = [scan.id for scan in self.todo if scan.id in held]
         self.claimed_by_others: list[str] = []
         self._scans = {scan.id: scan for scan in self.todo}
-        self._pipeline = Pipeline(extraction, self._publish, workers, prefetch)
+        self._pipeline = Pipeline(extraction, self._publish, min(workers, len(self.todo)), prefetch)
         self._working: Generator[Outcome, None, None] | None = None
         self._devices: list[str] = []
         self._started, self._clock = datetime.now(UTC), perf_counter()

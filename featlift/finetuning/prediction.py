@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from featlift.atomic_io import check_writable, write_atomically
+from featlift.atomic_io import check_writable
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.evaluation.classification.labels import Task, tasks_of
@@ -30,6 +29,7 @@ from featlift.segmentation.inference.labelling import likeliest, write_labels
 from featlift.segmentation.inference.result import segment_result
 from featlift.segmentation.inference.scoring import CaseScore, score_case
 from featlift.store.layout import Recipe
+from featlift.tables import write_table
 from featlift.training.precision import Precision, use_bf16
 from featlift.volumes import Preparation, Reading, Scan, read
 from featlift.volumes.volume import Volume
@@ -98,7 +98,8 @@ def predict_labels(
     for case_id in counted([scan.id for scan in scans], "predicting", progress):
         found[case_id] = probabilities_of(network, reader[case_id].scan.scan, findings, device, bf16)
     headers = list(config.labels) if findings else next(iter(config.labels.values()))
-    _write_csv(output / PREDICTIONS, headers, found)
+    texts = ([case_id, *(f"{value:.6g}" for value in values)] for case_id, values in found.items())
+    write_table(output / PREDICTIONS, ["id", *headers], texts)
     return _measured(config, found, rows or {}, Predicted(name, config.recipe, tuple(found)))
 
 
@@ -126,16 +127,6 @@ def _measured(
         tested = np.arange(len(task.ids))
         results.append(classification_result("finetune", cases, protocol, task, tested, each[None]))
     return results
-
-
-def _write_csv(path: Path, headers: Sequence[str], found: Mapping[str, list[float]]) -> None:
-    def write(draft: Path) -> None:
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", *headers])
-            writer.writerows([case_id, *(f"{value:.6g}" for value in values)] for case_id, values in found.items())
-
-    write_atomically(path, write)
 
 
 def predict_masks(

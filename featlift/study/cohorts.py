@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featlift.atomic_io import write_atomically
 from featlift.config import SelectionConfig
 from featlift.errors import InputError
 from featlift.progress import Progress
 from featlift.study.derived import derived_scans
 from featlift.study.plan import Cohort
-from featlift.tables import read_table
+from featlift.tables import read_table, write_table
 from featlift.volumes import DiscoveredScans, Selection, find_masks, find_scans
 from featlift.volumes.scan import known_id
 
@@ -73,20 +71,16 @@ def members_of(cohort: Cohort, selection: SelectionConfig, folder: Path, progres
     return replace(members, found=replace(found, scans=scans), masks=paths)
 
 
-def write_table(members: Members, ids: Sequence[str], path: Path) -> Path:
+def write_members(members: Members, ids: Sequence[str], path: Path) -> Path:
     """A CSV with ``id``, ``split`` and labels of some cases, as `featlift.evaluation.read_labels` takes it."""
     columns = list(dict.fromkeys(key for case_id in ids for key in members.labels[case_id]))
-
-    def write(draft: Path) -> None:
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "split", *columns])
-            for case_id in ids:
-                known = members.labels[case_id]
-                writer.writerow([case_id, members.splits[case_id], *(known.get(key, "") for key in columns)])
-
-    write_atomically(path, write)
+    rows = ((case_id, members.splits[case_id], *_values(members.labels[case_id], columns)) for case_id in ids)
+    write_table(path, ["id", "split", *columns], rows)
     return path
+
+
+def _values(labels: Mapping[str, str], columns: Sequence[str]) -> list[str]:
+    return [labels.get(key, "") for key in columns]
 
 
 def _rows(cohort: Cohort, found: DiscoveredScans) -> dict[str, dict[str, str]]:

@@ -19,7 +19,7 @@ from featlift.store import open_store
 from featlift.store.backends import backend_of
 from featlift.study.cells import Cell, Split, cells_of, has_all_layers
 from featlift.study.choosing import choose
-from featlift.study.cohorts import Members, members_of, write_table
+from featlift.study.cohorts import Members, members_of, write_members
 from featlift.study.costs import Cost, measure_cost, read_cost
 from featlift.study.plan import Arm, Cohort, Study
 from featlift.study.summary import Summary, summarise
@@ -190,7 +190,7 @@ class _Run:
         self._extract(job)
         store = open_store(job.output)
         ids = [case_id for case_id in store if members.splits[case_id] in _TAKE_PART[split]]
-        table = write_table(members, ids, Path(f"{job.output}.csv"))
+        table = write_members(members, ids, Path(f"{job.output}.csv"))
         given = Scored(store, members.masks, {case_id: members.splits[case_id] for case_id in ids}, table)
         for number, cell in enumerate(cells, start=1):
             result = score(cell, given, self.progress)

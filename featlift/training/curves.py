@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featlift.atomic_io import write_atomically
+from featlift.tables import write_table
 
 _NAME = "curves"
 _NAMES = {"dice": "Dice", "auc": "AUC"}  # both lie between 0 and 1
@@ -14,14 +14,7 @@ _NAMES = {"dice": "Dice", "auc": "AUC"}  # both lie between 0 and 1
 
 def write_curves(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write ``curves.csv``, a row an epoch: epoch, loss, what validation measured, rate, seconds."""
-
-    def write(draft: Path) -> None:
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_atomically(folder / f"{_NAME}.csv", write)
+    write_table(folder / f"{_NAME}.csv", list(rows[0]), [list(row.values()) for row in rows])
 
 
 def draw_curves(folder: Path, rows: Sequence[Mapping[str, float]], measure: str = "dice") -> bool:

@@ -102,7 +102,7 @@ def config_of(store: str | Path | Remote) -> ExtractConfig:
         StoreError: something else is there.
     """
     from featlift.backbones.catalogue import list_models
-    from featlift.store.reading import check_store
+    from featlift.store.contents import check_store
 
     recipe = check_store(store)["recipe"]
     short = {entry.timm_name: entry.name for entry in list_models()}
@@ -167,9 +167,9 @@ def extract_scans(
 
 def _forecast(job: Job, extraction: Extraction, confirm: Callable[[Forecast], object]) -> None:
     """Say how much is about to be written, unless the store is of another recipe and the run will refuse it."""
+    from featlift.store.contents import check_store, complete_cases, is_empty
     from featlift.store.forecast import FeatureSizes, forecast
     from featlift.store.layout import differing_fields
-    from featlift.store.reading import check_store, complete_cases, is_empty
 
     output = job.output
     differs = not is_empty(output) and bool(differing_fields(check_store(output)["recipe"], extraction.recipe))

@@ -18,7 +18,7 @@ def info(
 ) -> None:
     """Say what a store holds: recipe, volumes, shapes, size, the last run."""
     from featlift.store import open_store
-    from featlift.store.reading import damaged_cases, run_records
+    from featlift.store.contents import damaged_cases, run_records
 
     opened = open_store(store)
     damaged = damaged_cases(store)

@@ -52,7 +52,7 @@ def look_at_store(where: Where | None) -> Iterator[Row]:
         return
     from featlift.remote import parse_location
     from featlift.store.backends import backend_of
-    from featlift.store.reading import check_store, complete_cases, is_empty
+    from featlift.store.contents import check_store, complete_cases, is_empty
 
     try:
         store = parse_location(where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from featlift.extraction.extraction import Extraction
 from featlift.extraction.fitting import with_basis_of
 from featlift.store.backend import Where
-from featlift.store.reading import check_store, is_empty
+from featlift.store.contents import check_store, is_empty
 
 
 def as_begun(store: Where, extraction: Extraction) -> Extraction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from featlift.errors import OptionError
 from featlift.extraction.job import Job
 from featlift.extraction.worker_pool import WorkerPool
-from featlift.store.reading import is_empty
+from featlift.store.contents import is_empty
 
 
 def worker_pool_of(job: Job) -> tuple[Job, WorkerPool | None]:

@@ -12,9 +12,9 @@ from featlift.sample import evenly_spaced
 from featlift.store import StoreWriter
 from featlift.store.backend import Where
 from featlift.store.basis import Basis, basis_of
+from featlift.store.contents import check_store, is_empty
 from featlift.store.output_spec import OutputSpec
 from featlift.store.principal import Covariance
-from featlift.store.reading import check_store, is_empty
 from featlift.volumes import Scan
 from featlift.volumes.loading import load
 

@@ -18,9 +18,9 @@ from featlift.extraction.shards import Shard
 from featlift.lifting import VolumeEncoder
 from featlift.remote import Remote
 from featlift.sizes import parse_size
+from featlift.store.contents import check_store, is_empty
 from featlift.store.layout import Recipe
 from featlift.store.output_spec import OutputSpec
-from featlift.store.reading import check_store, is_empty
 from featlift.volumes import DiscoveredScans, Preparation, Reading
 from featlift.volumes.preparation import ChannelEdges
 

@@ -24,8 +24,8 @@ from featlift.remote import Remote, parse_location
 from featlift.store import CaseData, Claims, StoreWriter, index_is_current, rebuild_index
 from featlift.store.backend import Where
 from featlift.store.case import read_volume
+from featlift.store.contents import complete_cases, damaged_cases, is_empty
 from featlift.store.index import check_label_names
-from featlift.store.reading import complete_cases, damaged_cases, is_empty
 from featlift.store.verification import damage_of
 from featlift.volumes import DiscoveredScans, Scan
 from featlift.volumes.opening import identity, signature

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from featlift.atomic_io import as_output_error
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
+from featlift.store.contents import is_empty
 from featlift.store.layout import Recipe, differing_fields
-from featlift.store.reading import is_empty, open_store
+from featlift.store.reading import open_store
 
 
 @dataclass(frozen=True)

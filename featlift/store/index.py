@@ -12,8 +12,8 @@ from featlift.store.backend import StoreBackend, Where
 from featlift.store.backends import backend_of
 from featlift.store.case import open_case
 from featlift.store.claims import Claims
+from featlift.store.contents import check_store, complete_cases
 from featlift.store.layout import DAMAGED_INDEX, INDEX
-from featlift.store.reading import open_store
 from featlift.store.sealing import is_as_written, sealed
 from featlift.tables import read_table
 from featlift.volumes.scan import known_id
@@ -203,7 +203,8 @@ def index_is_current(path: Where) -> bool:
 def _of_volumes(path: Where, labels: str | Path | Mapping[str, Mapping[str, Any]] | None) -> pa.Table:
     import pyarrow as pa
 
-    rows = [row for case_id in open_store(path) if (row := _row(path, case_id)) is not None]
+    check_store(path)
+    rows = [row for case_id in complete_cases(path) if (row := _row(path, case_id)) is not None]
     table = pa.Table.from_pylist(rows, schema=_schema(pa))
     ids = table["id"].to_pylist()
     given = read_labels(Path(labels), ids) if isinstance(labels, (str, Path)) else _table(labels or {})

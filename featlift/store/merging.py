@@ -11,6 +11,7 @@ from featlift.errors import OptionError, StoreError
 from featlift.remote import Remote, parse_location
 from featlift.store.backend import Where
 from featlift.store.case import read_volume
+from featlift.store.contents import damaged_cases, is_empty
 from featlift.store.index import labels_of, rebuild_index
 from featlift.store.layout import (
     BASIS,
@@ -21,7 +22,7 @@ from featlift.store.layout import (
     differing_fields,
     sha256_of,
 )
-from featlift.store.reading import Store, damaged_cases, is_empty, open_store
+from featlift.store.reading import Store, open_store
 from featlift.store.verification import Damage, damage_of, damage_of_basis
 from featlift.store.writing import StoreWriter
 

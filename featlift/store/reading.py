@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from featlift.counting import number_of
-from featlift.errors import InputError, OptionError, RemoteError, StoreError
+from featlift.errors import OptionError
 from featlift.remote import parse_location
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
 from featlift.store.basis import Basis, basis_of
 from featlift.store.case import Case, open_case
-from featlift.store.layout import (
-    DAMAGED,
-    FORMAT,
-    METADATA,
-    RUNS,
-    SAVED,
-    Recipe,
-    not_kept,
-    saved_in,
-    sha256_of,
-)
-from featlift.store.metadata import MetadataError, attributes_in, json_object, run_record
+from featlift.store.contents import check_store, complete_cases
+from featlift.store.frames import Embeddings, embeddings_of, ids_where, index_frame
+from featlift.store.layout import Recipe, not_kept, saved_in
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Cases of a store: by their places, by a boolean for each, or by ids.
+Chosen = slice | list[str] | list[bool] | NDArray[np.bool_]
 
 
 def open_store(path: Where) -> Store:
@@ -35,75 +36,6 @@ def open_store(path: Where) -> Store:
         StoreError: not a featlift store, or one of a later format.
     """
     return Store(path, check_store(path))
-
-
-def check_store(path: Where) -> dict[str, Any]:
-    """Our attributes of the store at `path`, after making sure that it is one we can read."""
-    path = parse_location(path)
-    place = backend_of(path)
-    if not place.exists():
-        raise InputError(f"{path}: no such store; `featlift extract` makes one")
-    try:
-        attributes = attributes_in(json_object(place.read(METADATA)))
-    except RemoteError:
-        raise
-    except (OSError, MetadataError) as error:
-        raise StoreError(f"{path} is not a featlift store: it has no readable {METADATA} of its own") from error
-    if "format" not in attributes or not isinstance(attributes.get("recipe"), dict):
-        raise StoreError(f"{path} is a Zarr store, but not one of featlift's")
-    if not isinstance(attributes["format"], int) or attributes["format"] > FORMAT:
-        raise StoreError(f"{path} has format {attributes['format']}, this featlift reads up to {FORMAT}: update it")
-    recipe = attributes["recipe"]
-    if sha256_of(recipe) != attributes.get("recipe_sha256") or not _is_recipe(recipe):
-        raise StoreError(f"{path}: the recipe in its {METADATA} is not the one that was written: the file is damaged")
-    return attributes
-
-
-def _is_recipe(recipe: Recipe) -> bool:
-    """Whether the fields that readers of a store use are of the right kind."""
-    saved, layers = recipe.get("save") or list(SAVED), recipe.get("layers")
-    return (
-        all(isinstance(recipe.get(name), str) for name in ("model", "mode"))
-        and isinstance(layers, list)
-        and all(isinstance(index, int) for index in layers)
-        and isinstance(saved, list)
-        and all(name in SAVED for name in saved)
-    )
-
-
-def is_empty(path: Where) -> bool:
-    """Whether nothing is at `path`, or a folder with nothing in it."""
-    return backend_of(path).is_empty()
-
-
-def complete_cases(path: Where) -> list[str]:
-    """Ids of the volumes that are complete: those whose group has its metadata, which is written last."""
-    return list(backend_of(path).complete())
-
-
-def damaged_cases(path: Where) -> dict[str, list[str]]:
-    """Cases that the last `featlift verify` found damaged, and what it found."""
-    try:
-        found = json_object(backend_of(path).read(DAMAGED))
-    except RemoteError:
-        raise
-    except (OSError, MetadataError):
-        return {}
-    return {case_id: list(map(str, what)) for case_id, what in found.items() if isinstance(what, list)}
-
-
-def run_records(path: Where) -> dict[str, dict[str, Any] | None]:
-    """The run records of a store by their keys, the oldest first; None for one that cannot be read."""
-    place = backend_of(path)
-    records: dict[str, dict[str, Any] | None] = {}
-    for name in sorted(place.sizes(RUNS)):
-        try:
-            records[f"{RUNS}/{name}"] = run_record(place.read(f"{RUNS}/{name}"))
-        except RemoteError:
-            raise
-        except (OSError, MetadataError):
-            records[f"{RUNS}/{name}"] = None
-    return records
 
 
 class Store(Mapping[str, Case]):
@@ -150,12 +82,63 @@ class Store(Mapping[str, Case]):
     def __contains__(self, case_id: object) -> bool:
         return case_id in self._ids  # a mapping's own would open the case
 
-    def __getitem__(self, case_id: str) -> Case:
-        if case_id not in self._ids:
-            raise KeyError(
-                f"{self.path} has no case {case_id!r}; it holds {len(self._ids)}, `featlift info` lists them"
-            )
+    @overload
+    def __getitem__(self, key: str) -> Case: ...
+    @overload
+    def __getitem__(self, key: Chosen) -> Store: ...
+    def __getitem__(self, key: str | Chosen) -> Case | Store:
+        """A case by its id; or the same store of fewer cases, by a slice, a boolean mask or ids."""
+        if not isinstance(key, str):
+            return self._of(_chosen(list(self), key))
+        if key not in self._ids:
+            raise KeyError(f"{self.path} has no case {key!r}; it holds {len(self._ids)}, `featlift info` lists them")
+        return self._case(key)
+
+    def _case(self, case_id: str) -> Case:
         return open_case(self.path, case_id, partial(getattr, self, "basis"))
+
+    def where(self, **columns: object) -> Store:
+        """The same store of the cases whose columns in the index have these values, or one of several.
+
+        ``store.where(split="test", site=["A", "B"])``; values are compared as text.
+
+        Raises:
+            OptionError: the index has no such column.
+        """
+        return self._of(ids_where(self.path, list(self), columns))
+
+    def to_pandas(self, embeddings: bool = False) -> pd.DataFrame:
+        """The index with its labels as a data frame, a row a case, by id.
+
+        Args:
+            embeddings: with a column for each channel of the embeddings, ``embedding_0`` and so on.
+
+        Raises:
+            OptionError: pandas is not installed.
+            StoreError: there are no embeddings.
+        """
+        if embeddings:
+            self.require("embedding")
+        return index_frame(self.path, list(self), embeddings)
+
+    def embeddings(self, labels: str | None = None, **columns: object) -> Embeddings:
+        """Embeddings as a matrix, with labels: ``X, y, ids = store.embeddings("diagnosis", split="train")``.
+
+        Args:
+            labels: the column of the index that they come from. Cases without one are left out.
+            columns: of the cases to take, see `where`.
+
+        Raises:
+            OptionError: the index has no such column.
+            StoreError: there are no embeddings.
+        """
+        self.require("embedding")
+        return embeddings_of(self.path, list(self.where(**columns)), labels)
+
+    def _of(self, ids: Iterable[str]) -> Self:
+        taken = copy(self)
+        taken._ids = dict.fromkeys(ids)
+        return taken
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
@@ -166,3 +149,16 @@ class Store(Mapping[str, Case]):
     def __repr__(self) -> str:
         held = number_of(len(self), "volume")
         return f"<featlift store {self.path}: {held}, {self.recipe['model']} {self.recipe['mode']}>"
+
+
+def _chosen(ids: list[str], key: Chosen) -> list[str]:
+    if isinstance(key, slice):
+        return ids[key]
+    chosen = list(key)
+    if all(isinstance(each, str) for each in chosen):
+        if unknown := [name for name in chosen if name not in set(ids)]:
+            raise KeyError(f"no case {unknown[0]!r} here")
+        return [str(name) for name in chosen]
+    if len(chosen) != len(ids) or not all(isinstance(each, (bool, np.bool_)) for each in chosen):
+        raise OptionError(f"{len(chosen)} values for {len(ids)} cases: give ids, a slice, or a boolean for each case")
+    return [name for name, wanted in zip(ids, chosen, strict=True) if wanted]

@@ -52,7 +52,7 @@ class VectorTable(Store):
         recipe = {"model": self.path.stem, "mode": "vectors", "layers": [0], "save": ["slice_mean", "embedding"]}
         self.attributes: dict[str, Any] = {"recipe": {**recipe, "vectors_sha256": sha256_of_file(self.path)}}
 
-    def __getitem__(self, case_id: str) -> Case:
+    def _case(self, case_id: str) -> Case:
         vector = self._vectors[self._rows[case_id]]
         attributes = {"layer": 0, "stride": [1, 1, 1], "offset": [0, 0, 0], "valid": [1, 1, 1], "affine": None}
         layer = LayerData(0, None, None, vector[None], attributes)

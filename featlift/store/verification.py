@@ -9,10 +9,10 @@ from featlift.errors import RemoteError, StoreError
 from featlift.store.backend import StoreBackend, Where
 from featlift.store.backends import backend_of
 from featlift.store.case import open_case
+from featlift.store.contents import check_store, run_records
 from featlift.store.index import is_damaged, read_index
 from featlift.store.layout import BASIS, INDEX, METADATA, VOLUMES, VOLUMES_METADATA
 from featlift.store.metadata import DamageError, MetadataError, RecordedVolume, json_object
-from featlift.store.reading import check_store, run_records
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from featlift.store.arrays import (
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
 from featlift.store.case_data import CaseData
+from featlift.store.contents import check_store, complete_cases, damaged_cases
 from featlift.store.layout import (
     BASIS,
     DAMAGED,
@@ -35,7 +36,6 @@ from featlift.store.layout import (
     sha256_of,
 )
 from featlift.store.metadata import MetadataError, RecordedVolume, attributes_in, json_object
-from featlift.store.reading import check_store, complete_cases, damaged_cases
 from featlift.store.verification import damage_of
 from featlift.store.volume_files import commit_metadata, group_metadata, write_case
 

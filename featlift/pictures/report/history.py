@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from featlift.names import without_folders
-from featlift.store.reading import Store, damaged_cases, run_records
+from featlift.store.contents import damaged_cases, run_records
+from featlift.store.reading import Store
 
 
 def runs_of(store: Store) -> list[dict[str, Any]]:

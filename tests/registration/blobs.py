@@ -44,6 +44,9 @@ class Blobs(PreparedCohort):
         array, affine, _ = blob(int(case_id[1:]), self.flat)
         return Volume((array - array.min()) / np.ptp(array), affine)
 
+    def affine_read(self, case_id):
+        return blob(int(case_id[1:]), self.flat)[1]
+
 
 def pairing():
     """The training cases at random, and each of those that validate with the next."""

@@ -258,6 +258,16 @@ def test_features_of_a_store(featlift, tmp_path):
         assert done.stderr.count("\n") == 1
 
 
+def test_scans_that_were_enlarged_come_to_the_voxels_of_their_files(featlift, tmp_path):
+    write_cohort(tmp_path)
+    given = ("register", "train", "scans", "--size", 32, "--pairs", "pairs.csv", *FEW, "-o", "net")
+    done = featlift(*given)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    assert config["scans"][1] < 1.1  # 2 mm on 15 or 16 voxels became 32
+    assert config["spacing"] == pytest.approx(2)
+
+
 def test_bad_input_in_one_line(featlift, volumes, tmp_path):
     write_cohort(tmp_path)
     far = STRAIGHT.copy()

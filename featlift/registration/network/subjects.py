@@ -22,6 +22,7 @@ from featlift.store.reading import Store
 from featlift.volumes import Preparation, Prepared, Reading, Scan, Volume, prepare
 from featlift.volumes.grid import Shape
 from featlift.volumes.loading import load
+from featlift.volumes.opening import check_header
 from featlift.volumes.volume import Affine, spacing_of
 
 _OF_THE_NETWORK = ("model", "weights_sha256", "adapter_sha256")
@@ -86,6 +87,10 @@ class PreparedCohort(ABC):
             FeatliftError: it cannot be read, has several channels, or does not say where it lies.
         """
 
+    @abstractmethod
+    def affine_read(self, case_id: str) -> Affine | None:
+        """Of the voxels of its file, before it was prepared; None where that is not known."""
+
     def case(self, case_id: str) -> Case:
         """The features of a scan.
 
@@ -110,6 +115,11 @@ class PreparedStore(PreparedCohort):
         case = self.store[case_id]
         return _checked(case_id, scan_of(case).astype(np.float32), case.scan_affine)
 
+    def affine_read(self, case_id: str) -> Affine | None:
+        """See `PreparedCohort`."""
+        affine = self.store[case_id].attributes.get("affine_read")
+        return None if affine is None else np.array(affine)
+
     def case(self, case_id: str) -> Case:
         """See `PreparedCohort`."""
         return self.store[case_id]
@@ -132,6 +142,12 @@ class PreparedFiles(PreparedCohort):
             if str(error).startswith(case_id):
                 raise
             raise VolumeError(f"{case_id}: {error}") from error
+
+    def affine_read(self, case_id: str) -> Affine | None:
+        """See `PreparedCohort`."""
+        scan = self.scans[case_id]
+        flat = slice_of(scan)
+        return check_header(scan.sources[0], self.reading).affine if flat is None else flat.affine
 
 
 def as_one_channel(name: str, prepared: Prepared) -> Volume:

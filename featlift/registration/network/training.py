@@ -42,6 +42,7 @@ from featlift.training.precision import Precision, use_bf16
 from featlift.training.rates import WarmUpCosine
 from featlift.training.trainer import Course, Told, Trainer
 from featlift.volumes.grid import Shape, inside
+from featlift.volumes.volume import Affine, spacing_of
 
 
 def train_network(
@@ -151,13 +152,18 @@ def _subjects(
     """What is shown of all scans, the spacing of the grid, and the extremes of the training scans' shortest steps."""
     training = pairing.training_cases
     steps = {case_id: finest(scan) for case_id, scan in each_of(cohort, training, progress)}
-    spacing = plan.spacing or median(steps.values())
+    spacing = plan.spacing or median(_worth(step, cohort.affine_read(case_id)) for case_id, step in steps.items())
     projection = projection_in(basis)
     subjects = {
         case_id: Subject.of(scan, None if projection is None else cohort.case(case_id), projection, spacing)
         for case_id, scan in each_of(cohort, pairing.cases, progress)
     }
     return subjects, spacing, [min(steps.values()), max(steps.values())]
+
+
+def _worth(step: float, affine_read: Affine | None) -> float:
+    """The shortest step that holds anything: a scan that was enlarged, as by --size, says no more than its file."""
+    return step if affine_read is None else max(step, min(spacing_of(affine_read)))
 
 
 def _grid(subjects: Mapping[str, Subject], spacing: float) -> Shape:

@@ -22,6 +22,7 @@ from featlift.cli.merge import merge
 from featlift.cli.models import models
 from featlift.cli.pca import pca
 from featlift.cli.probe import probe
+from featlift.cli.regions import regions
 from featlift.cli.register import register
 from featlift.cli.report import report
 from featlift.cli.retrieve import retrieve
@@ -45,7 +46,7 @@ app = typer.Typer(
 )
 _PANELS = {
     "Extract features": (extract, check, models, doctor),
-    "Measure them": (featdice, knn, probe, retrieve, compare, study),
+    "Measure them": (featdice, knn, probe, retrieve, regions, compare, study),
     "Look at them": (pca, view, report, export),
     "Keep them": (info, verify, merge, index),
 }

@@ -12,7 +12,6 @@ from featlift.cli import choices
 from featlift.cli.configured import configured
 from featlift.cli.curves import epochs_bar
 from featlift.cli.options import numbers, words
-from featlift.cli.segment import label_names_of
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 
@@ -54,7 +53,7 @@ def train(
     ] = "full",
     labels: Labels = None,
     label: Annotated[str | None, typer.Option(help="Columns to predict. Default: label, or all of them.")] = None,
-    label_names: Annotated[str | None, typer.Option(help="Of masks, as in 1=anterior,2=posterior.")] = None,
+    label_names: Annotated[str | None, typer.Option(help="Of masks: 1=anterior,2=posterior, or a file.")] = None,
     epochs: Annotated[int | None, _option("Of classify. Default: 100; head 200.", _HOW, min=1)] = None,
     iterations: Annotated[int | None, _option("Of segment. Default: 20,000; full 30,000.", _HOW, min=1)] = None,
     every: Annotated[int, _option("Of segment: iterations between validations.", _HOW, min=1)] = 250,
@@ -99,6 +98,7 @@ def train(
     from featlift.finetuning.training import finetune as run
     from featlift.training.ranks import joined
     from featlift.volumes import Selection, find_masks, find_scans
+    from featlift.volumes.label_names import label_names as names_of_labels
 
     plan = FinetunePlan(
         task=task,  # type: ignore[arg-type]
@@ -150,7 +150,7 @@ def train(
             output,
             columns=words(label),
             masks=masks,
-            label_names=label_names_of(label_names),
+            label_names=names_of_labels(label_names) if label_names else {},
             precision=precision,  # type: ignore[arg-type]
             workers=config.running.workers or 0,
             ranks=ranks,

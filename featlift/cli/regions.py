@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,10 @@ def regions(
     masks: Annotated[str, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")],
     mask_pattern: Annotated[
         str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
+    ] = None,
+    label_names: Annotated[
+        str | None,
+        typer.Option(help="1=liver,2=spleen, or a file of them. Default: those in the headers of the masks."),
     ] = None,
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file.")] = Path("regions.parquet"),
@@ -30,7 +35,10 @@ def regions(
     from featlift.evaluation.region_table import write_regions
     from featlift.evaluation.regions import regions as regions_of_store
     from featlift.store import open_store
+    from featlift.volumes.label_names import label_names as names_of_labels
+    from featlift.volumes.label_names import label_names_in
 
+    names = names_of_labels(label_names) if label_names else {}
     opened = open_store(store)
     check_writable(output.parent)
     pairs = masks_of(opened, list(opened), masks, mask_pattern)
@@ -38,7 +46,8 @@ def regions(
     for case_id, of_case, reason in tqdm(
         regions_of_store(opened, pairs, layer), total=len(pairs), unit="case", disable=None
     ):
-        found += of_case
+        own = names or label_names_in(pairs[case_id])
+        found += [replace(region, name=own.get(region.label, "")) for region in of_case]
         failed += [(opened.name, case_id, reason)] if reason else []
     if found:
         write_regions(output, opened, found, layer)

@@ -41,7 +41,7 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the head.")],
     mask_pattern: Pattern = None,
     labels: Labels = None,
-    label_names: Annotated[str | None, typer.Option(help="As in 1=anterior,2=posterior.")] = None,
+    label_names: Annotated[str | None, typer.Option(help="As in 1=anterior,2=posterior, or a file of them.")] = None,
     layers: Annotated[
         str | None,
         typer.Option(help="Absolute indices, as in 2,3, to be put together. Default: the deepest."),
@@ -82,6 +82,7 @@ def train(
     from featlift.evaluation import read_column, read_splits
     from featlift.segmentation import Plan, cross_validate, folds_of, split_of, train_head
     from featlift.volumes import find_masks
+    from featlift.volumes.label_names import label_names as names_of_labels
 
     given: dict[str, Any] = {"width": width, "skip": skip or None, "window": _window(window), "without": words(without)}
     plan = Plan(
@@ -101,7 +102,7 @@ def train(
     pairs = find_masks(opened_store, masks, mask_pattern)
     patients = read_column(opened_store, labels, "patient")
     how: dict[str, Any] = {
-        "label_names": label_names_of(label_names),
+        "label_names": names_of_labels(label_names) if label_names else {},
         "device": resolve_device(device),
         "precision": precision,
         "workers": workers,
@@ -224,17 +225,6 @@ def _window(text: str | None) -> tuple[int, ...] | None:
     if sizes and (len(sizes) != 3 or min(sizes) < 1):
         raise OptionError(f"--window {text!r}: give cells along d,h,w, as in 8,8,8")
     return sizes or None
-
-
-def label_names_of(text: str | None) -> dict[int, str]:
-    """Read ``1=anterior,2=posterior``."""
-    names = {}
-    for word in words(text):
-        label, equals, name = word.partition("=")
-        if not equals or not label.strip().isdigit() or not name.strip():
-            raise OptionError(f"--label-names {text!r}: give LABEL=NAME, as in 1=anterior,2=posterior")
-        names[int(label)] = name.strip()
-    return names
 
 
 def _summary(config: Config) -> str:

@@ -14,7 +14,10 @@ from featlift.store.index import labels_of
 from featlift.store.reading import Store
 
 #: Columns of a region's own.
-OWN = ("id", "case", "patient", "region", "voxels", "volume_mm3", "x", "y", "z", "box", "cells", "smaller_than_a_cell")
+OWN = (
+    *("id", "case", "patient", "region", "name", "voxels", "volume_mm3", "x", "y", "z", "box"),
+    *("cells", "smaller_than_a_cell"),
+)
 VECTORS = ("vector", "trimmed", "deviation")
 _PATIENT = "patient"
 
@@ -72,6 +75,7 @@ def _row(region: Region, known: Mapping[str, Any], columns: Sequence[str]) -> di
         "case": region.case,
         "patient": region.case if patient is None else str(patient),
         "region": region.label,
+        "name": region.name or str(region.label),
         "voxels": region.voxels,
         "volume_mm3": region.volume,
         "x": x,

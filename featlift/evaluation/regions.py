@@ -43,6 +43,7 @@ class Region:
         mean: ``(C,)``, of the features of its voxels, each of which has those of its cell.
         trimmed: ``(C,)``, the same without the lowest and the highest tenth of each channel.
         deviation: ``(C,)``, standard deviation of each channel.
+        name: of the label, empty where it is not known.
     """
 
     case: str
@@ -56,6 +57,7 @@ class Region:
     mean: Vector
     trimmed: Vector
     deviation: Vector
+    name: str = ""
 
     @property
     def id(self) -> str:

@@ -88,6 +88,10 @@ def test_a_row_a_region(featlift, store, tmp_path):
     assert {(row["case"], row["patient"], row["split"]) for row in rows} == {("a", "p1", "train")}
     assert len(rows[0]["vector"]) == len(rows[0]["deviation"]) == 8
     assert json.loads(table.schema.metadata[b"featlift"])["recipe"]["mode"] == "2d"
+    assert [row["name"] for row in rows] == ["3", "7", "9"]
+    featlift("regions", "store.zarr", "--masks", "masks", "--label-names", "3=liver,7=spleen")
+    names = pq.read_table(tmp_path / "regions.parquet")["name"].to_pylist()
+    assert names == ["liver", "spleen", "9"]
     done = featlift("retrieve", "regions.parquet", "--case", "a:3")
     assert done.returncode == 0, done.stderr
     assert "a:7" in done.stdout

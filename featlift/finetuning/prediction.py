@@ -110,7 +110,9 @@ def _measured(
     results = []
     for number, (column, classes) in enumerate(config.labels.items()):
         known = {
-            case_id: {column: row[column]} for case_id, row in rows.items() if case_id in found and row.get(column)
+            case_id: {column: row[column], "patient": row.get("patient", "")}
+            for case_id, row in rows.items()
+            if case_id in found and row.get(column)
         }
         known = {case_id: row for case_id, row in known.items() if case_id not in seen}
         if len({row[column] for row in known.values()}) < 2:
@@ -119,7 +121,7 @@ def _measured(
         if unknown := [each for each in task.classes if each not in classes]:
             raise OptionError(f"{column} {unknown[0]!r}: the network knows {', '.join(classes)}")
         labels = np.array([classes.index(task.classes[label]) for label in task.labels], np.int64)
-        task = Task(column, task.ids, labels, tuple(classes), (), task.source)
+        task = Task(column, task.ids, labels, tuple(classes), (), task.source, task.patients)
         each = np.array([found[case_id] for case_id in task.ids])
         if len(config.labels) > 1:
             each = np.stack([1 - each[:, number], each[:, number]], axis=-1)

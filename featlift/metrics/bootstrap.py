@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 #: Of fewer cases no interval is given: resamples of a handful are too alike to hold 95 % of anything.
 LEAST_CASES = 10
+
+
+def groups_of(names: Sequence[str]) -> NDArray[np.intp]:
+    """Numbers from 0 for names, the same for the same name, ``(N,)``."""
+    return np.unique(np.array(names, dtype=str), return_inverse=True)[1]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How far scores of a classification can be trusted: percentile bootstrap over cases.
+"""How far scores of a classification can be trusted: percentile bootstrap over cases, or over patients with several.
 
 A resample is how often each case was drawn. The scores of all resamples come out of a few matrix products; one by one,
 scikit-learn would take minutes for a thousand of them. The tests hold every score to scikit-learn's with these weights.
@@ -18,6 +18,7 @@ RESAMPLES = 1_000
 _AT_ONCE = 4_000_000  # weights
 
 Weights = NDArray[np.float64]
+Groups = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ def classification_intervals(
     specificity: float = SPECIFICITY,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    groups: Groups | None = None,
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile bootstrap intervals of `classification_measures`, averaged over the seeds.
 
-    Cases count as independent, which several scans of one patient are not. The same cases are drawn for every seed, so
-    the interval is of cases, not of seeds. A resample without one of the classes has no AUC and no
-    sensitivity, and does not count there.
+    The same cases are drawn for every seed, so the interval is of cases, not of seeds. A resample without one of the
+    classes has no AUC and no sensitivity, and does not count there.
 
     Args:
         labels: true classes, ``(N,)``.
@@ -54,12 +55,13 @@ def classification_intervals(
         specificity: at which sensitivity is read.
         seed: of the resamples.
         resamples: how many.
+        groups: the patient of each case, who is drawn with all of them; None draws case by case.
 
     Returns:
         The low and the high end by name.
     """
     alone = Predictions(np.arange(len(labels)), labels, np.asarray(probabilities))
-    return mean_intervals([alone], len(labels), specificity, seed, resamples)
+    return mean_intervals([alone], len(labels), specificity, seed, resamples, groups)
 
 
 def mean_intervals(
@@ -68,6 +70,7 @@ def mean_intervals(
     specificity: float = SPECIFICITY,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    groups: Groups | None = None,
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile bootstrap intervals of `mean_measures`: the same cases are drawn for every task and seed.
 
@@ -77,23 +80,29 @@ def mean_intervals(
         specificity: at which sensitivity is read.
         seed: of the resamples.
         resamples: how many.
+        groups: the patient of each of the cases, who is drawn with all of them; None draws case by case.
 
     Returns:
         The low and the high end by name; a measure that no resample has is not among them.
     """
-    found = [mean_measures(tasks, weights, specificity) for weights in resampled(count, seed, resamples)]
+    found = [mean_measures(tasks, weights, specificity) for weights in resampled(count, seed, resamples, groups)]
     ends = {name: percentile_interval(np.concatenate([chunk[name] for chunk in found])) for name in found[0]}
     return {name: interval for name, interval in ends.items() if interval is not None}
 
 
-def resampled(count: int, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[Weights]:
-    """How often each of so many cases was drawn, ``(R, count)``: a few of the resamples at a time."""
+def resampled(count: int, seed: int = 0, resamples: int = RESAMPLES, groups: Groups | None = None) -> Iterator[Weights]:
+    """How often each of so many cases was drawn, ``(R, count)``: a few of the resamples at a time.
+
+    With `groups`, numbers from 0 of each case's patient, patients are drawn, as many as there are.
+    """
+    drawn = count if groups is None else int(groups.max()) + 1
     rng = np.random.default_rng(seed)
     at_once = max(1, _AT_ONCE // count)
     for start in range(0, resamples, at_once):
         weights = np.empty((min(at_once, resamples - start), count))
         for row in weights:
-            row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
+            times = np.bincount(rng.integers(drawn, size=drawn), minlength=drawn)
+            row[:] = times if groups is None else times[groups]
         yield weights
 
 

@@ -15,7 +15,7 @@ from featlift.errors import OptionError
 from featlift.metrics.bootstrap import LEAST_CASES, interval_of_mean
 from featlift.metrics.classification_bootstrap import mean_measures, percentile_interval, resampled
 from featlift.metrics.significance import paired_t
-from featlift.results.predictions import predictions_by_task
+from featlift.results.predictions import patients_of, predictions_by_task
 from featlift.results.result import Result
 
 Over = Literal["seeds", "cases"]
@@ -103,7 +103,9 @@ class Draws:
         cases = sorted(result.cases, key=lambda case: str(case["id"]))
         tasks = list(predictions_by_task(replace(result, cases=cases)).values())
         even = np.ones((1, len(cases)))
-        draws = resampled(len(cases), self.seed, self.resamples) if len(cases) >= LEAST_CASES else ()
+        patients = patients_of(cases)
+        enough = len(np.unique(patients)) >= LEAST_CASES
+        draws = resampled(len(cases), self.seed, self.resamples, patients) if enough else ()
         specificity = float(result.protocol["specificity"])
         found = [mean_measures(tasks, weights, specificity) for weights in chain([even], draws)]
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
+from featlift.metrics.bootstrap import groups_of
 from featlift.metrics.classification_bootstrap import Predictions
 from featlift.results.result import Result
 
@@ -23,6 +24,11 @@ def predictions_of(result: Result) -> tuple[NDArray[np.int64], NDArray[np.floati
         raise OptionError(f"{result.name} is the {result.task} tasks: read it with predictions_by_task")
     (only,) = predictions_by_task(result).values()
     return only.labels, only.probabilities
+
+
+def patients_of(cases: Sequence[Mapping[str, Any]]) -> NDArray[np.intp]:
+    """Which patient each case of a result is of, numbered, ``(N,)``; a case without one is a patient of its own."""
+    return groups_of([str(case.get("patient", case["id"])) for case in cases])
 
 
 def predictions_by_task(result: Result) -> dict[str, Predictions]:

@@ -35,7 +35,7 @@ def split_of(splits: Mapping[str, str], patients: Mapping[str, str], seed: int =
         OptionError: nobody to train on, or a patient in two splits.
     """
     parts = {name: [case_id for case_id, split in splits.items() if split == name] for name in (TRAIN, VAL, TEST)}
-    _check_apart(parts, patients)
+    check_apart(parts, patients)
     train, val = parts[TRAIN], parts[VAL]
     if not val:
         train, val = _held_back(train, patients, seed)
@@ -88,7 +88,16 @@ def _shuffled(ids: Sequence[str], patients: Mapping[str, str], seed: int) -> lis
     return [groups[name] for name in names]
 
 
-def _check_apart(parts: Mapping[str, Sequence[str]], patients: Mapping[str, str]) -> None:
+def check_apart(parts: Mapping[str, Sequence[str]], patients: Mapping[str, str]) -> None:
+    """Refuse a patient who is in two splits.
+
+    Args:
+        parts: the cases of each split.
+        patients: by case id; a case that is not named is a patient of its own.
+
+    Raises:
+        OptionError: there is one.
+    """
     owners: dict[str, tuple[str, str]] = {}
     for split, ids in parts.items():
         for case_id in ids:

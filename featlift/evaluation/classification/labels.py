@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from featlift.counting import number_of
 from featlift.errors import InputError, OptionError
+from featlift.metrics.bootstrap import groups_of
 from featlift.store.index import check_label_names, label_columns, read_index
 from featlift.store.reading import Store
 from featlift.store.vectors import VectorTable
 from featlift.tables import read_table
+from featlift.training.splits import check_apart
 from featlift.volumes.scan import known_id
 
 SPLITS = ("train", "val", "test")
@@ -32,6 +34,7 @@ class Task:
         classes: their names, numbers in order of size, others by the alphabet. Of two, the second is the positive one.
         splits: train, val or test of each case; empty where nothing is said of them.
         source: where it was read.
+        patients: of each case; empty where each is a patient of its own.
     """
 
     name: str
@@ -40,6 +43,12 @@ class Task:
     classes: tuple[str, ...]
     splits: tuple[str, ...]
     source: str
+    patients: tuple[str, ...] = ()
+
+    def groups(self, cases: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Which patient each of some cases is of, numbered, ``(N,)``."""
+        of = self.patients or self.ids
+        return groups_of([of[case] for case in cases.tolist()])
 
     def of(self, *splits: str) -> list[NDArray[np.intp]]:
         """Which of the cases are in each of these splits, every one of which has to hold every class.
@@ -109,6 +118,8 @@ def tasks_of(rows: Mapping[str, dict[str, str]], where: str, columns: Sequence[s
         raise InputError(f"{where}: no labels; give a CSV with id,label,split as --labels")
     names = list(columns) or ([_LABEL] if _LABEL in given else given)
     splits = splits_in(rows, where)
+    parts = {split: [case_id for case_id, other in splits.items() if other == split] for split in SPLITS}
+    check_apart(parts, {case_id: row.get(_PATIENT, "") for case_id, row in rows.items()})
     return [_task(rows, splits, name, where, finding=not columns and len(names) > 1) for name in names]
 
 
@@ -157,7 +168,9 @@ def _task(rows: Mapping[str, dict[str, str]], splits: dict[str, str], name: str,
         raise InputError(f"{where}: {name} has {'one class' if classes else 'no labels'}: nothing to tell apart")
     ids = tuple(sorted(values))
     labels = np.array([classes.index(values[case_id]) for case_id in ids])
-    return Task(name, ids, labels, tuple(classes), tuple(splits[case_id] for case_id in ids if splits), where)
+    of = {case_id: row.get(_PATIENT) or case_id for case_id, row in rows.items()}
+    patients = tuple(of[case_id] for case_id in ids) if len(set(of.values())) < len(of) else ()
+    return Task(name, ids, labels, tuple(classes), tuple(splits[case_id] for case_id in ids if splits), where, patients)
 
 
 def splits_in(rows: Mapping[str, dict[str, str]], where: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featlift.evaluation.classification.result import measure_of, result_name
 from featlift.metrics.bootstrap import LEAST_CASES
 from featlift.metrics.classification_bootstrap import mean_intervals
-from featlift.results.predictions import predictions_by_task
+from featlift.results.predictions import patients_of, predictions_by_task
 from featlift.results.result import Measure, Result
 from featlift.results.table import protocol_of
 
@@ -66,7 +66,9 @@ def _measures(mean: Result, results: Sequence[Result]) -> dict[str, Measure]:
     count = len(mean.cases)
     predictions = list(predictions_by_task(mean).values())
     specificity = mean.protocol["specificity"]
-    intervals = mean_intervals(predictions, count, specificity, **mean.bootstrap) if count >= LEAST_CASES else {}
+    groups = patients_of(mean.cases)
+    enough = len(np.unique(groups)) >= LEAST_CASES
+    intervals = mean_intervals(predictions, count, specificity, **mean.bootstrap, groups=groups) if enough else {}
     return {
         measure: measure_of(
             np.mean([_by_seed(result.measures[measure]) for result in results], axis=0).tolist(),
@@ -87,7 +89,7 @@ def _cases(results: Sequence[Result]) -> list[dict[str, Any]]:
     cases: dict[str, dict[str, Any]] = {}
     for result in results:
         for case in result.cases:
-            new = {"id": case["id"], "label": {}, "split": case["split"], "probabilities": {}}
+            new = {**case, "label": {}, "probabilities": {}}
             own = cases.setdefault(case["id"], new)
             for what in ("label", "probabilities"):
                 own[what][result.task] = case[what]

@@ -38,6 +38,8 @@ def knn(
 ) -> Iterator[Result]:
     """Cosine k-NN of each task: the test split by the train split, or without splits every case by all others.
 
+    By all others that are not of the same patient, where the labels have a column ``patient``.
+
     Args:
         store: of the features.
         tasks: what to predict, each by itself.
@@ -71,16 +73,17 @@ def _by_task(
     vectors = embeddings_of(store, ids, given)
     for task, (known, tested) in zip(tasks, parts, strict=True):
         at = np.array([rows[case_id] for case_id in task.ids])
-        among = len(known) if task.splits else len(known) - 1
+        patients = None if task.splits else task.groups(known)
+        among = len(known) if patients is None else len(known) - int(np.bincount(patients).max())
         voting = sorted({k for k in ks if k <= among}) or [among]
-        similarity, nearest = nearest_by_cosine(vectors[at[tested]], vectors[at[known]], voting[-1], not task.splits)
+        similarity, nearest = nearest_by_cosine(vectors[at[tested]], vectors[at[known]], voting[-1], patients)
         for k in voting:
             votes = vote(similarity[:, :k], task.labels[known][nearest[:, :k]], len(task.classes), temperature)
             yield classification_result(
                 "knn",
                 store,
                 {
-                    "name": "train to test" if task.splits else "leave one out",
+                    "name": _name(task),
                     "input": given,
                     "k": k,
                     "temperature": temperature,
@@ -93,8 +96,14 @@ def _by_task(
             )
 
 
+def _name(task: Task) -> str:
+    if task.splits:
+        return "train to test"
+    return "leave one patient out" if task.patients else "leave one out"
+
+
 def nearest_by_cosine(
-    queries: Vectors, known: Vectors, k: int, each_other: bool = False
+    queries: Vectors, known: Vectors, k: int, patients: NDArray[np.intp] | None = None
 ) -> tuple[Vectors, NDArray[np.int64]]:
     """The k most similar by cosine, the most similar first.
 
@@ -102,7 +111,7 @@ def nearest_by_cosine(
         queries: ``(Q, E)``.
         known: ``(N, E)``, at least k.
         k: how many.
-        each_other: queries are the known ones, and none is its own neighbour.
+        patients: queries are the known ones, and this is of whom each is, ``(N,)``: none has a neighbour of its own.
 
     Returns:
         Cosine similarities and row numbers, both ``(Q, k)``.
@@ -111,12 +120,13 @@ def nearest_by_cosine(
     from torch.nn.functional import normalize
 
     table = normalize(torch.from_numpy(known), dim=1).T.contiguous()
+    owners = None if patients is None else torch.from_numpy(patients)
     similarities, rows = [], []
     start = 0
     for part in normalize(torch.from_numpy(queries), dim=1).split(max(1, _AT_ONCE // len(known))):
         similarity = part @ table
-        if each_other:
-            similarity[torch.arange(len(part)), torch.arange(start, start + len(part))] = -torch.inf
+        if owners is not None:
+            similarity[owners[start : start + len(part), None] == owners] = -torch.inf
         best = similarity.topk(k, dim=1)
         similarities.append(best.values)
         rows.append(best.indices)

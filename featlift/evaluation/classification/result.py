@@ -48,9 +48,12 @@ def classification_result(
     # what the file says is what is measured: the shortest decimals that a float32 is known by
     rounded = probabilities.astype(np.float32).astype(str).astype(np.float64)
     labels = task.labels[tested]
+    groups = task.groups(tested)
     by_seed = [classification_measures(labels, each, specificity) for each in rounded]
     intervals = (
-        classification_intervals(labels, rounded, specificity, seed, resamples) if len(tested) >= LEAST_CASES else {}
+        classification_intervals(labels, rounded, specificity, seed, resamples, groups)
+        if len(np.unique(groups)) >= LEAST_CASES
+        else {}
     )
     held = set(task.ids)
     return Result(
@@ -68,6 +71,7 @@ def classification_result(
                 "id": task.ids[index],
                 "label": task.classes[task.labels[index]],
                 "split": task.splits[index] if task.splits else None,
+                **({"patient": task.patients[index]} if task.patients else {}),
                 "probabilities": rounded[:, row].tolist(),
             }
             for row, index in enumerate(tested.tolist())

@@ -62,7 +62,7 @@ def by_embedding(ids: Sequence[str], vectors: NDArray[np.float32], store: str = 
 
     if len(ids) < FEWEST:
         return []
-    similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, each_other=True)
+    similarity, _ = nearest_by_cosine(vectors, vectors, NEIGHBOURS, np.arange(len(vectors)))
     distance = 1 - similarity.mean(axis=1, dtype=np.float64)
     return _beyond(ids, distance, f"{store}: embedding" if store else "embedding", f"its {NEIGHBOURS} nearest cases")
 

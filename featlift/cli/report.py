@@ -10,9 +10,11 @@ import typer
 from featlift.counting import number_of
 from featlift.sizes import decimal_bytes
 
+_STORES = "The store, or its URL; several of one cohort, as its modes; files of vectors beside them (Parquet, CSV)."
+
 
 def report(
-    stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several of one cohort, as its modes.")],
+    stores: Annotated[list[str], typer.Argument(help=_STORES)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
     results: Annotated[Path | None, typer.Option(help="A folder of results, as `featlift knn -o` writes.")] = None,
     labels: Annotated[
@@ -38,7 +40,7 @@ def report(
             bar.total = total
             bar.update(done - bar.n)
 
-        cohort = gather(opened(stores), labels, results, pictures, tell)
+        cohort = gather(opened(stores, vectors=True), labels, results, pictures, tell)
     write_report(cohort, output, label)
     typer.echo(
         f"{output}: {number_of(len(cohort.ids), 'case')}, {len(cohort.portraits)} with pictures, {_size(output)}"

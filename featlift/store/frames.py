@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import OptionError
-from featlift.store.backend import Where
-from featlift.store.index import EMBEDDING, current_index, label_columns
+from featlift.store.index import EMBEDDING, label_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +30,13 @@ class Embeddings(NamedTuple):
     ids: list[str]
 
 
-def index_frame(path: Where, ids: Sequence[str], embeddings: bool) -> pd.DataFrame:
+def index_frame(index: pa.Table, ids: Sequence[str], embeddings: bool) -> pd.DataFrame:
     """See `Store.to_pandas`."""
     try:
         import pandas as pd
     except ImportError as error:
         raise OptionError("a data frame needs pandas: pip install pandas") from error
-    table = _rows(path, ids)
+    table = _rows(index, ids)
     frame: pd.DataFrame = table.drop_columns(EMBEDDING).to_pandas().set_index("id")
     if not embeddings:
         return frame
@@ -46,9 +45,9 @@ def index_frame(path: Where, ids: Sequence[str], embeddings: bool) -> pd.DataFra
     return frame.join(pd.DataFrame(vectors, index=frame.index, columns=names))
 
 
-def embeddings_of(path: Where, ids: Sequence[str], labels: str | None) -> Embeddings:
+def embeddings_of(index: pa.Table, ids: Sequence[str], labels: str | None) -> Embeddings:
     """See `Store.embeddings`."""
-    table = _rows(path, ids)
+    table = _rows(index, ids)
     if labels is None:
         return Embeddings(_vectors(table), None, table["id"].to_pylist())
     _check_columns(table, [labels])
@@ -56,20 +55,19 @@ def embeddings_of(path: Where, ids: Sequence[str], labels: str | None) -> Embedd
     return Embeddings(_vectors(table), np.array(table[labels].to_pylist()), table["id"].to_pylist())
 
 
-def ids_where(path: Where, ids: Sequence[str], wanted: Mapping[str, object]) -> list[str]:
+def ids_where(index: pa.Table, ids: Sequence[str], wanted: Mapping[str, object]) -> list[str]:
     """See `Store.where`."""
-    table = _rows(path, ids)
+    table = _rows(index, ids)
     _check_columns(table, wanted)
     values = {name: set(map(str, _as_collection(value))) for name, value in wanted.items()}
     rows = table.select(["id", *wanted]).to_pylist()
     return [row["id"] for row in rows if all(str(row[name]) in among for name, among in values.items())]
 
 
-def _rows(path: Where, ids: Sequence[str]) -> pa.Table:
-    """The rows of the index of these cases, in their order."""
-    table = current_index(path)
-    places = {case_id: row for row, case_id in enumerate(table["id"].to_pylist())}
-    return table.take([places[case_id] for case_id in ids if case_id in places])
+def _rows(index: pa.Table, ids: Sequence[str]) -> pa.Table:
+    """The rows of an index of these cases, in their order."""
+    places = {case_id: row for row, case_id in enumerate(index["id"].to_pylist())}
+    return index.take([places[case_id] for case_id in ids if case_id in places])
 
 
 def _vectors(table: pa.Table) -> NDArray[np.float32]:

@@ -52,7 +52,9 @@ class Covariance:
         self.count = total
 
     def principal(self, kept: int) -> Projection:
-        """The K directions of the largest variance. Of each the largest coefficient is positive, as in scikit-learn.
+        """The K directions of the largest variance, all C if there are fewer.
+
+        Of each the largest coefficient is positive, as in scikit-learn.
 
         Raises:
             OptionError: fewer vectors than directions.
@@ -62,7 +64,7 @@ class Covariance:
         variances, directions = np.linalg.eigh(self._scatter / (self.count - 1))
         components = directions[:, ::-1][:, :kept].T
         largest = np.abs(components).argmax(axis=1)
-        components = components * np.sign(components[np.arange(kept), largest])[:, None]
+        components = components * np.sign(components[np.arange(len(components)), largest])[:, None]
         total = variances.sum()
         share = float(variances[::-1][:kept].sum() / total) if total else 1.0  # of what does not vary nothing is lost
         return Projection(self._mean.astype(np.float32), np.ascontiguousarray(components, np.float32), share)

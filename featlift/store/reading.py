@@ -19,10 +19,12 @@ from featlift.store.basis import Basis, basis_of
 from featlift.store.case import Case, open_case
 from featlift.store.contents import check_store, complete_cases
 from featlift.store.frames import Embeddings, embeddings_of, ids_where, index_frame
+from featlift.store.index import current_index
 from featlift.store.layout import Recipe, not_kept, saved_in
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 #: Cases of a store: by their places, by a boolean for each, or by ids.
 Chosen = slice | list[str] | list[bool] | NDArray[np.bool_]
@@ -105,7 +107,7 @@ class Store(Mapping[str, Case]):
         Raises:
             OptionError: the index has no such column.
         """
-        return self._of(ids_where(self.path, list(self), columns))
+        return self._of(ids_where(self._index(), list(self), columns))
 
     def to_pandas(self, embeddings: bool = False) -> pd.DataFrame:
         """The index with its labels as a data frame, a row a case, by id.
@@ -119,7 +121,7 @@ class Store(Mapping[str, Case]):
         """
         if embeddings:
             self.require("embedding")
-        return index_frame(self.path, list(self), embeddings)
+        return index_frame(self._index(), list(self), embeddings)
 
     def embeddings(self, labels: str | None = None, **columns: object) -> Embeddings:
         """Embeddings as a matrix, with labels: ``X, y, ids = store.embeddings("diagnosis", split="train")``.
@@ -133,7 +135,10 @@ class Store(Mapping[str, Case]):
             StoreError: there are no embeddings.
         """
         self.require("embedding")
-        return embeddings_of(self.path, list(self.where(**columns)), labels)
+        return embeddings_of(self._index(), list(self.where(**columns)), labels)
+
+    def _index(self) -> pa.Table:
+        return current_index(self.path)
 
     def _of(self, ids: Iterable[str]) -> Self:
         taken = copy(self)

@@ -13,6 +13,8 @@ from featlift.checksums import sha256_of_file
 from featlift.errors import InputError
 from featlift.store.case import Case
 from featlift.store.case_data import CaseData, LayerData
+from featlift.store.index import EMBEDDING
+from featlift.store.layout import sha256_of
 from featlift.store.reading import Store
 from featlift.store.volume_files import case_in_memory
 from featlift.tables import read_table
@@ -31,6 +33,7 @@ _ONE_VOXEL: dict[str, Any] = {
     "padding": {"after": [0, 0, 0], "mode": "edge"},
 }
 _ID, _NAMES = "id", ("vector", "embedding")
+_LABELS = ("label", "split", "patient")  # of a CSV, whose other columns are channels
 _WANTED = "vectors are a Parquet with id,vector, or a CSV with id and a column for each channel"
 
 
@@ -39,6 +42,10 @@ class VectorTable(Store):
 
     A case has one slice, and its vector is that slice's mean patch token, so that probes of slices take it too.
 
+    Attributes:
+        labels: an Arrow table of ``id`` and what else the file says of each case: the other columns of a Parquet,
+            lists left out; of a CSV label, split and patient.
+
     Raises:
         InputError: no such file, no ids, one twice, or vectors that are no finite numbers of one length.
     """
@@ -46,11 +53,12 @@ class VectorTable(Store):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.name = self.path.stem
-        ids, self._vectors = _read(self.path)
+        ids, self._vectors, self.labels = _read(self.path)
         self._ids = dict.fromkeys(ids)
         self._rows = {case_id: row for row, case_id in enumerate(ids)}
         recipe = {"model": self.path.stem, "mode": "vectors", "layers": [0], "save": ["slice_mean", "embedding"]}
-        self.attributes: dict[str, Any] = {"recipe": {**recipe, "vectors_sha256": sha256_of_file(self.path)}}
+        recipe |= {"vectors_sha256": sha256_of_file(self.path)}
+        self.attributes: dict[str, Any] = {"recipe": recipe, "recipe_sha256": sha256_of(recipe)}
 
     def _case(self, case_id: str) -> Case:
         vector = self._vectors[self._rows[case_id]]
@@ -60,6 +68,12 @@ class VectorTable(Store):
             CaseData(case_id, None, [layer], vector, {"patch-mean": [0, len(vector)]}, (), _ONE_VOXEL)
         )
 
+    def _index(self) -> pa.Table:
+        import pyarrow as pa
+
+        vectors = pa.array(list(self._vectors), pa.list_(pa.float32()))
+        return self.labels.append_column(EMBEDDING, vectors)
+
     def vectors_of(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors ``(N, E)`` of these cases."""
         return self._vectors[[self._rows[case_id] for case_id in ids]]
@@ -68,8 +82,11 @@ class VectorTable(Store):
         return iter(self._ids)
 
 
-def _read(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    ids, vectors = _of_parquet(path) if path.suffix == ".parquet" else _of_csv(path)
+_Rows = tuple[list[str], NDArray[np.float32], "pa.Table"]
+
+
+def _read(path: Path) -> _Rows:
+    ids, vectors, labels = _of_parquet(path) if path.suffix == ".parquet" else _of_csv(path)
     if not ids:
         raise InputError(f"{path}: no rows; {_WANTED}")
     seen: set[str] = set()
@@ -79,10 +96,10 @@ def _read(path: Path) -> tuple[list[str], NDArray[np.float32]]:
         seen.add(case_id)
     if bad := int((~np.isfinite(vectors)).any(axis=1).sum()):
         raise InputError(f"{path}: {bad} of {len(ids)} vectors hold NaN or infinities: leave these cases out")
-    return ids, vectors
+    return ids, vectors, labels
 
 
-def _of_parquet(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+def _of_parquet(path: Path) -> _Rows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -95,7 +112,10 @@ def _of_parquet(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     name = next((name for name in _NAMES if name in table.column_names), None)
     if _ID not in table.column_names or name is None:
         raise InputError(f"{path}: it has {', '.join(table.column_names)}; {_WANTED}")
-    return [str(each) for each in table[_ID].to_pylist()], _matrix(table[name], path)
+    ids = [str(each) for each in table[_ID].to_pylist()]
+    others = [other for other in table.column_names if other not in (_ID, name)]
+    labels = {other: table[other] for other in others if not pa.types.is_nested(table.schema.field(other).type)}
+    return ids, _matrix(table[name], path), pa.table({_ID: ids, **labels})
 
 
 def _matrix(column: pa.ChunkedArray, path: Path) -> NDArray[np.float32]:
@@ -108,14 +128,18 @@ def _matrix(column: pa.ChunkedArray, path: Path) -> NDArray[np.float32]:
     return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
-def _of_csv(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    table = read_table(path, (_ID,), _WANTED)
-    if _ID not in table.names or len(table.names) < 2:
+def _of_csv(path: Path) -> _Rows:
+    import pyarrow as pa
+
+    table = read_table(path, (_ID, *_LABELS), _WANTED)
+    channels = [name for name in table.names if name not in (_ID, *_LABELS)]
+    if _ID not in table.names or not channels or len(set(table.names)) < len(table.names):
         raise InputError(f"{path}: it has {', '.join(table.names[:8])}; {_WANTED}")
-    at = table.names.index(_ID)
+    rows = table.dicts()
     try:
-        numbers = [[float(text) for column, text in enumerate(row) if column != at] for row in table.rows]
+        numbers = [[float(row[name]) for name in channels] for row in rows]
     except ValueError as error:
         raise InputError(f"{path}: {error}; {_WANTED}, all of them numbers") from error
-    vectors = np.array(numbers, dtype=np.float32).reshape(len(numbers), len(table.names) - 1)
-    return [row[at].strip() for row in table.rows], vectors
+    vectors = np.array(numbers, dtype=np.float32).reshape(len(numbers), len(channels))
+    told = {name: [row[name].strip() for row in rows] for name in table.names if name not in channels}
+    return told[_ID], vectors, pa.table(told)

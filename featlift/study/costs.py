@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from featlift.atomic_io import write_atomically
 from featlift.extraction import Job
@@ -99,5 +100,6 @@ def measure_cost(job: Job, path: Path) -> Cost:
 
 
 def _weight_bytes(encoder: object) -> int:
-    backbone = getattr(encoder, "backbone", None)
-    return 0 if backbone is None else sum(value.nbytes for value in backbone.parameters())
+    """Of a lifted network those of its backbone; 0 of what has no parameters."""
+    network: Any = getattr(encoder, "backbone", encoder)
+    return sum(value.nbytes for value in network.parameters()) if hasattr(network, "parameters") else 0

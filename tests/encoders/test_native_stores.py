@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -26,6 +27,38 @@ def store(tmp_path, featlift):
     done = featlift("extract", "scans", *NETWORK, "--tile", "16,32,32")
     assert done.returncode == 0, done.stderr
     return tmp_path / "features.zarr"
+
+
+def test_heads_are_trained_on_it_and_predict(store, tmp_path, featlift):
+    """A bright ball is found by a line through features that see brightness, on the voxels of the masks."""
+    head = ("--masks", "masks", "--labels", "split.csv", "--head", "linear", "-o", "head", "--epochs", "40", "--layers")
+    done = featlift("segment", "train", "features.zarr", *head, "0,1", "--rate", "0.1", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    done = featlift("segment", "predict", "features.zarr", "--head", "head", "--case", "p3", "-o", "predicted")
+    assert done.returncode == 0, done.stderr
+    found, wanted = (nib.load(tmp_path / folder / "p3.nii.gz") for folder in ("predicted", "masks"))
+    np.testing.assert_allclose(found.affine, wanted.affine, atol=1e-4)
+    found, wanted = found.get_fdata() > 0, wanted.get_fdata() > 0
+    assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.8
+
+
+def test_its_cases_are_registered(store, tmp_path, featlift):
+    """By features alone: the balls are three voxels apart along one axis, and come to lie on each other."""
+    (tmp_path / "pairs.csv").write_text("fixed,moving\np0,p3\n")
+    options = ("--features", "model", "--layer", "0", "--search-cell", "4", "--reach", "2", "--device", "cpu")
+    done = featlift("register", "run", "features.zarr", "--pairs", "pairs.csv", *options, "-o", "out")
+    assert done.returncode == 0, done.stderr
+    warp = ("--image", "masks/p3.nii.gz", "--like", "masks/p0.nii.gz", "--labels", "-o", "warped.nii.gz")
+    done = featlift("register", "apply", "out/p0--p3/field.nii.gz", *warp)
+    assert done.returncode == 0, done.stderr
+    fixed, moving, warped = (
+        nib.load(tmp_path / file).get_fdata() > 0 for file in ("masks/p0.nii.gz", "masks/p3.nii.gz", "warped.nii.gz")
+    )
+
+    def dice(other):
+        return 2 * (fixed & other).sum() / (fixed.sum() + other.sum())
+
+    assert dice(warped) > dice(moving) + 0.1
 
 
 def test_it_is_scored_pictured_viewed_and_exported(store, tmp_path, featlift):

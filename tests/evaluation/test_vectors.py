@@ -1,6 +1,8 @@
 """Vectors of another program go through the same labels, splits and statistics as a store's embeddings."""
 
+import csv
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +53,59 @@ def test_results_are_those_of_the_store(same, featlift, file, command):
     assert found[0]["recipe"]["mode"] == "vectors"
     compared = featlift("compare", "of-store", "of-vectors")
     assert compared.returncode == 0, compared.stderr
+
+
+def test_a_store_and_vectors_stand_side_by_side(same, featlift):
+    """Of the same numbers a comparison finds no difference between them, and a report shows both."""
+    options = ("--labels", "labels.csv", "--input", "patch-mean", "-k", "3", "-o", "results")
+    assert featlift("knn", "store.zarr", "v.parquet", *options).returncode == 0
+    compared = featlift("compare", "results", "--to", "json")
+    assert compared.returncode == 0, compared.stderr
+    told = json.loads(compared.stdout)
+    assert [row["mode"] for row in told["rows"]] == ["2d", "vectors"]
+    assert {each["mean"] for each in told["differences"]} == {0}
+    done = featlift("report", "v.parquet", "store.zarr", "--results", "results", "--labels", "labels.csv")
+    assert done.returncode == 0, done.stderr
+    page = (same[0] / "report.html").read_text()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    ours, theirs = ({k: m[k] for k in ("cases", "x", "y")} for m in data["maps"] if m["name"].startswith("PCA"))
+    assert ours == theirs
+    assert data["tiles"] == ["scan", "PCA"]
+    assert "vectors_sha256" in page
+    assert all(data["facts"])
+
+
+@pytest.mark.parametrize("file", ["v.parquet", "v.csv"])
+def test_labels_may_stand_in_the_file(same, featlift, file):
+    """So may splits; a report of vectors alone has a map in their colours, and no pictures."""
+    folder, rows = same
+    told = {row["id"]: row for row in csv.DictReader((folder / "labels.csv").read_text().splitlines())}
+    assert featlift("knn", "v.parquet", "--labels", "labels.csv", "-k", "3", "-o", "apart").returncode == 0
+    labels = {name: [told[case_id][name] for case_id in rows] for name in ("label", "split")}
+    if file.endswith("parquet"):
+        table = pq.read_table(folder / file)
+        more = {**labels, "boxes": [[1, 2]] * len(rows)}
+        for name, values in more.items():
+            table = table.append_column(name, pa.array(values))
+        pq.write_table(table, folder / file)
+    else:
+        header, *lines = (folder / file).read_text().splitlines()
+        ends = zip(*labels.values(), strict=True)
+        lines = [f"{line},{','.join(end)}" for line, end in zip(lines, ends, strict=True)]
+        (folder / file).write_text("\n".join([f"{header},label,split", *lines]) + "\n")
+    done = featlift("knn", file, "-k", "3", "-o", "within")
+    assert done.returncode == 0, done.stderr
+    (wanted,), (found,) = results_in(folder / "apart"), results_in(folder / "within")
+    assert found["measures"] == wanted["measures"]
+
+    done = featlift("report", file)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(rows)} cases, 0 with pictures" in done.stdout
+    page = (folder / "report.html").read_text()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert [column["name"] for column in data["columns"]] == ["label", "split"]
+    assert data["facts"] == [""] * len(rows)
+    assert data["pictures"] == {}
 
 
 def test_the_nearest_cases_are_those_of_the_store(same, featlift):

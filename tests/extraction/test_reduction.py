@@ -51,6 +51,15 @@ def test_components_are_those_of_scikit_learn():
     np.testing.assert_allclose(ours, theirs.transform(vectors[:24]), rtol=1e-4, atol=1e-3)
 
 
+def test_of_few_channels_all_are_kept():
+    vectors = correlated(100, 4)
+    covariance = Covariance(4)
+    covariance.add(vectors)
+    projection = covariance.principal(24)
+    assert projection.components.shape == (4, 4)
+    assert projection.variance_kept == pytest.approx(1)
+
+
 def test_too_few_cells_to_fit_on():
     covariance = Covariance(20)
     covariance.add(correlated(5, 20))

@@ -6,6 +6,7 @@ import pytest
 from featlift import open_store
 from featlift.errors import OptionError, StoreError
 from featlift.store import rebuild_index
+from featlift.store.vectors import VectorTable
 from tests.support.scans import write_scan
 from tests.support.tiny import TINY
 
@@ -71,3 +72,11 @@ def test_a_store_without_embeddings(featlift, path, tmp_path):
     assert done.returncode == 0, done.stderr
     with pytest.raises(StoreError, match="embedding"):
         open_store(tmp_path / "dense.zarr").embeddings()
+
+
+def test_vectors_of_other_programs(tmp_path):
+    (tmp_path / "vectors.csv").write_text("id,x,y,label,split\na,1,2,0,train\nb,3,4,1,test\nc,5,6,1,test\n")
+    store = VectorTable(tmp_path / "vectors.csv")
+    vectors, labels, ids = store[:2].embeddings("label")
+    assert (vectors.tolist(), list(map(str, labels)), ids) == ([[1, 2], [3, 4]], ["0", "1"], ["a", "b"])
+    assert store.where(split="test").to_pandas(embeddings=True)["embedding_1"].to_dict() == {"b": 4, "c": 6}

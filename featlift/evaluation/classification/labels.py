@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from featlift.store.vectors import VectorTable
 from featlift.tables import read_table
 from featlift.training.splits import check_apart
 from featlift.volumes.scan import known_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SPLITS = ("train", "val", "test")
 _LABEL, _SPLIT, _PATIENT, _ID = "label", "split", "patient", "id"
@@ -184,9 +188,11 @@ def splits_in(rows: Mapping[str, dict[str, str]], where: str) -> dict[str, str]:
 def _rows_of(store: Store, path: str | Path | None) -> tuple[str, dict[str, dict[str, str]]]:
     """Where the columns of each case come from, and the columns."""
     if path is None and isinstance(store, VectorTable):
-        raise InputError(f"{store.path} has no labels: give them with --labels, a CSV with id,label,split")
+        if not label_columns(store.labels):
+            raise InputError(f"{store.path} has no labels: give them with --labels, a CSV with id,label,split")
+        return str(store.path), _rows_in(store.labels, store)
     if path is None:
-        return _from_index(store)
+        return f"the index of {store.path}", _rows_in(read_index(store.path), store)
     rows = rows_of_csv(path, store)
     if unknown := [case_id for case_id in rows if case_id not in store]:
         raise InputError(
@@ -220,18 +226,17 @@ def rows_of_csv(path: str | Path, ids: Container[str]) -> dict[str, dict[str, st
     return rows
 
 
-def _from_index(store: Store) -> tuple[str, dict[str, dict[str, str]]]:
-    table = read_index(store.path)
+def _rows_in(table: pa.Table, store: Store) -> dict[str, dict[str, str]]:
+    """What the label columns of an index say of each case that there is."""
     columns = label_columns(table)
     asked = {_LABEL, _SPLIT, _PATIENT} - {*columns}
     names = [name.casefold() if name.casefold() in asked else name for name in columns]
     values = table.select([_ID, *columns]).rename_columns([_ID, *names]).to_pylist()
-    rows = {
+    return {
         row[_ID]: {name: "" if row[name] is None else str(row[name]).strip() for name in names}
         for row in values
         if row[_ID] in store
     }
-    return f"the index of {store.path}", rows
 
 
 def _by_size(name: str) -> tuple[int, float, str]:

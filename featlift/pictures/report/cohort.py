@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ from featlift.sample import evenly_spaced
 from featlift.store.index import current_index
 from featlift.store.layout import saved_in, sha256_of
 from featlift.store.reading import Store
+from featlift.store.vectors import VectorTable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Columns of the index, what they are called and their unit.
 GEOMETRY = {
@@ -42,7 +46,7 @@ class Cohort:
     """What is known of a cohort.
 
     Attributes:
-        stores: whose features.
+        stores: whose features, or files of vectors.
         ids: of all cases, in order.
         geometry: by name, of `GEOMETRY`, a value for each case; NaN where it is unknown.
         labels: columns that cases can be told apart by.
@@ -67,6 +71,11 @@ class Cohort:
     results: list[Result] = field(default_factory=list)
     others: int = 0
 
+    @property
+    def pictured(self) -> list[Store]:
+        """The stores that pictures are made of."""
+        return _pictured(self.stores)
+
 
 def gather(
     stores: Sequence[Store],
@@ -78,7 +87,8 @@ def gather(
     """Look at everything that stores hold.
 
     Args:
-        stores: of one cohort, such as its modes; case ids say which cases are the same.
+        stores: of one cohort, such as its modes; case ids say which cases are the same. Files of vectors lie beside
+            them.
         labels: a CSV with ``id`` and further columns, beside those of the index.
         results: a folder of result files.
         pictures: of how many cases a picture is made and intensities are counted. Of more cases an evenly spaced
@@ -90,12 +100,12 @@ def gather(
         InputError: no such file of labels or results.
         StoreError: something that is needed of every case is damaged.
     """
-    tables = [current_index(store.path) for store in stores]
-    rows = {row["id"]: row for table in reversed(tables) for row in table.drop_columns("embedding").to_pylist()}
+    tables = [store.labels if isinstance(store, VectorTable) else current_index(store.path) for store in stores]
+    rows = _geometry(tables)
     ids = tuple(sorted(rows))
     if not ids:
         raise OptionError(f"{stores[0].path}: no volumes in it, so nothing to report")
-    geometry = {name: np.array([_number(rows[case_id][name]) for case_id in ids]) for name in GEOMETRY}
+    geometry = {name: np.array([_number(rows[case_id].get(name)) for case_id in ids]) for name in GEOMETRY}
     maps, outliers = [], by_geometry(ids, {GEOMETRY[name][0]: values for name, values in geometry.items()})
     for store, table in zip(stores, tables, strict=True):
         if "embedding" in saved_in(store.recipe):
@@ -103,10 +113,13 @@ def gather(
             vectors = embeddings_of(store, held, input_of(store))
             maps += maps_of(store.name, held, vectors)
             outliers += by_embedding(held, vectors, store.name if len(stores) > 1 else "")
-    shown = sorted({*evenly_spaced(ids, pictures), *(outlier.id for outlier in strangest(outliers)[0])})
+    pictured = _pictured(stores)
+    visible = [case_id for case_id in ids if any(case_id in store for store in pictured)]
+    strange = {outlier.id for outlier in strangest(outliers)[0]}
+    shown = sorted({*evenly_spaced(visible, pictures), *strange.intersection(visible)})
     runs = {store.name: runs_of(store) for store in stores}
     failures = {store.name: failures_of(store, runs[store.name]) for store in stores}
-    portraits = _portraits(stores, shown, failures, tell)
+    portraits = _portraits(pictured, shown, failures, tell)
     spreads = {case_id: seen.intensities for case_id, seen in portraits.items() if seen.intensities is not None}
     outliers += by_intensity(spreads)
     found = read_results([results]) if results is not None else []
@@ -125,6 +138,20 @@ def gather(
         ours,
         len(found) - len(ours),
     )
+
+
+def _pictured(stores: Sequence[Store]) -> list[Store]:
+    """Those that have more than vectors, so that there may be something to see."""
+    return [store for store in stores if not isinstance(store, VectorTable)]
+
+
+def _geometry(tables: Sequence[pa.Table]) -> dict[str, dict[str, Any]]:
+    """What the first index that lists a case, and knows of geometry, says of it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for table in reversed(tables):
+        for row in table.select([name for name in ("id", *GEOMETRY) if name in table.column_names]).to_pylist():
+            rows[row["id"]] = rows.get(row["id"], {}) | row
+    return rows
 
 
 def _portraits(

@@ -72,7 +72,7 @@ def _page(cohort: Cohort, chosen: int) -> str:
 def _data(cohort: Cohort, chosen: int) -> dict[str, Any]:
     """What the script draws: maps, pictures and labels of cases, which are known by their place in ``ids``."""
     listed, strange = strangest(cohort.outliers)
-    names = [store.name.removesuffix(".zarr") for store in cohort.stores]
+    names = [store.name.removesuffix(".zarr") for store in cohort.pictured]
     places = {case_id: place for place, case_id in enumerate(cohort.ids)}
     return {
         "ids": cohort.ids,
@@ -97,8 +97,10 @@ def _data(cohort: Cohort, chosen: int) -> dict[str, Any]:
 
 
 def _facts(cohort: Cohort, row: int) -> str:
-    """Shape and spacing of a case."""
+    """Shape and spacing of a case; nothing where only vectors are known."""
     sizes = [cohort.geometry[name][row] for name in ("depth", "height", "width")]
     spacing = [cohort.geometry[name][row] for name in ("spacing_d", "spacing_h", "spacing_w")]
+    if not np.isfinite(sizes).all():
+        return ""
     shape = _TIMES.join(f"{size:.0f}" for size in sizes)
     return shape + (f" · {_TIMES.join(f'{step:.3g}' for step in spacing)} mm" if np.isfinite(spacing).all() else "")

@@ -3,11 +3,12 @@ const gallery = {
   size: 60,
   count: 60,
 
-  /** Those that match what was typed; without that, those that have pictures. */
+  /** Those that match what was typed; without that, those that have pictures, or all if none has. */
   chosen() {
     const text = $("find").value.trim().toLowerCase();
     const all = [...data.ids.keys()];
-    if (!text) return all.filter((index) => index in data.pictures);
+    const pictured = all.filter((index) => index in data.pictures);
+    if (!text) return pictured.length ? pictured : all;
     const says = (index) => [data.ids[index], ...data.columns.map((column) => labelOf(column, index))];
     return all.filter((index) => says(index).some((word) => word.toLowerCase().includes(text)));
   },

@@ -64,7 +64,9 @@ $("outliers").hidden = data.ids.length < 8;
 for (const link of document.querySelectorAll("nav a")) link.hidden = getComputedStyle(document.querySelector(link.hash)).display === "none";
 const pictured = Object.keys(data.pictures).length;
 $("cases-about").textContent = "The middle slice, and the first three principal components of its features as red, green and blue: a colour means the same in every case. ";
-if (pictured < data.ids.length) {
+if (!pictured) {
+  $("cases-about").textContent = "There are vectors of the cases alone, and no pictures.";
+} else if (pictured < data.ids.length) {
   $("cases-about").textContent += `Pictures are of ${pictured.toLocaleString("en")} of ${data.ids.length.toLocaleString("en")} cases, an evenly spaced sample and the outliers; type to find the others.`;
 }
 colourBy(state.colour);

@@ -61,7 +61,7 @@ def test_brightness_is_learned_and_predicted(featlift, pretrained, how):
 @pytest.mark.parametrize("adapt", ["full", "head"])
 def test_masks_are_learned_and_lie_on_the_voxels_of_the_scan(featlift, pretrained, adapt):
     how = ("--adapt", adapt, "--iterations", "30", "--every", "30", "--rate", "5e-3", "--no-augment")
-    done = featlift(*SEGMENT, *how, "--window", "8,16,16", "-o", "model")
+    done = featlift(*SEGMENT, *how, "--window", "8,24,24", "-o", "model")
     assert done.returncode == 0, done.stderr
     done = featlift(*TEST, "model", "--masks", "labels", "-o", "out")
     assert done.returncode == 0, done.stderr

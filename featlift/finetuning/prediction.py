@@ -20,7 +20,7 @@ from featlift.finetuning.classifier import Classifier
 from featlift.finetuning.classifying import probabilities_of
 from featlift.finetuning.decoder import Segmenter
 from featlift.finetuning.folder import Config
-from featlift.finetuning.scans import Scans
+from featlift.training.scans import Scans
 from featlift.finetuning.segmenting import chances_of
 from featlift.names import file_names
 from featlift.progress import Progress, counted

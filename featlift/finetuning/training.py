@@ -19,7 +19,7 @@ from featlift.finetuning.classifying import Classifying
 from featlift.finetuning.folder import Config, network_of, options_of, read_config, write_model
 from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.rates import course_of
-from featlift.finetuning.scans import Scans
+from featlift.training.scans import Scans
 from featlift.finetuning.segmenting import Segmenting
 from featlift.progress import Progress
 from featlift.training.checkpoint import check_same, interrupted, remove_checkpoint

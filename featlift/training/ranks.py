@@ -6,13 +6,13 @@ Start them with ``torchrun --nproc-per-node N``; torch's DistributedDataParallel
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 _T = TypeVar("_T")
 
@@ -45,6 +45,14 @@ class Ranks:
         parts: list[Any] = [None] * self.world
         distributed.all_gather_object(parts, dict(found))
         return {key: value for part in parts for key, value in part.items()}
+
+    def average(self, values: Iterable[Tensor]) -> None:
+        """Give all processes the means of values that each has of its own, such as statistics of batch norms."""
+        if self.world > 1:
+            for value in values:
+                if value.is_floating_point():
+                    distributed.all_reduce(value)
+                    value /= self.world
 
     def wait(self) -> None:
         """Until all are here."""

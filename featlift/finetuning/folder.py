@@ -19,8 +19,8 @@ from featlift.finetuning.classifier import Classifier
 from featlift.finetuning.decoder import Segmenter
 from featlift.finetuning.plan import FinetunePlan
 from featlift.lifting import LiftedBackbone
+from featlift.model_folder import read_model_config, write_model_folder
 from featlift.store.layout import Recipe
-from featlift.training.model_folder import read_model_config, write_model_folder
 
 FORMAT = 1
 WEIGHTS = "head.safetensors"

@@ -21,10 +21,10 @@ from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.rates import course_of
 from featlift.training.scans import Scans
 from featlift.finetuning.segmenting import Segmenting
+from featlift.model_folder import CONFIG
 from featlift.progress import Progress
 from featlift.training.checkpoint import check_same, interrupted, remove_checkpoint
 from featlift.training.curves import draw_curves
-from featlift.training.model_folder import CONFIG
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.ranks import Ranks
 from featlift.training.trainer import Told, Trainer

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from featlift.errors import StoreError
+from featlift.model_folder import read_model_config, write_model_folder
 from featlift.segmentation.data.cases import CaseReader
 from featlift.segmentation.networks.catalogue import make_head
 from featlift.segmentation.networks.head import Head, Size
 from featlift.segmentation.plan import Plan
 from featlift.store.layout import Recipe, differing_fields
 from featlift.store.reading import Store
-from featlift.training.model_folder import read_model_config, write_model_folder
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from featlift.atomic_io import check_writable
+from featlift.model_folder import CONFIG
 from featlift.progress import Progress
 from featlift.segmentation.data.patches import Patches, collated
 from featlift.segmentation.data.survey import TrainingData, survey
@@ -23,7 +24,6 @@ from featlift.segmentation.plan import Plan
 from featlift.store.reading import Store
 from featlift.training.checkpoint import check_same, interrupted, remove_checkpoint
 from featlift.training.curves import draw_curves
-from featlift.training.model_folder import CONFIG
 from featlift.training.order import Order
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.rates import WarmUpCosine

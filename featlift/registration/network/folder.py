@@ -11,13 +11,13 @@ import torch
 
 from featlift.checksums import sha256_of_file
 from featlift.errors import OptionError, StoreError
+from featlift.model_folder import read_model_config, write_model_folder
 from featlift.registration.network.plan import NetworkPlan
 from featlift.registration.network.subjects import finest, projection_in
 from featlift.registration.network.unet import RegistrationNet
 from featlift.store.basis import Basis
 from featlift.store.layout import BASIS, Recipe, differing_fields
 from featlift.store.principal import Projection
-from featlift.training.model_folder import read_model_config, write_model_folder
 from featlift.volumes import Preparation, Volume
 
 FORMAT = 1

@@ -10,6 +10,7 @@ import torch
 
 from featlift.atomic_io import check_writable, write_atomically
 from featlift.errors import VolumeError
+from featlift.model_folder import CONFIG
 from featlift.progress import Progress
 from featlift.registration.network.folder import (
     NetworkConfig,
@@ -36,7 +37,6 @@ from featlift.store.basis import Basis
 from featlift.store.layout import BASIS
 from featlift.training.checkpoint import check_same, interrupted, remove_checkpoint
 from featlift.training.curves import draw_curves
-from featlift.training.model_folder import CONFIG
 from featlift.training.order import Order
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.rates import WarmUpCosine

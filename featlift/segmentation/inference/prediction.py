@@ -16,6 +16,7 @@ from torch import Tensor
 from featlift.atomic_io import check_writable, write_atomically
 from featlift.errors import OptionError, StoreError
 from featlift.evaluation.featdice.segmentation import segment_by_maps
+from featlift.model_folder import CONFIG
 from featlift.names import file_names
 from featlift.progress import Progress, counted
 from featlift.segmentation.folder import Config, read_head
@@ -25,7 +26,6 @@ from featlift.segmentation.inference.windows import logits_of
 from featlift.segmentation.networks.head import Head
 from featlift.store.case import Case
 from featlift.store.reading import Store
-from featlift.training.model_folder import CONFIG
 from featlift.training.precision import Precision, use_bf16
 from featlift.volumes.volume import scaled
 

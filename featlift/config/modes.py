@@ -15,7 +15,7 @@ _OF_LIFTING = (
 )  # fmt: skip
 
 #: Prefixes of the kinds of native networks.
-KINDS = ("monai:", "nnunet:")
+KINDS = ("monai:", "nnunet:", "3dme:")
 
 
 def check_mode(network: NetworkConfig, lifting: LiftingConfig) -> None:

@@ -1,4 +1,4 @@
-"""Native 3D networks as encoders of volumes: MONAI's, trained nnU-Nets, and those that other packages bring."""
+"""Native 3D networks as encoders of volumes: MONAI's, trained nnU-Nets, 3DME, and those that other packages bring."""
 
 from __future__ import annotations
 

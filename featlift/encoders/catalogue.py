@@ -43,6 +43,7 @@ def list_encoders() -> list[Listed]:
     return [
         *(Listed(f"monai:{name}", "monai", monai) for name in MONAI_NAMES),
         Listed("nnunet:FOLDER", "dynamic-network-architectures", _is_here("dynamic_network_architectures")),
+        *(Listed(f"3dme:{which}", "featlift", True) for which in ("FOLDER", "base", "tiny")),
         *(Listed(name, package_of(entry), True) for name, entry in plugins().items()),
     ]
 

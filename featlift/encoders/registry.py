@@ -12,11 +12,16 @@ from featlift.encoders import monai_networks, nnunet, plugins
 from featlift.encoders.catalogue import list_encoders
 from featlift.encoders.catalogue import plugins as brought_by_packages
 from featlift.encoders.request import Request
+from featlift.encoders.threedme import load as threedme
 from featlift.errors import ModelError, OptionError
 from featlift.lifting.encoder import VolumeEncoder
 from featlift.sizes import parse_size
 
-_KINDS: dict[str, Callable[[Request], VolumeEncoder]] = {"monai": monai_networks.load, "nnunet": nnunet.load}
+_KINDS: dict[str, Callable[[Request], VolumeEncoder]] = {
+    "monai": monai_networks.load,
+    "nnunet": nnunet.load,
+    "3dme": threedme.load,
+}
 
 
 def load_encoder(
@@ -35,8 +40,8 @@ def load_encoder(
     """A native 3D network by name, in evaluation mode and frozen.
 
     Args:
-        name: ``monai:SegResNet``, ``monai:SegResEncoder``, ``monai:SwinUNETR``, ``nnunet:FOLDER``, or the name of a
-            plugin.
+        name: ``monai:SegResNet``, ``monai:SegResEncoder``, ``monai:SwinUNETR``, ``nnunet:FOLDER``,
+            ``3dme:FOLDER``, ``3dme:base``, ``3dme:tiny``, or the name of a plugin.
         weights: a safetensors or torch file, or ``random:SEED``; None takes what it comes with.
         weights_prefix: of the network's keys in the file.
         layers: stages to return: absolute indices, negative ones from the end, or ``"stride16"``.

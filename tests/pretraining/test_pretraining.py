@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from featlift import open_store
 from featlift.encoders.threedme import ThreeDME, read_encoder
 from featlift.errors import OptionError
 from featlift.extraction.network import lifted_backbone
@@ -184,6 +185,23 @@ def test_from_scans_to_scores(featlift, tmp_path):
     compared = featlift("compare", "out/net-reconstruction.json", "out/net-reconstruction-mean.json")
     assert compared.returncode == 0, compared.stderr
     assert "PSNR" in compared.stdout
+
+
+def test_a_pretrained_encoder_makes_features_and_may_be_semantics(featlift, tmp_path):
+    write_cohort(tmp_path)
+    given = ("pretrain", "3dme", "scans", "--labels", "cases.csv", *ENCODER, *FEW)
+    assert featlift(*given, "--losses", "1,0,0", "-o", "net").returncode == 0
+    native = ("--mode", "native", "--model", "3dme:net", "--device", "cpu")
+    made = featlift("extract", "scans", *native, "-o", "store.zarr")
+    assert made.returncode == 0, made.stderr
+    recipe = open_store(tmp_path / "store.zarr").recipe
+    assert (recipe["spacing"], recipe["model"]) == ([1, 1, 1], "3dme:net")
+    refused = featlift(*given, *native, "--spacing", 0.8, "-o", "again")
+    assert refused.returncode == 2
+    assert "3dme:net was trained on voxels of 1 x 1 x 1 mm, the scans have 0.8 x 0.8 x 0.8 mm" in refused.stderr
+    done = featlift(*given, *native, "-o", "again")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "again/config.json").read_text())["meaning"]["model"] == "3dme:net"
 
 
 def test_bad_input_in_one_line(featlift, tmp_path):

@@ -118,7 +118,8 @@ def train(
         checkpointing=checkpointing,
         seed=seed,
     )
-    config = config.with_values({"precision": "fp32", "spacing": config.preparation.spacing or (1.0, 1.0, 1.0)})
+    spacing = config.preparation.spacing or (1.0,)
+    config = config.with_values({"precision": "fp32", "spacing": spacing if any(spacing) else ()})
     config.check()
     found = find_scans(inputs, Selection.of(config.selection), None, []).scans
     cohort = Cohort(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,15 @@ class Stage:
 
     def __str__(self) -> str:
         return f"{self.cube}:{self.ratio:g}:{self.length:g}"
+
+    def grid(self, shape: Shape) -> Shape:
+        """Cubes along d, h and w of a volume, the last ones perhaps clipped."""
+        d, h, w = (-(-size // self.cube) for size in shape)
+        return d, h, w
+
+    def masked(self, cubes: int) -> int:
+        """How many of so many cubes are masked."""
+        return int(self.ratio * cubes + 0.5)
 
     @property
     def name(self) -> str:
@@ -94,9 +104,9 @@ def mask_of(order: NDArray[np.integer], stage: Stage, shape: Shape) -> NDArray[n
     Returns:
         ``(D, H, W)``, true where masked.
     """
-    grid = [-(-size // stage.cube) for size in shape]
-    masked = np.zeros(int(np.prod(grid)), np.bool_)
-    masked[order[: int(stage.ratio * masked.size + 0.5)]] = True
+    grid = stage.grid(shape)
+    masked = np.zeros(math.prod(grid), np.bool_)
+    masked[order[: stage.masked(masked.size)]] = True
     voxels = masked.reshape(grid)
     for axis, size in enumerate(shape):
         voxels = voxels.repeat(stage.cube, axis)[(slice(None),) * axis + (slice(size),)]
@@ -111,5 +121,4 @@ def drawn_mask(stage: Stage, shape: Shape, draw: np.random.Generator) -> NDArray
         shape: (D, H, W) of the volume.
         draw: random numbers.
     """
-    cubes = int(np.prod([-(-size // stage.cube) for size in shape]))
-    return mask_of(draw.permutation(cubes), stage, shape)
+    return mask_of(draw.permutation(math.prod(stage.grid(shape))), stage, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -80,8 +81,11 @@ class PretrainPlan:
         rounds_of(self.masking, self.rounds)
         if self.side is None:
             object.__setattr__(self, "side", self.config.size)
-        if large := [stage for stage in self.masking if stage.cube * 2 > self.config.size]:
-            raise OptionError(f"the stage of {large[0].name}: crops have a side of {self.config.size} voxels only")
+        size = self.config.size
+        for stage in self.masking:
+            cubes = math.prod(stage.grid((size, size, size)))
+            if not 0 < (masked := stage.masked(cubes)) < cubes:
+                raise OptionError(f"the stage of {stage.name}, masks {masked} of {cubes} cubes of a crop of {size}³")
 
     @property
     def config(self) -> ThreeDMEConfig:

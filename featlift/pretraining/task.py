@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ class Pretraining(Task[Masked]):
 
 
 def held(crops: Crops, case_id: str, stage: Stage, seed: int) -> tuple[Crop, Masked]:
-    """The cube by which a scan is looked at, the same whenever it is, and masked.
+    """The cube by which a scan is looked at, and its mask: the same whenever it is, and whatever the others are.
 
     Args:
         crops: of scans.
@@ -136,7 +137,7 @@ def held(crops: Crops, case_id: str, stage: Stage, seed: int) -> tuple[Crop, Mas
         stage: how to mask.
         seed: of the place of the cube and of the mask.
     """
-    draw = np.random.default_rng([seed, _OF_VALIDATION])
+    draw = np.random.default_rng([seed, _OF_VALIDATION, crc32(case_id.encode())])
     crop = crops.drawn(case_id, draw)
     target, mask = _masked(crop, stage, draw)
     return crop, Masked(target[None], mask[None])

@@ -216,7 +216,8 @@ def test_bad_input_in_one_line(featlift, tmp_path):
     for call, message in {
         (*given, "--side", 20): "multiple of the 8 voxels of a patch",
         (*given, "--side", 8): "multiple of the 8 voxels of a patch",
-        (*given, "--stages", "12:0.5"): "crops have a side of 16 voxels only",
+        (*given, "--stages", "16:0.75"): "masks 1 of 1 cubes of a crop of 16³",
+        (*given, "--stages", "8:0.01"): "masks 0 of 8 cubes",
         (*given, "--stages", "4:0.3,8:1.5"): "ratios lie between 0 and 1",
         (*given, "--iterations", 2, "--every", 2): "lasts none of 1 rounds",
         (*given, "--encoder-arg", "nothing=1"): "there is not",

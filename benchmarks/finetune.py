@@ -25,7 +25,7 @@ from benchmarks.lifting import reference_network
 from benchmarks.measuring import growth_during, in_a_process, machine, save, seeded_backbone, volume_of
 from featlift import lift
 from featlift.backbones.lora import LoraOptions, add_lora
-from featlift.finetuning.classifier import Classifier
+from featlift.finetuning.classifier import LiftedClassifier
 
 SIDES = ("reference", "full", "full, checkpointing", "lora", "lora, checkpointing", "head")
 CLASSES = 2
@@ -58,7 +58,7 @@ def network(options: argparse.Namespace, side: str) -> nn.Module:
         if side.startswith("lora"):
             add_lora(backbone, LoraOptions())
         lifted = lift(backbone, options.mode, normalise=False, checkpointing="checkpointing" in side)
-        found = Classifier(lifted, CLASSES, depth)
+        found = LiftedClassifier(lifted, CLASSES, depth)
     generator = torch.Generator().manual_seed(0)
     for layer in (found.pool, found.head):
         for value in layer.parameters():

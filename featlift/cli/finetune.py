@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 finetune = typer.Typer(
     name="finetune",
-    help="Train a lifted network on scans with labels or masks: all of it, by LoRA, or its head; then predict.",
+    help="Train a network on scans with labels or masks: all of it, by LoRA, or its head; then predict.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -172,7 +172,7 @@ def predict(
     mask_pattern: Annotated[str | None, typer.Option(help="Files that are masks, as '*_label.nii.gz'.")] = None,
     glob: Annotated[list[str] | None, typer.Option(help="Only paths that match, as '*_T1.nii.gz'; repeatable.")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Of the backbone before training, where they lie elsewhere now.")
+        str | None, typer.Option(help="Of the network before training, where they lie elsewhere now.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Precision = "fp32",

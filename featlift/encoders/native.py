@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -61,21 +61,29 @@ class NativeEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.axes = axes or Axes()
-        chosen = stages.find(name, request.layers)
         self.name = name
         self.stages = stages.to(request.device, request.dtype).eval().requires_grad_(False)
         self.weights = weights
         self.mean, self.std = mean, std
         self.about = dict(about or {})
         self.preparation = dict(preparation or {})
-        self.feature_layers: tuple[FeatureLayer, ...] = tuple(map(self.axes.layer, chosen))
-        self.size_multiple = self.axes.sizes(stages.multiple(chosen[-1].index))
+        self.read(request.layers)
         self.tile = request.tile or (None if tile is None else self.axes.sizes(tile))
         self._request = request
         self._known_to_fit: set[tuple[int, ...]] = set()
         if self.tile is not None:
             self._check_tile(self.tile)
             self._check_memory((1, stages.channels, *self.tile))
+
+    def read(self, layers: Sequence[int | str]) -> None:
+        """Return these stages from now on; one that there is not raises a LiftingError."""
+        chosen = self.stages.find(self.name, layers)
+        self.feature_layers: tuple[FeatureLayer, ...] = tuple(map(self.axes.layer, chosen))
+        self.size_multiple = self.axes.sizes(self.stages.multiple(chosen[-1].index))
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, for what is being trained: a frozen network stays as it is, batch norms among it."""
+        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
 
     @property
     def device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""Lifted networks trained on scans with labels or masks: whole, by LoRA, or their heads alone."""
+"""Lifted networks, and 3DME, trained on scans with labels or masks: whole, by LoRA, or their heads alone."""
 
 from featlift.finetuning.cases import cases_of
 from featlift.finetuning.folder import read_model

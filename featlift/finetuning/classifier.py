@@ -1,4 +1,4 @@
-"""A lifted network that says what a volume is: tokens of slices, pooled over the depth, then one linear layer."""
+"""A network that says what a volume is: tokens of slices, pooled over the depth, then one linear layer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from featlift.encoders.native import NativeEncoder
 from featlift.errors import OptionError
 from featlift.finetuning.plan import SlicePooling, Tokens
 from featlift.lifting import LiftedBackbone
@@ -28,9 +29,32 @@ class Labelled:
 
 
 class Classifier(nn.Module):
-    """Logits of volumes, as the released `Dinov3Linear` has them.
+    """Logits of volumes, those of one shape computed together.
 
-    Volumes of one shape are lifted together. Slices are weighted by a linear layer over the depth; volumes of another
+    Attributes:
+        encoder: the network that makes their features.
+    """
+
+    encoder: LiftedBackbone | NativeEncoder
+
+    def forward(self, batch: Labelled) -> Tensor:
+        """Logits ``(B, K)``."""
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for row, volume in enumerate(batch.volumes):
+            rows.setdefault(tuple(volume.shape), []).append(row)
+        found = [self.of_one_shape(torch.stack([batch.volumes[row] for row in some])) for some in rows.values()]
+        order = torch.tensor([row for some in rows.values() for row in some], device=found[0].device)
+        return torch.cat(found)[order.argsort()]
+
+    def of_one_shape(self, volumes: Tensor) -> Tensor:
+        """Logits ``(B, K)`` of ``(B, 1 or 3, D, H, W)``."""
+        raise NotImplementedError
+
+
+class LiftedClassifier(Classifier):
+    """A lifted network, as the released `Dinov3Linear` has it.
+
+    Slices are weighted by a linear layer over the depth; volumes of another
     depth are brought to that of the layer by adaptive average pooling, which leaves its own depth as it is.
 
     Args:
@@ -57,25 +81,16 @@ class Classifier(nn.Module):
         self.tokens = tokens or ("cls" if has_class_token else "patch-mean")
         if "cls" in self.tokens and not has_class_token:
             raise OptionError(f"tokens {self.tokens}: {lifted.name} has no class token; choose patch-mean")
-        self.lifted = lifted
+        self.encoder: LiftedBackbone = lifted
         self.depth = depth
         channels = lifted.feature_layers[-1].channels * (2 if self.tokens == "cls+patch-mean" else 1)
         alone = not lifted.tokens_per_slice and self.tokens == "cls"  # mode 3d: nothing to pool
         self.pool = nn.Linear(depth, 1) if pooling == "learned" and depth > 1 and not alone else None
         self.head = nn.Linear(channels, outputs)
 
-    def forward(self, batch: Labelled) -> Tensor:
-        """Logits ``(B, K)``."""
-        rows: dict[tuple[int, ...], list[int]] = {}
-        for row, volume in enumerate(batch.volumes):
-            rows.setdefault(tuple(volume.shape), []).append(row)
-        found = [self.of_one_shape(torch.stack([batch.volumes[row] for row in some])) for some in rows.values()]
-        order = torch.tensor([row for some in rows.values() for row in some], device=found[0].device)
-        return torch.cat(found)[order.argsort()]
-
     def of_one_shape(self, volumes: Tensor) -> Tensor:
-        """Logits ``(B, K)`` of ``(B, 1 or 3, D, H, W)``."""
-        features = self.lifted(volumes)
+        """See `Classifier`."""
+        features = self.encoder(volumes)
         parts = []
         if "cls" in self.tokens:
             parts.append(features.tokens[:, :, 0])

@@ -98,7 +98,7 @@ class _Volumes(Dataset[Any]):
         volume = task.scans[case_id].scan.scan
         if task.plan.augment:
             volume = shifted_and_turned(volume, np.random.default_rng([task.plan.seed, self.number, index]))
-        return prepared_volume(volume, task.network.lifted.size_multiple), task.labels.values[case_id]
+        return prepared_volume(volume, task.network.encoder.size_multiple), task.labels.values[case_id]
 
 
 def prepared_volume(scan: NDArray[np.float32], multiple: tuple[int, int, int]) -> Tensor:
@@ -120,7 +120,7 @@ def probabilities_of(
         device: where the network is.
         bf16: multiply in bfloat16.
     """
-    volume = prepared_volume(scan, network.lifted.size_multiple)
+    volume = prepared_volume(scan, network.encoder.size_multiple)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         (logits,) = network.of_one_shape(volume[None].to(device)).double()
     chances: list[float] = (logits.sigmoid() if findings else logits.softmax(dim=0)).tolist()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from featlift.encoders.native import NativeEncoder
 from featlift.lifting import LiftedBackbone
 
 
@@ -25,7 +26,25 @@ class Masked:
 
 
 class Segmenter(nn.Module):
-    """A lifted network and its decoder.
+    """A network and its decoder.
+
+    Attributes:
+        encoder: the network that makes features.
+    """
+
+    encoder: LiftedBackbone | NativeEncoder
+
+    def forward(self, batch: Masked) -> Tensor:
+        """Logits ``(B, K, D, H, W)``."""
+        return self.logits(batch.volumes)
+
+    def logits(self, volumes: Tensor) -> Tensor:
+        """Logits ``(B, K, D, H, W)`` of volumes whose sizes are multiples of the network's."""
+        raise NotImplementedError
+
+
+class LiftedSegmenter(Segmenter):
+    """A lifted network and PlaneCycle's decoder.
 
     Args:
         lifted: the network; its last layer is read.
@@ -36,16 +55,12 @@ class Segmenter(nn.Module):
 
     def __init__(self, lifted: LiftedBackbone, outputs: int, width: int = 512, dropout: float = 0.0) -> None:
         super().__init__()
-        self.lifted = lifted
+        self.encoder: LiftedBackbone = lifted
         self.decoder = Decoder(lifted.feature_layers[-1].channels, outputs, width, dropout)
 
-    def forward(self, batch: Masked) -> Tensor:
-        """Logits ``(B, K, D, H, W)``."""
-        return self.logits(batch.volumes)
-
     def logits(self, volumes: Tensor) -> Tensor:
-        """Logits ``(B, K, D, H, W)`` of volumes whose H and W are multiples of the network's stride."""
-        dense = self.lifted(volumes).dense.to(self.decoder.norm.weight.dtype)
+        """See `Segmenter`."""
+        dense = self.encoder(volumes).dense.to(self.decoder.norm.weight.dtype)
         logits: Tensor = self.decoder(dense)
         if logits.shape[2:] != volumes.shape[2:]:  # patches of another size than 16
             logits = F.interpolate(logits, volumes.shape[2:], mode="trilinear", align_corners=False)

@@ -12,11 +12,14 @@ import torch
 
 from featlift.backbones.adapters import apply_adapter, write_full, write_lora
 from featlift.backbones.lora import LoraLinear, add_lora
-from featlift.config import ExtractConfig
-from featlift.errors import OptionError, StoreError
-from featlift.extraction import lifted_network
-from featlift.finetuning.classifier import Classifier
-from featlift.finetuning.decoder import Segmenter
+from featlift.config import ExtractConfig, LiftingConfig
+from featlift.encoders.native import NativeEncoder
+from featlift.encoders.threedme import Pretrained, write_encoder
+from featlift.errors import OptionError, StoreError, WeightsError
+from featlift.extraction import encoder_of
+from featlift.finetuning.classifier import Classifier, LiftedClassifier
+from featlift.finetuning.decoder import LiftedSegmenter, Segmenter
+from featlift.finetuning.native import NativeClassifier, NativeSegmenter, network_of_stages
 from featlift.finetuning.plan import FinetunePlan
 from featlift.lifting import LiftedBackbone
 from featlift.model_folder import read_model_config, write_model_folder
@@ -24,6 +27,8 @@ from featlift.store.layout import Recipe
 
 FORMAT = 1
 WEIGHTS = "head.safetensors"
+#: A folder in it, of a 3DME that was trained, as its pretraining writes one.
+ENCODER = "encoder"
 #: Sections of an extraction's options that decide what a network sees.
 _SECTIONS = ("network", "lifting", "preparation", "reading")
 #: Options among them that say where and how fast, and no more.
@@ -41,7 +46,7 @@ class Config:
         labels: what is predicted: of classification, classes by the name of each label column; of segmentation, the
             name of each label by its number.
         columns: labels that were asked for.
-        recipe: of the lifted network and the preparation, before training.
+        recipe: of the network and the preparation, before training.
         train: ids of the cases that it was trained on.
         val: ids of those that chose the epoch.
         truth: digest of the labels or masks of both.
@@ -85,40 +90,67 @@ def options_of(config: ExtractConfig) -> dict[str, Any]:
     return plain
 
 
-def network_of(
-    config: ExtractConfig, plan: FinetunePlan, outputs: int, depth: int
-) -> tuple[Classifier | Segmenter, dict[str, LoraLinear]]:
-    """The lifted network with a fresh head, and what is to be trained made trainable.
+def trained_encoder(config: ExtractConfig, plan: FinetunePlan) -> LiftedBackbone | NativeEncoder:
+    """The network that is to be trained, or whose head is, as it is before.
 
     Raises:
-        ModelError: LoRA beside a convolutional network.
-        OptionError: a native network; several orientations; an adapter; no layer of that name for LoRA.
-        WeightsError: no weights, or an adapter of another backbone.
+        OptionError: a native network other than 3DME, or options that it has no use for; several orientations; an
+            adapter.
+        ModelError: no such network.
+        InputError: no such folder of a pretraining.
+        WeightsError: no weights.
     """
-    if config.lifting.mode == "native":
-        raise OptionError("fine-tuning is of lifted 2D networks: give another --mode than native")
     if config.lifting.orientations != ("axial",):
         raise OptionError("fine-tuning takes one orientation: leave --orientations out")
     if config.network.adapter is not None:  # what is written is of the backbone's own weights
         raise OptionError("fine-tuning begins with the backbone's own weights: leave --adapter out")
-    lifted = lifted_network(config.network, config.lifting)
-    assert isinstance(lifted, LiftedBackbone)
-    lifted.checkpointing = plan.checkpointing
+    encoder = encoder_of(config.network, config.lifting)
+    if isinstance(encoder, NativeEncoder):
+        network_of_stages(encoder, plan).checkpointing = plan.checkpointing
+        if plan.task == "segment" and config.lifting.layers == LiftingConfig().layers:
+            encoder.read([layer.index for layer in encoder.stages.layers])
+        return encoder
+    if not isinstance(encoder, LiftedBackbone):
+        raise OptionError(f"--model {encoder.name}: a plugin's network is not fine-tuned: give a 2D network, or 3dme")
+    encoder.checkpointing = plan.checkpointing
+    return encoder
+
+
+def network_of(
+    encoder: LiftedBackbone | NativeEncoder, plan: FinetunePlan, outputs: int, depth: int
+) -> tuple[Classifier | Segmenter, dict[str, LoraLinear]]:
+    """The network with a fresh head, and what is to be trained made trainable.
+
+    Raises:
+        ModelError: LoRA beside a convolutional network.
+        OptionError: no layer of that name for LoRA.
+    """
     lora: dict[str, LoraLinear] = {}
-    if plan.adapt == "full":
-        lifted.backbone.requires_grad_(True)
-    elif plan.adapt == "lora":
-        lora = add_lora(lifted.backbone, plan.lora, plan.seed)
-    if plan.rope_rescale is not None and plan.adapt != "head":
-        lifted.backbone.rescale_rope(plan.rope_rescale)
+    if isinstance(encoder, NativeEncoder):
+        encoder.stages.requires_grad_(plan.adapt == "full")
+    else:
+        if plan.adapt == "full":
+            encoder.backbone.requires_grad_(True)
+        elif plan.adapt == "lora":
+            lora = add_lora(encoder.backbone, plan.lora, plan.seed)
+        if plan.rope_rescale is not None and plan.adapt != "head":
+            encoder.backbone.rescale_rope(plan.rope_rescale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        network: Classifier | Segmenter
+        return _with_head(encoder, plan, outputs, depth), lora
+
+
+def _with_head(
+    encoder: LiftedBackbone | NativeEncoder, plan: FinetunePlan, outputs: int, depth: int
+) -> Classifier | Segmenter:
+    dropout = plan.dropout or 0.0
+    if isinstance(encoder, NativeEncoder):
         if plan.task == "classify":
-            network = Classifier(lifted, outputs, depth, plan.pooling, plan.tokens)
-        else:
-            network = Segmenter(lifted, outputs, plan.width, plan.dropout or 0.0)
-    return network, lora
+            return NativeClassifier(encoder, outputs, plan.seed)
+        return NativeSegmenter(encoder, outputs, plan.width, dropout)
+    if plan.task == "classify":
+        return LiftedClassifier(encoder, outputs, depth, plan.pooling, plan.tokens)
+    return LiftedSegmenter(encoder, outputs, plan.width, dropout)
 
 
 def write_model(folder: Path, network: Classifier | Segmenter, lora: Mapping[str, LoraLinear], config: Config) -> None:
@@ -127,13 +159,17 @@ def write_model(folder: Path, network: Classifier | Segmenter, lora: Mapping[str
     Raises:
         OutputError: the folder cannot be written.
     """
-    plan = FinetunePlan.from_json(config.plan)
+    plan, encoder = FinetunePlan.from_json(config.plan), network.encoder
     network.eval()
-    if plan.adapt == "full":
-        write_full(folder, network.lifted.backbone)
+    if isinstance(encoder, NativeEncoder):
+        if plan.adapt == "full":
+            stages = network_of_stages(encoder, plan)
+            write_encoder(folder / ENCODER, stages, Pretrained(stages.config.to_json(), encoder.preparation))
+    elif plan.adapt == "full":
+        write_full(folder, encoder.backbone)
     elif plan.adapt == "lora":
-        write_lora(folder, network.lifted.backbone, plan.lora, dict(lora))
-    state = {name: value for name, value in network.state_dict().items() if not name.startswith("lifted.")}
+        write_lora(folder, encoder.backbone, plan.lora, dict(lora))
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith("encoder.")}
     write_model_folder(folder, WEIGHTS, state, config, FORMAT)
 
 
@@ -155,7 +191,8 @@ def read_model(
     Args:
         folder: of `featlift finetune train`.
         device: where it shall compute.
-        weights: of the backbone before training, where they lie elsewhere now; none are needed after full fine-tuning.
+        weights: of the network before training, where they lie elsewhere now, of 3DME its folder; none are needed after
+            full fine-tuning.
 
     Raises:
         InputError: no such folder, or its training did not end.
@@ -167,25 +204,34 @@ def read_model(
 
     config = read_config(folder)
     plan = FinetunePlan.from_json(config.plan)
-    extract = ExtractConfig().with_values({**config.options, "device": device, "precision": "fp32"})
-    if weights is not None:
-        extract = extract.with_values({"weights": weights})
-    full = plan.adapt == "full"
-    if full:
-        extract = extract.with_values({"weights": "random:0"})
-    network, _ = network_of(
-        extract,
-        replace(plan, adapt="head", rope_rescale=None, slices=(), layer_decay=1.0),
-        config.outputs,
-        config.depth,
-    )
-    if plan.adapt != "head":
-        apply_adapter(network.lifted.backbone, folder, check_base=not full)
+    extract = _before_training(config, Path(folder), weights).with_values({"device": device, "precision": "fp32"})
+    fresh = replace(plan, adapt="head", rope_rescale=None, slices=(), layer_decay=1.0)
+    encoder = trained_encoder(extract, fresh)
+    if plan.adapt == "head" and encoder.weights["sha256"] != config.recipe["weights_sha256"]:
+        raise WeightsError(f"{folder}: its head is of other weights of {encoder.name}: give those with --weights")
+    network, _ = network_of(encoder, fresh, config.outputs, config.depth)
+    if plan.adapt != "head" and isinstance(encoder, LiftedBackbone):
+        apply_adapter(encoder.backbone, folder, check_base=plan.adapt != "full")
     try:
         state = load_file(Path(folder, WEIGHTS))
         missing, unexpected = network.load_state_dict(state, strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise StoreError(f"{folder}: its {WEIGHTS} are missing or damaged: train it again") from error
-    if unexpected or any(not name.startswith("lifted.") for name in missing):
+    if unexpected or any(not name.startswith("encoder.") for name in missing):
         raise StoreError(f"{folder}: its {WEIGHTS} are of another network: train it again")
-    return network.to(network.lifted.device).eval(), config, extract
+    return network.to(network.encoder.device).eval(), config, extract
+
+
+def _before_training(config: Config, folder: Path, weights: str | None) -> ExtractConfig:
+    """How the network is made before what was trained of it is put in; after full fine-tuning, of whatever weights."""
+    extract = ExtractConfig().with_values(config.options)
+    full, native = config.plan["adapt"] == "full", extract.lifting.mode == "native"
+    if full and native:
+        return extract.with_values({"model": f"3dme:{folder / ENCODER}", "weights": None, "model_args": None})
+    if full:
+        return extract.with_values({"weights": "random:0"})
+    if weights is None:
+        return extract
+    if native and Path(weights).is_dir():
+        return extract.with_values({"model": f"3dme:{weights}", "weights": None, "model_args": None})
+    return extract.with_values({"weights": weights})

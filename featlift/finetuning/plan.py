@@ -16,7 +16,7 @@ Tokens = Literal["cls", "patch-mean", "cls+patch-mean"]
 
 @dataclass(frozen=True)
 class FinetunePlan:
-    """How a lifted network is trained. All of it decides the result; where it runs does not.
+    """How a network is trained. All of it decides the result; where it runs does not.
 
     What is None has the default of its task and of what is adapted, see `defaults_of`.
 

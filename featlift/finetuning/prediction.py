@@ -15,6 +15,7 @@ from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 from featlift.evaluation.classification.labels import Task, tasks_of
 from featlift.evaluation.classification.result import classification_result
+from featlift.extraction import preparation_of
 from featlift.finetuning.changes import need_monai
 from featlift.finetuning.classifier import Classifier
 from featlift.finetuning.classifying import probabilities_of
@@ -31,7 +32,7 @@ from featlift.segmentation.inference.scoring import CaseScore, score_case
 from featlift.store.layout import Recipe
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.scans import Scans
-from featlift.volumes import Preparation, Reading, Scan, read
+from featlift.volumes import Reading, Scan, read
 from featlift.volumes.volume import Volume
 
 PREDICTIONS = "predictions.csv"
@@ -43,7 +44,7 @@ class Predicted:
 
     Attributes:
         name: of the model's folder.
-        recipe: of the lifted network and the preparation, before training.
+        recipe: of the network and the preparation, before training.
         ids: of the cases.
     """
 
@@ -90,8 +91,12 @@ def predict_labels(
     """
     output = Path(output)
     check_writable(output)
-    reader = Scans({scan.id: scan for scan in scans}, Preparation.of(extract.preparation), Reading.of(extract.reading))
-    device = network.lifted.device
+    reader = Scans(
+        {scan.id: scan for scan in scans},
+        preparation_of(extract.preparation, network.encoder),
+        Reading.of(extract.reading),
+    )
+    device = network.encoder.device
     bf16 = use_bf16(precision, device)
     findings = len(config.labels) > 1
     found = {}
@@ -171,8 +176,12 @@ def predict_masks(
         need_monai()
     output = Path(output)
     check_writable(output)
-    reader = Scans({scan.id: scan for scan in scans}, Preparation.of(extract.preparation), Reading.of(extract.reading))
-    device = network.lifted.device
+    reader = Scans(
+        {scan.id: scan for scan in scans},
+        preparation_of(extract.preparation, network.encoder),
+        Reading.of(extract.reading),
+    )
+    device = network.encoder.device
     bf16 = use_bf16(precision, device)
     labels = [int(label) for label in config.labels]
     seen = {*config.train, *config.val}

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from featlift.backbones.torchvision_guard import import_timm
+from featlift.encoders.native import NativeEncoder
 from featlift.finetuning.plan import FinetunePlan
 from featlift.lifting import LiftedBackbone
 from featlift.training.order import Order
@@ -22,15 +23,15 @@ def groups_of(network: nn.Module, plan: FinetunePlan) -> list[dict[str, Any]]:
 
     As in the released code, weight decay is on all of them; with layer decay biases and norms have none, as in timm.
     """
-    lifted: LiftedBackbone = network.lifted  # type: ignore[assignment]
-    backbone = [value for value in lifted.parameters() if value.requires_grad]
+    encoder: LiftedBackbone | NativeEncoder = network.encoder  # type: ignore[assignment]
+    backbone = [value for value in encoder.parameters() if value.requires_grad]
     own = {id(value) for value in backbone}
     head = [value for value in network.parameters() if value.requires_grad and id(value) not in own]
     share = plan.backbone_rate
-    if backbone and plan.layer_decay < 1:
+    if backbone and plan.layer_decay < 1 and isinstance(encoder, LiftedBackbone):
         timm = import_timm()
         layers = timm.optim.param_groups_layer_decay(
-            lifted.backbone.net, weight_decay=plan.decay, layer_decay=plan.layer_decay
+            encoder.backbone.net, weight_decay=plan.decay, layer_decay=plan.layer_decay
         )
         groups = [
             {"params": layer["params"], "weight_decay": layer["weight_decay"], "lr_scale": share * layer["lr_scale"]}

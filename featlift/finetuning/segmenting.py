@@ -52,7 +52,7 @@ class Segmenting(Task[Masked]):
 
     def collated(self, items: Sequence[tuple[Tensor, Tensor]]) -> Masked:
         """Volumes of one shape: smaller ones are continued at their ends, where nothing is known."""
-        multiple = self.network.lifted.size_multiple
+        multiple = self.network.encoder.size_multiple
         sizes = [max(volume.shape[axis] for volume, _ in items) for axis in (1, 2, 3)]
         sizes = [size + more for size, more in zip(sizes, padding_to(sizes, multiple), strict=True)]  # type: ignore[arg-type]
         volumes, classes = [], []
@@ -157,7 +157,7 @@ def chances_of(
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return network.logits(volumes.to(device)).float()
 
-    multiple = network.lifted.size_multiple
+    multiple = network.encoder.size_multiple
     depth, height, width = scan.shape[1:]
     volume = prepared_volume(scan, multiple)[None]
     if window:

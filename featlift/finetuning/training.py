@@ -1,4 +1,4 @@
-"""Fine-tune a lifted network on scans, and write its folder."""
+"""Fine-tune a network on scans, and write its folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from featlift.atomic_io import check_writable
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
-from featlift.extraction.recipe import make_recipe
+from featlift.extraction import make_recipe, preparation_of
 from featlift.finetuning.cases import Cases, digest_of_labels, digest_of_masks, labels_of, masks_of
 from featlift.finetuning.changes import need_monai
 from featlift.finetuning.classifying import Classifying
-from featlift.finetuning.folder import Config, network_of, options_of, read_config, write_model
+from featlift.finetuning.folder import Config, network_of, options_of, read_config, trained_encoder, write_model
 from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.rates import course_of
 from featlift.finetuning.segmenting import Segmenting
@@ -28,7 +28,7 @@ from featlift.training.precision import Precision, use_bf16
 from featlift.training.ranks import Ranks
 from featlift.training.scans import Scans
 from featlift.training.trainer import Told, Trainer
-from featlift.volumes import Preparation, Reading
+from featlift.volumes import Reading
 
 
 def finetune(
@@ -46,11 +46,11 @@ def finetune(
     progress: Progress | None = None,
     told: Told | None = None,
 ) -> Config:
-    """Train a lifted network, or go on where an interrupted training of the same plan was, and write its folder.
+    """Train a network, or go on where an interrupted training of the same plan was, and write its folder.
 
     Args:
         cases: who is trained on, see `cases_of`.
-        config: the network, how it is lifted and how scans are prepared; weights are kept in float32.
+        config: the network, how it is lifted or seen in tiles, and how scans are prepared; weights are kept in float32.
         plan: how it is trained.
         folder: of the model. One that holds a trained model of the same plan is left as it is.
         columns: of classification: the labels to predict.
@@ -84,7 +84,8 @@ def finetune(
         check_same(_asked(done.plan, done.options, done.columns, done.train, done.val, done.truth), asked, folder)
         return done
     state = interrupted(folder, asked)
-    preparation, reading = Preparation.of(config.preparation), Reading.of(config.reading)
+    encoder = trained_encoder(config, plan)
+    preparation, reading = preparation_of(config.preparation, encoder), Reading.of(config.reading)
     ids = cases.taking_part
     task: Classifying | Segmenting
     labels: dict[str, Any]
@@ -93,7 +94,7 @@ def finetune(
         scans = Scans(cases.scans, preparation, reading)
         scans.keep(ids, progress)
         depth = int(median(scans[case_id].scan.shape[0] for case_id in cases.split.train))
-        network, lora = network_of(config, plan, known.outputs, depth)
+        network, lora = network_of(encoder, plan, known.outputs, depth)
         task = Classifying(network, scans, known, cases.split, plan)  # type: ignore[arg-type]
     else:
         scans = Scans(cases.scans, preparation, reading, held)
@@ -102,10 +103,10 @@ def finetune(
         names = label_names or {}
         labels = {str(label): names.get(label, str(label) if label else "background") for label in in_masks}
         depth = 0
-        network, lora = network_of(config, plan, 1 if len(in_masks) == 2 else len(in_masks), depth)
+        network, lora = network_of(encoder, plan, 1 if len(in_masks) == 2 else len(in_masks), depth)
         task = Segmenting(network, scans, in_masks, cases.split, plan)  # type: ignore[arg-type]
-    recipe = make_recipe(network.lifted, preparation)
-    device = network.lifted.device
+    recipe = make_recipe(network.encoder, preparation)
+    device = network.encoder.device
     course = course_of(plan, len(cases.split.train))
     trainer: Trainer[Any] = Trainer(task, course, device, use_bf16(precision, device), workers, ranks)
     trainer.run(folder, asked, state, told)
@@ -161,5 +162,5 @@ def _counted(network: torch.nn.Module) -> dict[str, int]:
     counts = {"backbone": 0, "head": 0}
     for name, value in network.named_parameters():
         if value.requires_grad:
-            counts["backbone" if name.startswith("lifted.") else "head"] += value.numel()
+            counts["backbone" if name.startswith("encoder.") else "head"] += value.numel()
     return counts

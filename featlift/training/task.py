@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from featlift.errors import StoreError
+
 #: A batch: whatever the task's datasets, its module and its loss agree on.
 B = TypeVar("B")
 
@@ -72,5 +74,10 @@ class Task(ABC, Generic[B]):
         return {name: value for name, value in self.network.state_dict().items() if name not in frozen}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
-        self.network.load_state_dict(state, strict=False)
+        """Take back what `state` gave.
+
+        Raises:
+            StoreError: it is of another network.
+        """
+        if unexpected := self.network.load_state_dict(state, strict=False).unexpected_keys:
+            raise StoreError(f"the checkpoint is of another network or featlift ({unexpected[0]}): train it again")

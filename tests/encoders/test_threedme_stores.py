@@ -85,7 +85,8 @@ def test_tiles_end_where_cells_do(net):
     [
         (WeightsError, "comes without weights", {"name": "3dme:tiny", "weights": None}),
         (ModelError, "choose one of sum, axes", {"name": "3dme:tiny", "position": "learned"}),
-        (ModelError, "cannot be built with these --model-arg", {"name": "3dme:tiny", "layers_of": 3}),
+        (ModelError, "no option 'blocks'", {"name": "3dme:tiny", "blocks": 3}),
+        (ModelError, "other kinds", {"name": "3dme:tiny", "convolutions": 3}),
         (InputError, "no pretrained 3dme here", {"name": "3dme:nowhere", "weights": None}),
         (ModelError, "the folder says", {"name": "3dme:net", "weights": None, "points": 2}),
         (WeightsError, "lie in its folder", {"name": "3dme:net", "weights": "other.pt"}),

@@ -149,7 +149,7 @@ def test_an_extraction_takes_the_trained_network(featlift, cohort, adapt):
     network, _, _ = read_model("model", "cpu")
     scan = torch.from_numpy(np.asarray(tuned["c00"].scan[:], np.float32))
     with torch.no_grad():
-        want = network.lifted(scan[None, None]).dense[0]
+        want = network.encoder(scan[None, None]).dense[0]
     np.testing.assert_allclose(np.asarray(tuned["c00"].dense[:]), want, atol=2e-3)
     assert np.abs(np.asarray(tuned["c00"].dense[:]) - np.asarray(plain["c00"].dense[:])).max() > 0.05
     again = featlift("extract", "scans/c01.nii.gz", "-o", "plain.zarr", "--adapter", "model", *options)

@@ -8,8 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from featlift import lift, load_backbone
-from featlift.finetuning.classifier import Classifier, Labelled, classification_loss
-from featlift.finetuning.decoder import Masked, Segmenter, segmentation_loss
+from featlift.finetuning.classifier import Labelled, LiftedClassifier, classification_loss
+from featlift.finetuning.decoder import LiftedSegmenter, Masked, segmentation_loss
 from tests.conftest import GOLDEN, GOLDEN_MODEL
 
 SYSTEMS = GOLDEN / "systems"
@@ -41,7 +41,7 @@ def official(name):
 def named(network, what):
     """Parameters, or their gradients, by the names of the released code; q and v biases are parts of one there."""
     found = {}
-    for name, value in network.lifted.backbone.net.named_parameters():
+    for name, value in network.encoder.backbone.net.named_parameters():
         if (values := what(value)) is not None:
             found[official(name)] = values.detach()
     for name, value in network.named_parameters():
@@ -56,7 +56,7 @@ def named(network, what):
 
 
 def classifier(golden, mode, **how):
-    network = Classifier(lifted(mode, **how), outputs=3, depth=5)
+    network = LiftedClassifier(lifted(mode, **how), outputs=3, depth=5)
     state = {"head.weight": golden["head.weight"], "head.bias": golden["head.bias"]}
     if network.pool is not None:
         state |= {"pool.weight": golden["pool.weight"], "pool.bias": golden["pool.bias"]}
@@ -109,13 +109,13 @@ def test_ten_steps_of_full_fine_tuning_are_those_of_the_released_code(training, 
 def test_every_block_draws_a_scale_of_its_rotary_coordinates(training, mode, monkeypatch):
     golden, _ = training
     network = classifier(golden, mode, plane_batch=2)
-    network.lifted.backbone.rescale_rope(2.0)
+    network.encoder.backbone.rescale_rope(2.0)
     network.train()
-    rope, factors, asked = network.lifted.backbone.rope, golden["rescale/factors"].tolist(), [0]
+    rope, factors, asked = network.encoder.backbone.rope, golden["rescale/factors"].tolist(), [0]
     draw = "timm.layers.pos_embed_sincos._apply_coord_augs"  # timm also draws for positions that no block uses
     monkeypatch.setattr(draw, lambda coords, *how: coords * factors[asked[-1]])
     monkeypatch.setattr(
-        network.lifted.backbone, "rope", lambda block, *plane: [asked.append(block), rope(block, *plane)][1]
+        network.encoder.backbone, "rope", lambda block, *plane: [asked.append(block), rope(block, *plane)][1]
     )
     batch = batch_of(golden)
     logits = network(batch)
@@ -125,7 +125,7 @@ def test_every_block_draws_a_scale_of_its_rotary_coordinates(training, mode, mon
     assert loss.item() == pytest.approx(golden[f"rescale/{mode}/loss"].item(), abs=1e-4)
     loss.backward()
     want = torch.from_numpy(golden[f"rescale/{mode}/grad/cls_token"])
-    assert_close(network.lifted.backbone.net.cls_token.grad, want, atol=2e-4 * want.abs().max().item(), rtol=0)
+    assert_close(network.encoder.backbone.net.cls_token.grad, want, atol=2e-4 * want.abs().max().item(), rtol=0)
 
 
 def check_gradients(golden, mode, found, tolerance):
@@ -144,12 +144,12 @@ def check_gradients(golden, mode, found, tolerance):
 @pytest.mark.parametrize("mode", ["PCg", "2d"])
 def test_three_steps_of_segmentation_are_those_of_the_released_code(segmentation, mode):
     golden = segmentation
-    network = Segmenter(lifted(mode), outputs=1, width=64).train()
+    network = LiftedSegmenter(lifted(mode), outputs=1, width=64).train()
     prefix = "decoder/"
     state = {key.removeprefix(prefix): torch.from_numpy(golden[key]) for key in golden if key.startswith(prefix)}
     network.decoder.load_state_dict(state)
     groups = [
-        {"params": network.lifted.parameters(), "lr": 1e-5},
+        {"params": network.encoder.parameters(), "lr": 1e-5},
         {"params": network.decoder.parameters(), "lr": 1e-4},
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=1e-3)

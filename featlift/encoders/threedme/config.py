@@ -78,7 +78,10 @@ class ThreeDMEConfig:
         known = {each.name for each in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ModelError(f"3dme has no option {unknown[0]!r}: choose of {', '.join(sorted(known))}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ModelError(f"3dme: options of other kinds than they have ({error})") from error
 
     def _check(self) -> None:
         for name in ("size", "patch", "width", "depth", "heads", "points", "deformable_heads"):

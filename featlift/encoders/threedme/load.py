@@ -34,7 +34,7 @@ def load(request: Request) -> NativeEncoder:
     """
     if request.name in _SIZES:
         name = f"3dme:{request.name}"
-        config = build(name, lambda: _SIZES[request.name](**request.arguments))
+        config = ThreeDMEConfig.from_json({**_SIZES[request.name]().to_json(), **request.arguments})
         network, weights = weighted(request, name, lambda: ThreeDME(config), "")
         preparation: dict[str, Any] = {}
     else:

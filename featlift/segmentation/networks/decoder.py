@@ -17,21 +17,23 @@ _NARROWEST = 16
 
 
 class UpBlock(nn.Module):
-    """Twice the size in-plane, depth as it is; then two 3x3x3 convolutions, each with group norm and GELU.
+    """Twice the size in-plane, depth as it is by default; then two 3x3x3 convolutions, each with group norm and GELU.
 
     Args:
         channels: given.
         width: returned.
         beside: channels of the scan that are put beside what is given, after upsampling.
+        times: the size along d, h and w.
     """
 
-    def __init__(self, channels: int, width: int, beside: int = 0) -> None:
+    def __init__(self, channels: int, width: int, beside: int = 0, times: tuple[int, int, int] = (1, 2, 2)) -> None:
         super().__init__()
+        self.times = times
         self.convolutions = convolutions(channels + beside, width)
 
     def forward(self, x: Tensor, scan: Tensor | None = None) -> Tensor:
-        """``(B, C, d, h, w)`` to ``(B, width, d, 2h, 2w)``."""
-        x = F.interpolate(x, scale_factor=(1, 2, 2), mode="trilinear", align_corners=False)
+        """``(B, C, d, h, w)`` to ``(B, width, d, 2h, 2w)``, or as many times the size."""
+        x = F.interpolate(x, scale_factor=self.times, mode="trilinear", align_corners=False)
         convolved: Tensor = self.convolutions(beside(x, scan))
         return convolved
 

@@ -20,7 +20,6 @@ from featlift.pretraining.network import Autoencoder, Masked
 from featlift.pretraining.plan import PretrainPlan
 from featlift.training.order import Order
 from featlift.training.precision import products_in_bf16
-from featlift.training.ranks import Ranks
 from featlift.training.task import Task
 
 #: Parts of the loss, in the order of their weights.
@@ -40,7 +39,6 @@ class Pretraining(Task[Masked]):
         val: ids of those that choose the round.
         plan: how.
         meaning: φ; None where the semantic loss has no weight.
-        ranks: which process of a training in several this is.
     """
 
     measure = "val_loss"
@@ -55,9 +53,7 @@ class Pretraining(Task[Masked]):
         val: Sequence[str],
         plan: PretrainPlan,
         meaning: Meaning | None,
-        ranks: Ranks | None = None,
     ) -> None:
-        self.ranks = ranks or Ranks()
         self.network, self.crops, self.train, self.plan, self.meaning = network, crops, train, plan, meaning
         self.to_validate = list(val)
 
@@ -96,7 +92,6 @@ class Pretraining(Task[Masked]):
     @torch.no_grad()
     def validated(self, names: Sequence[str], device: torch.device, bf16: bool) -> dict[str, Any]:
         """The parts of each scan's loss."""
-        self.ranks.average(self.network.buffers())  # batch norms saw the cubes of their own process
         found = {}
         for name in names:
             batch = held(self.crops, name, self.plan.masking[-1], self.plan.seed)[1].to(device)

@@ -132,7 +132,7 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         network = Autoencoder(ThreeDME(plan.config, plan.checkpointing))
-    task = Pretraining(network, crops, split.train, split.val, plan, semantics, ranks)
+    task = Pretraining(network, crops, split.train, split.val, plan, semantics)
     bf16 = use_bf16(precision, device)
     trainer = Trainer(task, course_of(plan), device, bf16, workers, ranks)
     if state is not None:  # it may have been killed before its picture was drawn

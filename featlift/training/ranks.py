@@ -47,12 +47,11 @@ class Ranks:
         return {key: value for part in parts for key, value in part.items()}
 
     def average(self, values: Iterable[Tensor]) -> None:
-        """Give all processes the means of values that each has of its own, such as statistics of batch norms."""
+        """Give values, in place, their means over all processes."""
         if self.world > 1:
             for value in values:
-                if value.is_floating_point():
-                    distributed.all_reduce(value)
-                    value /= self.world
+                distributed.all_reduce(value)
+                value /= self.world
 
     def wait(self) -> None:
         """Until all are here."""

@@ -147,6 +147,8 @@ class Trainer(Generic[B]):
         return self.task.score(self._found())
 
     def _found(self) -> dict[str, Any]:
+        """What all processes find for their shares, by the same statistics of batch norms."""
+        self.ranks.average(_statistics(self.task.network))
         self.task.network.eval()
         share = self.ranks.share(self.task.to_validate)
         return self.ranks.gathered(self.task.validated(share, self.device, self.bf16))
@@ -207,6 +209,14 @@ class Trainer(Generic[B]):
         if self.course.patience is None or not self.rows:
             return False
         return len(self.rows) - 1 - self.best_round >= self.course.patience
+
+
+def _statistics(network: nn.Module) -> Iterator[Tensor]:
+    """Running means and variances of batch norms that learn: every process has those of its own share."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.running_mean is not None:
+            assert module.running_var is not None
+            yield from (module.running_mean, module.running_var)
 
 
 @dataclass(frozen=True)

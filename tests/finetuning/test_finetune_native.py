@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -61,7 +63,7 @@ def test_brightness_is_learned_and_predicted(featlift, pretrained, how):
 @pytest.mark.parametrize("adapt", ["full", "head"])
 def test_masks_are_learned_and_lie_on_the_voxels_of_the_scan(featlift, pretrained, adapt):
     how = ("--adapt", adapt, "--iterations", "30", "--every", "30", "--rate", "5e-3", "--no-augment")
-    done = featlift(*SEGMENT, *how, "--window", "8,16,16", "-o", "model")
+    done = featlift(*SEGMENT, *how, "--window", "8,24,24", "-o", "model")
     assert done.returncode == 0, done.stderr
     done = featlift(*TEST, "model", "--masks", "labels", "-o", "out")
     assert done.returncode == 0, done.stderr
@@ -116,6 +118,19 @@ def test_batch_norms_learn_with_the_encoder_and_stand_still_with_a_frozen_one(fe
     assert featlift(*CLASSIFY, *how, "--adapt", "full", "-o", "full").returncode == 0
     after = load_file(pretrained / "full/encoder/weights.safetensors")
     assert not np.array_equal(before["convolutions.1.running_mean"], after["convolutions.1.running_mean"])
+
+
+def test_batch_norms_of_two_processes_have_the_means_of_both(pretrained):
+    """After one step of all cases, the first one's are those that one process has; without, half of them count."""
+    how = ["--epochs", "1", "--warm-up", "0", "--adapt", "full", "--batch", "8", "--no-augment"]
+    command = [*CLASSIFY, *how]
+    runs = {"one": [], "two": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
+    for name, start in runs.items():
+        full = [sys.executable, *start, "-m", "featlift.cli.main", *command, "-o", name]
+        done = subprocess.run(full, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = (load_file(pretrained / name / "encoder/weights.safetensors") for name in runs)
+    np.testing.assert_allclose(two["convolutions.1.running_mean"], one["convolutions.1.running_mean"], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

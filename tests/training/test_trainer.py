@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import Dataset
 
+from featlift.errors import StoreError
 from featlift.training.order import Order
 from featlift.training.rates import WarmUpCosine
 from featlift.training.task import Task
@@ -132,6 +133,13 @@ def test_it_learns_and_keeps_the_best_round(tmp_path):
     assert max(measures) > 0.9
     assert trainer.summary()["accuracy"] == max(measures) == trainer.validate()
     assert trainer.rows[-1]["loss"] < trainer.rows[0]["loss"]
+
+
+def test_a_state_of_another_network_is_refused():
+    """It would otherwise be left out without a word, and training go on from the beginning."""
+    state = {f"other.{name}": value for name, value in Clouds().state().items()}
+    with pytest.raises(StoreError, match="another network"):
+        Clouds().load(state)
 
 
 @pytest.mark.parametrize("steps", [None, 5])

@@ -46,6 +46,8 @@ LABEL_INTERPOLATIONS = ("nearest", "linear")
 REGISTRATIONS = ("convex-adam", "net")
 REGISTRATION_INPUTS = ("features", "mind", "intensity")
 REGISTRATION_LOSSES = ("mse", "lncc")
+ENCODERS = ("base", "tiny")
+EDGES = ("squares", "sums")
 
 
 def one_of(words: Sequence[str], help: str, *names: str, **more: Any) -> Any:  # noqa: A002 - typer's own word

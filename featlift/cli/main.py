@@ -21,6 +21,7 @@ from featlift.cli.knn import knn
 from featlift.cli.merge import merge
 from featlift.cli.models import models
 from featlift.cli.pca import pca
+from featlift.cli.pretrain import pretrain
 from featlift.cli.probe import probe
 from featlift.cli.regions import regions
 from featlift.cli.register import register
@@ -56,6 +57,7 @@ for panel, commands in _PANELS.items():
 app.add_typer(register, rich_help_panel="Align scans by them")
 app.add_typer(segment, rich_help_panel="Train on them")
 app.add_typer(finetune, rich_help_panel="Train on them")
+app.add_typer(pretrain, rich_help_panel="Train on them")
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,8 +16,8 @@ from featlift.finetuning.changes import shifted_and_turned
 from featlift.finetuning.classifier import Classifier, Labelled, classification_loss
 from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.rates import groups_of
-from featlift.finetuning.scans import Scans
 from featlift.metrics.classification_bootstrap import mean_areas
+from featlift.training.scans import Scans
 from featlift.training.splits import Split
 from featlift.training.task import Task
 from featlift.volumes.grid import pad, padding_to

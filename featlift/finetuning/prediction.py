@@ -20,7 +20,6 @@ from featlift.finetuning.classifier import Classifier
 from featlift.finetuning.classifying import probabilities_of
 from featlift.finetuning.decoder import Segmenter
 from featlift.finetuning.folder import Config
-from featlift.finetuning.scans import Scans
 from featlift.finetuning.segmenting import chances_of
 from featlift.names import file_names
 from featlift.progress import Progress, counted
@@ -32,6 +31,7 @@ from featlift.segmentation.inference.scoring import CaseScore, score_case
 from featlift.store.layout import Recipe
 from featlift.tables import write_table
 from featlift.training.precision import Precision, use_bf16
+from featlift.training.scans import Scans
 from featlift.volumes import Reading, Scan, read
 from featlift.volumes.volume import Volume
 

@@ -17,8 +17,8 @@ from featlift.finetuning.classifying import prepared_volume
 from featlift.finetuning.decoder import Masked, Segmenter, segmentation_loss
 from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.rates import groups_of
-from featlift.finetuning.scans import Sample, Scans
 from featlift.segmentation.loss import mean_dice
+from featlift.training.scans import Sample, Scans
 from featlift.training.splits import Split
 from featlift.training.task import Task
 from featlift.volumes.grid import padding_to

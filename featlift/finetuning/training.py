@@ -19,7 +19,6 @@ from featlift.finetuning.classifying import Classifying
 from featlift.finetuning.folder import Config, network_of, options_of, read_config, trained_encoder, write_model
 from featlift.finetuning.plan import FinetunePlan
 from featlift.finetuning.rates import course_of
-from featlift.finetuning.scans import Scans
 from featlift.finetuning.segmenting import Segmenting
 from featlift.model_folder import CONFIG
 from featlift.progress import Progress
@@ -27,6 +26,7 @@ from featlift.training.checkpoint import check_same, interrupted, remove_checkpo
 from featlift.training.curves import draw_curves
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.ranks import Ranks
+from featlift.training.scans import Scans
 from featlift.training.trainer import Told, Trainer
 from featlift.volumes import Reading
 

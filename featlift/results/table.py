@@ -18,6 +18,9 @@ _WITH_INTERVAL = {
     "auroc": "AUROC",
     "auc": "AUC",
     "accuracy": "ACC",
+    "mae": "MAE",
+    "psnr": "PSNR dB",
+    "ssim": "SSIM",
 }
 _WITHOUT = {
     "balanced_accuracy": "balanced ACC",

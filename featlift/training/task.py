@@ -59,6 +59,10 @@ class Task(ABC, Generic[B]):
     def score(self, found: Mapping[str, Any]) -> float:
         """The measure, of what was found for all of `to_validate`."""
 
+    def noted(self, found: Mapping[str, Any]) -> dict[str, float]:
+        """What else the curves say of a round, by column, of the same; nothing unless a task says so."""
+        return {}
+
     def groups(self) -> list[dict[str, Any]]:
         """Parameters by ``params``, each group with its part of the learning rate as ``lr_scale`` and its decay."""
         return [{"params": [value for value in self.network.parameters() if value.requires_grad]}]

@@ -135,18 +135,23 @@ class Trainer(Generic[B]):
             loaded = iter(loader)
             for step, parts in enumerate(steps):
                 losses.append(self._step(loaded, parts, self._share(number, step, len(steps))))
-        found = self.validate()
+        found = self._found()
         rate = self.optimiser.param_groups[0]["lr"]
         seconds = time.perf_counter() - start
         row = {"epoch": number + 1, "loss": float(np.mean(losses))}
-        return row | {self.task.measure: found, "rate": rate, "seconds": seconds}
+        measured = {self.task.measure: self.task.score(found), **self.task.noted(found)}
+        return row | measured | {"rate": rate, "seconds": seconds}
 
     def validate(self) -> float:
-        """The task's measure, of what all processes find for their shares, by the same statistics of batch norms."""
+        """The task's measure, of what all processes find for their shares."""
+        return self.task.score(self._found())
+
+    def _found(self) -> dict[str, Any]:
+        """What all processes find for their shares, by the same statistics of batch norms."""
         self.ranks.average(_statistics(self.task.network))
         self.task.network.eval()
         share = self.ranks.share(self.task.to_validate)
-        return self.task.score(self.ranks.gathered(self.task.validated(share, self.device, self.bf16)))
+        return self.ranks.gathered(self.task.validated(share, self.device, self.bf16))
 
     @property
     def best_round(self) -> int:

@@ -26,6 +26,8 @@ from featlift.lifting.planes import Plane
 from featlift.lifting.tokens import TokenPooling
 from featlift.pictures.figure import ANIMATIONS, FORMATS
 from featlift.pictures.fitting import Foreground
+from featlift.pretraining.losses import Edges
+from featlift.pretraining.plan import Size
 from featlift.registration.affine import AffineStage
 from featlift.registration.applying import LabelInterpolation
 from featlift.registration.network import plan
@@ -169,5 +171,7 @@ def test_the_words_are_those_of_the_functions():
         (choices.TOKENS, get_args(Tokens)),
         (choices.ABLATIONS, ABLATIONS),
         (choices.SPLITS, SPLITS),
+        (choices.ENCODERS, get_args(Size)),
+        (choices.EDGES, get_args(Edges)),
     ):
         assert set(words) == set(theirs)

@@ -16,6 +16,7 @@ USED = {
     "--version": set(),
     "register run --help": set(),
     "register train --help": set(),
+    "pretrain 3dme --help": set(),
     **{f"{name} --help": set() for name in SUBCOMMANDS},
     "models": set(),
     "info features.zarr": {"numpy", "zarr"},

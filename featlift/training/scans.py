@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,11 +71,17 @@ class Scans:
         Returns:
             Of each, the labels that its mask holds on the prepared voxels; empty without a mask.
         """
-        held, labels = 0, {}
+        return {
+            case_id: [] if sample.labels is None else np.unique(sample.labels).tolist()
+            for case_id, sample in self.each(ids, progress)
+        }
+
+    def each(self, ids: Sequence[str], progress: Progress | None = None) -> Iterator[tuple[str, Sample]]:
+        """Read all that take part once, one after the other, and keep as many as fit."""
+        held = 0
         for case_id in counted(ids, "reading", progress):
             sample = self[case_id]
-            labels[case_id] = [] if sample.labels is None else np.unique(sample.labels).tolist()
             held += sample.scan.scan.nbytes + (0 if sample.labels is None else sample.labels.nbytes)
             if held < _KEPT:
                 self._kept[case_id] = sample
-        return labels
+            yield case_id, sample

@@ -32,7 +32,9 @@ def target_shape(shape: Shape, affine: Affine | None, spacing: tuple[float, ...]
     depth, height, width = shape
     if spacing:
         if affine is None:
-            raise VolumeError("its spacing is unknown, so --spacing cannot be met: use --size")
+            raise VolumeError(
+                "its spacing is unknown, so --spacing cannot be met: use --size, or none (of `pretrain`: --spacing 0)"
+            )
         depth, height, width = (
             max(1, round(n * now / want)) if want else n
             for n, now, want in zip(shape, spacing_of(affine), spacing, strict=True)

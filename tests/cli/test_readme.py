@@ -40,7 +40,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md", "docs/tutorials/from-scan-to-picture.md"])
+_LONG = pytest.param("docs/tutorials/from-scan-to-picture.md", marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md", _LONG])
 def test_examples_run(folder, page, monkeypatch):
     bin_folder = Path(sys.executable).parent
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{bin_folder}:{os.environ['PATH']}"}

@@ -39,7 +39,7 @@ def rows_of(path):
     return list(csv.DictReader(path.open()))
 
 
-@pytest.mark.parametrize("how", ["full", "head", "scratch"])
+@pytest.mark.parametrize("how", ["full", "head", pytest.param("scratch", marks=pytest.mark.soak)])
 def test_brightness_is_learned_and_predicted(featlift, pretrained, how):
     more = ("--adapt", "head" if how == "head" else "full", "--epochs", "8", "--warm-up", "1", "--rate", "2e-3")
     more = (*more, *(("--weights", "random:3") if how == "scratch" else ()))
@@ -120,6 +120,7 @@ def test_batch_norms_learn_with_the_encoder_and_stand_still_with_a_frozen_one(fe
     assert not np.array_equal(before["convolutions.1.running_mean"], after["convolutions.1.running_mean"])
 
 
+@pytest.mark.soak
 def test_batch_norms_of_two_processes_have_the_means_of_both(pretrained):
     """After one step of all cases, the first one's are those that one process has; without, half of them count."""
     how = ["--epochs", "1", "--warm-up", "0", "--adapt", "full", "--batch", "8", "--no-augment"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +24,10 @@ def featdice(
     masks: Annotated[str, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")],
     mask_pattern: Annotated[
         str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
+    ] = None,
+    label_names: Annotated[
+        str | None,
+        typer.Option(help="1=liver,2=spleen, or a file of them. Default: those in the header of a mask."),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -56,15 +60,17 @@ def featdice(
     """
     from featlift.cli.results import intervals, opened
     from featlift.evaluation import Protocol, table, write_result
+    from featlift.volumes.label_names import label_names as names_of_labels
 
     found = opened(stores)
     name = protocol or _default_protocol(found)
     how = Protocol(name, centre, threshold, nearest, layer, uncentred, on, features)  # type: ignore[arg-type]
     if name == "centre" and not all(store.recipe.get("roi_mm") for store in found):
         typer.echo("featlift: not regions around lesions (extract --roi): their centres are those of scans", err=True)
+    names = names_of_labels(label_names) if label_names else None
     results = []
     for store in found:
-        result = _result(store, masks, mask_pattern, how, save_maps, seed, resamples)
+        result = _result(store, masks, mask_pattern, how, save_maps, seed, resamples, names)
         results.append(result)
         if result.cases:
             typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
@@ -112,12 +118,14 @@ def _result(
     save_maps: Path | None,
     seed: int,
     resamples: int,
+    names: Mapping[int, str] | None,
 ) -> Result:
     from tqdm import tqdm
 
     from featlift.evaluation import featdice, featdice_result
     from featlift.remote import parse_location
     from featlift.volumes import find_masks
+    from featlift.volumes.label_names import label_names_in
 
     pairs = find_masks(store, masks, pattern)
     without = [case_id for case_id in store if case_id not in pairs]
@@ -133,4 +141,5 @@ def _result(
     maps = None if save_maps is None else save_maps / f"{name.removesuffix('.zarr')}-{protocol.label}"
     scores = featdice(store, pairs, protocol, maps)
     cases = list(tqdm(scores, total=len(pairs), unit="case", disable=None, desc=name))
-    return featdice_result(name, store.recipe, protocol, cases, without, seed, resamples)
+    names = label_names_in(next(iter(pairs.values()))) if names is None else names
+    return featdice_result(name, store.recipe, protocol, cases, without, seed, resamples, names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from featlift.results.result import Measure, Result
 
@@ -59,7 +59,8 @@ def table_rows(results: Sequence[Result]) -> list[list[str]]:
     shown = labels if 1 < len(labels) <= _MOST_LABELS else []
     names = [name for name in names if name in shown or not _OF_A_LABEL.fullmatch(name)]
     asked = [*(["task", "protocol"] if tasks else []), *(["head"] if heads else [])]
-    rows = [["store", "model", "mode", *asked, "cases", *map(title, names)]]
+    called = _label_names(results)
+    rows = [["store", "model", "mode", *asked, "cases", *(title(name, called) for name in names)]]
     for result in sorted(results, key=lambda result: "tasks" in result.protocol):
         what = [result.store, str(result.recipe["model"]), str(result.recipe["mode"])]
         what += [result.task, protocol_of(result)] if tasks else []
@@ -69,6 +70,13 @@ def table_rows(results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
+def _label_names(results: Sequence[Result]) -> dict[str, str]:
+    """The names of labels on which all results agree that name them."""
+    given = [(label, name) for result in results for label, name in result.details.get("label_names", {}).items()]
+    several = {label for label, name in given if any(label == other and name != its for other, its in given)}
+    return {label: name for label, name in given if label not in several}
+
+
 def _number(result: Result, name: str) -> str:
     measure = result.measures.get(name)
     text = text_of(measure, name in _WITH_INTERVAL)
@@ -76,11 +84,11 @@ def _number(result: Result, name: str) -> str:
     return f"{text} (n = {measure.cases})" if fewer and measure else text
 
 
-def title(measure: str) -> str:
-    """What people call a measure."""
+def title(measure: str, label_names: Mapping[str, str] | None = None) -> str:
+    """What people call a measure, of a label by its name if that is among `label_names`."""
     names = _WITH_INTERVAL | _WITHOUT
     if found := _OF_A_LABEL.fullmatch(measure):
-        return f"{names[found[1]]} of {found[2]}"
+        return f"{names[found[1]]} of {(label_names or {}).get(found[2], found[2])}"
     return names.get(measure, measure.replace("_", " "))
 
 

@@ -233,6 +233,20 @@ def test_the_table_comes_back_from_the_files_alone(featlift, patients):
     assert results[0].measures["dice"].mean == np.mean([float(row["dice"]) for row in rows(files[0]).values()])
 
 
+def test_labels_are_called_by_their_names(featlift, patients):
+    assert featlift("extract", "scans", *options(patients)).returncode == 0
+    for path in (patients / "labels").glob("*.nii.gz"):
+        image = nib.load(path)
+        mask = np.array(image.dataobj)
+        mask[tuple(np.argwhere(mask)[0])] = 2
+        nib.save(nib.Nifti1Image(mask, image.affine), path)
+    done = featlift("featdice", "features.zarr", "--masks", "labels", "--label-names", "1=liver")
+    assert "Dice of liver" in done.stdout
+    assert "Dice of 2" in done.stdout
+    done = featlift("featdice", "features.zarr", "--masks", "labels", "--label-names", "liver")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
 def test_where_a_threshold_would_find_more_the_options_that_decide_are_named(featlift, tmp_path):
     """After the table, in one line; of two regions no interval is given."""
     shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)

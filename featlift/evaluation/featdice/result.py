@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +23,7 @@ def featdice_result(
     left_out: Sequence[str] = (),
     seed: int = 0,
     resamples: int = RESAMPLES,
+    label_names: Mapping[int, str] | None = None,
 ) -> Result:
     """Means over cases, each case's value being its mean over labels; then the mean Dice of each label.
 
@@ -34,9 +35,11 @@ def featdice_result(
         left_out: ids of the other cases.
         seed: of the bootstrap.
         resamples: of the bootstrap.
+        label_names: what labels are called, for tables.
     """
     scored = [case for case in scores if not case.failure]
     labels = sorted({label for case in scored for label in case.labels})
+    named = {str(label): label_names[label] for label in labels if label_names and label in label_names}
     cases = [_as_json(case, labels) for case in scored]
     measures = {}
     for name in (*_MEASURES, *(f"dice_{label}" for label in labels)):
@@ -53,7 +56,7 @@ def featdice_result(
         bootstrap={"seed": seed, "resamples": resamples},
         failed={case.id: case.failure for case in scores if case.failure},
         left_out=list(left_out),
-        details={"labels": labels},
+        details={"labels": labels, **({"label_names": named} if named else {})},
     )
 
 

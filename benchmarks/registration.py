@@ -245,6 +245,22 @@ def run(row: str, training: Iterable[Scans], held: Iterable[Scans], where: Place
     return found
 
 
+def race(scans: list[Scans]) -> str:
+    """Seconds of the package and of MIND here, by turns, at settings of the search: medians over the pairs."""
+    lines = ["| setting | package s | here s | package / here |", "|---|---|---|---|"]
+    for setting in (DEFAULTS, *SEARCH[2::4]):
+        taken: dict[str, list[float]] = {"package": [], "mind": []}
+        for pair, row in itertools.product(scans, taken):
+            start = time.perf_counter()
+            prepared(row, pair, Places(Path(), Path()))(setting)
+            taken[row].append(time.perf_counter() - start)
+        theirs, ours = (float(np.median(each)) for each in taken.values())
+        lines.append(
+            f"| cell {setting['cell']}, reach {setting['reach']} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def _rank(dice: float, sdlogj: float) -> tuple[bool, float]:
     """Smooth fields first, of these the best Dice; if none is smooth, the smoothest."""
     return sdlogj <= SMOOTH, dice if sdlogj <= SMOOTH else -sdlogj
@@ -292,6 +308,7 @@ def main() -> None:
     parser.add_argument("--rows", default="")
     parser.add_argument("--package", type=Path)
     parser.add_argument("--training-pairs", type=int, default=8)
+    parser.add_argument("--race", action="store_true", help="only time the package against MIND here")
     options = parser.parse_args()
     if options.package:
         sys.path.append(str(options.package))
@@ -300,6 +317,9 @@ def main() -> None:
     for line in csv.DictReader((options.data / "split.csv").open()):
         cases[line["split"]].append(line["id"])
     training = disjoint(cases["train"])[: options.training_pairs]
+    if options.race:
+        print(f"{machine('cpu')}\n\n{race([Scans.of(options.data, ids) for ids in training])}")
+        return
     for row in filter(None, options.rows.split(",")):
         if not (options.out / f"{row}.json").exists():
             search, held = (

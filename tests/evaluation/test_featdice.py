@@ -237,7 +237,7 @@ def test_labels_are_called_by_their_names(featlift, patients):
     assert featlift("extract", "scans", *options(patients)).returncode == 0
     for path in (patients / "labels").glob("*.nii.gz"):
         image = nib.load(path)
-        mask = np.array(image.dataobj)
+        mask = np.asarray(image.dataobj).copy()
         mask[tuple(np.argwhere(mask)[0])] = 2
         nib.save(nib.Nifti1Image(mask, image.affine), path)
     done = featlift("featdice", "features.zarr", "--masks", "labels", "--label-names", "1=liver")

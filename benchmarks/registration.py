@@ -6,7 +6,7 @@ DATA is a folder of images/, labels/ and split.csv (Task04 of the Medical Segmen
 the first case of the split ``val`` with the second, the third with the fourth, and so on. Each row is given the same
 search of twelve settings (cells of the search, and the weight of the regulariser) on pairs of training cases: the best
 mean Dice among those whose fields are smooth (SDlogJ up to 0.4), and is then run once on the pairs of ``val``. OUT gets
-a JSON for each row: they can be run side by side.
+a JSON for each row: they can be run side by side. Seconds and memory are of `benchmarks.registration_speed`.
 
 A row's features come from stores in DIR, called after the row, which hold all cases of both kinds of pairs:
 
@@ -28,6 +28,7 @@ import argparse
 import csv
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -245,37 +246,22 @@ def run(row: str, training: Iterable[Scans], held: Iterable[Scans], where: Place
     return found
 
 
-def race(scans: list[Scans]) -> str:
-    """Seconds of the package and of MIND here, by turns, at settings of the search: medians over the pairs."""
-    lines = ["| setting | package s | here s | package / here |", "|---|---|---|---|"]
-    for setting in (DEFAULTS, *SEARCH[2::4]):
-        taken: dict[str, list[float]] = {"package": [], "mind": []}
-        for pair, row in itertools.product(scans, taken):
-            start = time.perf_counter()
-            prepared(row, pair, Places(Path(), Path()))(setting)
-            taken[row].append(time.perf_counter() - start)
-        theirs, ours = (float(np.median(each)) for each in taken.values())
-        lines.append(
-            f"| cell {setting['cell']}, reach {setting['reach']} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.2f} |"
-        )
-    return "\n".join(lines)
-
-
 def _rank(dice: float, sdlogj: float) -> tuple[bool, float]:
     """Smooth fields first, of these the best Dice; if none is smooth, the smoothest."""
     return sdlogj <= SMOOTH, dice if sdlogj <= SMOOTH else -sdlogj
 
 
-def disjoint(names: list[str]) -> list[tuple[str, str]]:
-    """The first with the second, the third with the fourth."""
+def pairs_of(data: Path, split: str) -> list[tuple[str, str]]:
+    """The first case of a split with the second, the third with the fourth."""
+    names = [line["id"] for line in csv.DictReader((data / "split.csv").open()) if line["split"] == split]
     return list(zip(names[::2], names[1::2], strict=False))
 
 
 def table(folder: Path) -> str:
     """All rows that are done, the tuned setting of each, with intervals over the pairs."""
     lines = [
-        "| compared | tuned | Dice, defaults | Dice | minus the package | HD95 mm | SDlogJ | folds % | s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| compared | tuned | Dice, defaults | Dice | minus the package | HD95 mm | SDlogJ | folds % | s | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     rows = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     package = [pair["dice"] for pair in rows["package"]["tuned"]] if "package" in rows else None
@@ -287,7 +273,8 @@ def table(folder: Path) -> str:
         setting = ", ".join(f"{key} {value}" for key, value in row["chosen"].items() if key != "reach" and ROWS[name])
         lines.append(
             f"| {name} | {setting} | {before:.3f} | {_interval(means['dice'])} | {less} | {means['hd95'].mean():.2f} | "
-            f"{means['sdlogj'].mean():.3f} | {100 * means['folds'].mean():.2f} | {np.median(means['seconds']):.1f} |"
+            f"{means['sdlogj'].mean():.3f} | {100 * means['folds'].mean():.2f} | "
+            f"{row.get('seconds', math.nan):.1f} | {row.get('peak_mb', math.nan):.0f} |"
         )
     return "\n".join(lines)
 
@@ -308,24 +295,18 @@ def main() -> None:
     parser.add_argument("--rows", default="")
     parser.add_argument("--package", type=Path)
     parser.add_argument("--training-pairs", type=int, default=8)
-    parser.add_argument("--race", action="store_true", help="only time the package against MIND here")
     options = parser.parse_args()
     if options.package:
         sys.path.append(str(options.package))
     options.out.mkdir(parents=True, exist_ok=True)
-    cases: dict[str, list[str]] = {"train": [], "val": []}
-    for line in csv.DictReader((options.data / "split.csv").open()):
-        cases[line["split"]].append(line["id"])
-    training = disjoint(cases["train"])[: options.training_pairs]
-    if options.race:
-        print(f"{machine('cpu')}\n\n{race([Scans.of(options.data, ids) for ids in training])}")
-        return
+    training = pairs_of(options.data, "train")[: options.training_pairs]
+    where = Places(options.stores, options.networks)
     for row in filter(None, options.rows.split(",")):
         if not (options.out / f"{row}.json").exists():
             search, held = (
-                [Scans.of(options.data, ids) for ids in each] for each in (training, disjoint(cases["val"]))
+                [Scans.of(options.data, ids) for ids in each] for each in (training, pairs_of(options.data, "val"))
             )
-            found = run(row, search, held, Places(options.stores, options.networks))
+            found = run(row, search, held, where)
             (options.out / f"{row}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"{machine('cpu')}, {torch.get_num_threads()} threads\n\n{table(options.out)}")
 

@@ -13,6 +13,7 @@ from featlift.errors import VolumeError
 from featlift.remote import Remote
 from featlift.volumes.discovery.series import source_of
 from featlift.volumes.opening import MAX_VOXELS, Reading, error_context, read_stored
+from featlift.volumes.source import Source
 from featlift.volumes.volume import Affine, spacing_of
 
 _NANOMETRES = 1e6  # in a millimetre
@@ -58,8 +59,12 @@ def read_instances(
         VolumeError: not readable, or its voxels are no ids: fractions, negative numbers, floating point.
     """
     source = source_of(path)
-    source = replace(source, key=key or source.key, frame=frame)
-    image, stored, identified = read_stored(source, Reading(max_voxels))
+    return instances_in(replace(source, key=key or source.key, frame=frame), Reading(max_voxels))
+
+
+def instances_in(source: Source, reading: Reading) -> Instances:
+    """The mask of objects at a place that was found; see `read_instances` for what it raises."""
+    image, stored, identified = read_stored(source, reading)
     with error_context(source.path):
         if stored.dtype.kind not in "biu":
             raise VolumeError(

@@ -1,6 +1,7 @@
 """Find scans, read one with its geometry, orient it, prepare its intensities and grid."""
 
 from featlift.volumes.discovery import find_masks, find_scans
+from featlift.volumes.instance_files import write_instances
 from featlift.volumes.instances import Instances, read_instances
 from featlift.volumes.opening import Reading
 from featlift.volumes.preparation import Preparation, Prepared, prepare
@@ -25,4 +26,5 @@ __all__ = [
     "prepare",
     "read",
     "read_instances",
+    "write_instances",
 ]

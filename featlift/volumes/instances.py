@@ -16,7 +16,8 @@ from featlift.volumes.opening import MAX_VOXELS, Reading, error_context, read_st
 from featlift.volumes.source import Source
 from featlift.volumes.volume import Affine, spacing_of
 
-_NANOMETRES = 1e6  # in a millimetre
+#: In a millimetre.
+NANOMETRES = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Instances:
         if self.affine is None:
             return None
         d, h, w = spacing_of(self.affine)
-        return d * _NANOMETRES, h * _NANOMETRES, w * _NANOMETRES
+        return d * NANOMETRES, h * NANOMETRES, w * NANOMETRES
 
 
 def read_instances(

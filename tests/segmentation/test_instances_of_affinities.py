@@ -144,7 +144,7 @@ def test_widening_is_what_fragments_need():
         ),
         (lambda: affinities(np.ones((3, 4, 5), int), [(0, 0, 0)]), OptionError, "compares a voxel with itself"),
         (lambda: affinities(np.ones((3, 4, 5))), VolumeError, "labels are float64"),
-        (lambda: fragments_of(np.ones((2, 3, 4, 5))), VolumeError, "affinities of 2 x 3 x 4 x 5: three channels"),
+        (lambda: fragments_of(np.ones((2, 3, 4, 5))), VolumeError, "of 4 axes and 2 channels: give"),
         (lambda: fragments_of(np.full((3, 3, 4, 5), np.nan)), VolumeError, "from 0 to 1"),
         (lambda: fragments_of(np.full((3, 3, 4, 5), 200)), VolumeError, "these are int64"),
     ],

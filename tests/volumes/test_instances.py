@@ -9,8 +9,8 @@ import pytest
 import tifffile
 import zarr
 
-from featlift.errors import VolumeError
-from featlift.volumes import read, read_instances
+from featlift.errors import OptionError, VolumeError
+from featlift.volumes import Instances, read, read_instances, write_instances
 from tests.support.files import ARRAYS, FORMATS, OBLIQUE, save
 
 SHAPE = (4, 5, 6)
@@ -89,3 +89,26 @@ def test_what_holds_no_ids(tmp_path):
     ):
         with pytest.raises(VolumeError, match=rf"{name}: no ids of objects: .*{why}"):
             read_instances(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.hdf", "a.nii.gz"])
+@pytest.mark.parametrize("largest", [200, 2**32 - 1, 2**64 - 1])
+def test_what_is_written_is_read_again(tmp_path, name, largest):
+    place = np.array([[0, 0, 4e-6, 1e-3], [0, 4e-6, 0, 2e-3], [4e-5, 0, 0, 0], [0, 0, 0, 1]])
+    want = Instances(ids("uint64", largest), place)
+    found = read_instances(write_instances(tmp_path / name, want))
+    np.testing.assert_array_equal(found.array, want.array)
+    np.testing.assert_allclose(found.affine, place, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found.resolution, (40, 4, 4), rtol=1e-5)
+    without = read_instances(write_instances(tmp_path / name, Instances(want.array)))
+    assert without.affine is None
+    np.testing.assert_array_equal(without.array, want.array)
+
+
+def test_what_cannot_be_written(tmp_path):
+    with pytest.raises(VolumeError, match="no turned or flipped axes"):
+        write_instances(tmp_path / "a.h5", Instances(ids("uint64", 200), OBLIQUE))
+    write_instances(tmp_path / "a.nii", Instances(ids("uint64", 200), OBLIQUE))
+    with pytest.raises(OptionError, match=r"a\.tif: masks of instances are written as"):
+        write_instances(tmp_path / "a.tif", Instances(ids("uint64", 200)))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii"]

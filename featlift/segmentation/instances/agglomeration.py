@@ -56,12 +56,12 @@ def agglomerate(
     if fragments is not None and fragments.shape != predicted.shape[1:]:
         raise VolumeError(f"fragments of shape {fragments.shape} for affinities of {predicted.shape}")
     scoring, bins = _SCORING[merging]
-    likelihood = np.ascontiguousarray(as_likelihood(predicted)[:3])
+    likelihood = as_likelihood(predicted[:3])
     with _nothing_printed():
         found = waterz.agglomerate(
             likelihood,
             list(thresholds),
-            fragments=None if fragments is None else fragments.astype(np.uint64, order="C"),
+            fragments=None if fragments is None else fragments.astype(np.uint64, order="C"),  # which it merges in place
             aff_threshold_low=_LOW,
             aff_threshold_high=_HIGH,
             scoring_function=scoring,

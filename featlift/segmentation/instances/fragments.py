@@ -31,10 +31,10 @@ def fragments_of(predicted: NDArray[Any]) -> NDArray[np.uint64]:
     from skimage.morphology import local_maxima
     from skimage.segmentation import watershed
 
-    likelihood = as_likelihood(predicted)
-    found = np.zeros(likelihood.shape[1:], np.uint64)
+    found = np.zeros(predicted.shape[1:], np.uint64)
     count = 0
-    for section, (down, right) in zip(found, likelihood[1:3].swapaxes(0, 1), strict=True):
+    for depth, section in enumerate(found):
+        _, down, right = as_likelihood(predicted[:3, depth : depth + 1])[:, 0]
         border = 1 - (down + right) / 2
         distance = distance_transform_edt(border < _BORDER)
         seeds, number = label(local_maxima(distance, connectivity=1))

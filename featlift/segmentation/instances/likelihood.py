@@ -22,10 +22,13 @@ def as_likelihood(predicted: NDArray[Any]) -> NDArray[np.float32]:
         VolumeError: another shape or type, or values outside.
     """
     if predicted.ndim != 4 or len(predicted) < _LEAST_CHANNELS:
-        shape = " x ".join(map(str, predicted.shape))
-        raise VolumeError(f"affinities of {shape}: three channels or more of D x H x W voxels are wanted")
+        raise VolumeError(
+            f"affinities of {predicted.ndim} axes and {len(predicted)} channels: give (K, D, H, W) with three or more"
+        )
     if predicted.dtype == np.uint8:
-        return predicted.astype(np.float32) / np.float32(255)
+        likelihood = predicted.astype(np.float32)
+        likelihood /= 255
+        return likelihood
     if predicted.dtype.kind != "f" or not (predicted.min() >= 0 and predicted.max() <= 1):  # false for nan too
         raise VolumeError(f"affinities are from 0 to 1, or uint8 of 0 to 255; these are {predicted.dtype} or beyond")
     return np.ascontiguousarray(predicted, np.float32)

@@ -84,7 +84,7 @@ def overlaps(
         raise VolumeError("no object in the truth: every voxel is one that does not count")
     rows, row = np.unique(ones, return_inverse=True)
     columns, column = np.unique(others, return_inverse=True)
-    table = coo_array((shared.astype(np.float64), (row, column)), shape=(len(rows), len(columns))).tocsr()
+    table = coo_array((shared, (row, column)), shape=(len(rows), len(columns))).tocsr()
     return Overlaps(table, rows, columns, truth.size)
 
 
@@ -92,12 +92,14 @@ def _pairs(
     objects: NDArray[np.uint64], segments: NDArray[np.uint64]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Every pair of ids at one voxel, and at how many."""
-    ones, one = np.unique(objects, return_inverse=True)
-    others, other = np.unique(segments, return_inverse=True)
-    pairs, counts = np.unique(one * len(others) + other, return_counts=True)
-    if not len(pairs):
-        return ones, others, counts
-    return ones[pairs // len(others)], others[pairs % len(others)], counts
+    changes = (objects[1:] != objects[:-1]) | (segments[1:] != segments[:-1])
+    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(objects)), np.bool_), changes]))
+    lengths = np.diff(starts, append=len(objects))  # of runs, which are far fewer than voxels
+    ones, one = np.unique(objects[starts], return_inverse=True)
+    others, other = np.unique(segments[starts], return_inverse=True)
+    pairs, pair = np.unique(one * max(1, len(others)) + other, return_inverse=True)
+    counts = np.bincount(pair, lengths, len(pairs))
+    return ones[pairs // max(1, len(others))], others[pairs % max(1, len(others))], counts
 
 
 def variation_of_information(found: Overlaps) -> tuple[float, float]:

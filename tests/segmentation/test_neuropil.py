@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
+from featlift import open_store
 from featlift.metrics.instances import adapted_rand, near_borders, overlaps
 from featlift.segmentation.instances.affinities import affinities, widened
 from featlift.segmentation.instances.agglomeration import agglomerate
 from featlift.segmentation.instances.fragments import fragments_of
 from featlift.volumes import read, read_instances
+from featlift.volumes.volume import spacing_of
 from tests.support.neuropil import NEURONS, RAW, neuropil
+from tests.support.scans import patch_mean_options
 
 SHAPE = (10, 72, 80)
 
@@ -76,3 +79,14 @@ def test_a_file_of_cremi(tmp_path):
     np.testing.assert_array_equal(found.array, phantom.labels)
     np.testing.assert_allclose(found.resolution, phantom.resolution)
     np.testing.assert_array_equal(read(path, key=RAW).array, phantom.raw)
+
+
+def test_its_raw_is_extracted_where_the_file_says(featlift, tmp_path):
+    phantom = neuropil(2, (6, 40, 40), cells=8)
+    path = phantom.write(tmp_path / "sample_A.hdf")
+    options = (*patch_mean_options(tmp_path, patch=4), "--mode", "2d", "--intensity", "window:0,255")
+    done = featlift("extract", f"{path.name}::{RAW}", *options)
+    assert done.returncode == 0, done.stderr
+    (case,) = open_store(tmp_path / "features.zarr").values()
+    assert case.scan_shape == phantom.raw.shape
+    np.testing.assert_allclose(spacing_of(case.scan_affine), np.array(phantom.resolution) * 1e-6)

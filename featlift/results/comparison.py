@@ -23,6 +23,7 @@ _MEASURES = {
     "knn": ("auc",),
     "probe": ("auc", "accuracy"),
     "registration": ("dice", "hd95", "tre", "sdlogj"),
+    "instances": ("voi", "arand"),
     "reconstruction": ("mae", "psnr", "ssim"),
 }
 

@@ -67,8 +67,8 @@ class Result:
     """What an evaluation found, with all that its measures were made from.
 
     Attributes:
-        kind: ``featdice``, ``knn``, ``probe``, ``dense-probe``, ``segment``, ``reconstruction``, or
-            ``registration``, whose cases are pairs.
+        kind: ``featdice``, ``knn``, ``probe``, ``dense-probe``, ``segment``, ``instances``, ``reconstruction``,
+            or ``registration``, whose cases are pairs.
         name: what its files are called, see `name_of`.
         store: name of the store, without folders.
         recipe: of its features.

@@ -21,6 +21,8 @@ _WITH_INTERVAL = {
     "mae": "MAE",
     "psnr": "PSNR dB",
     "ssim": "SSIM",
+    "voi": "VOI bits",
+    "arand": "ARAND",
 }
 _WITHOUT = {
     "balanced_accuracy": "balanced ACC",
@@ -31,6 +33,10 @@ _WITHOUT = {
     "volume_similarity": "volume similarity",
     "failure_rate": "failure rate",
     "sdlogj": "SDlogJ",
+    "voi_split": "VOI split",
+    "voi_merge": "VOI merge",
+    "arand_precision": "ARAND precision",
+    "arand_recall": "ARAND recall",
     "peak_mb": "peak MB",
 }
 _MOST_LABELS = 8

@@ -1,6 +1,8 @@
 """Find scans, read one with its geometry, orient it, prepare its intensities and grid."""
 
 from featlift.volumes.discovery import find_masks, find_scans
+from featlift.volumes.instance_files import write_instances
+from featlift.volumes.instances import Instances, read_instances
 from featlift.volumes.opening import Reading
 from featlift.volumes.preparation import Preparation, Prepared, prepare
 from featlift.volumes.reading import read
@@ -10,6 +12,7 @@ from featlift.volumes.volume import Volume
 
 __all__ = [
     "DiscoveredScans",
+    "Instances",
     "Preparation",
     "Prepared",
     "Reading",
@@ -22,4 +25,6 @@ __all__ = [
     "find_scans",
     "prepare",
     "read",
+    "read_instances",
+    "write_instances",
 ]

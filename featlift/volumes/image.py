@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from featlift.volumes.grid import Shape
@@ -20,7 +19,8 @@ class Image:
 
     Attributes:
         shape: (D, H, W), the fastest axis of the file last.
-        load: reads the voxels of one frame, ``(D, H, W)`` float32, in the units of the file.
+        load: reads the voxels of one frame, ``(D, H, W)``, in the units of the file: of the type they are stored as,
+            which holds ids of any size exactly, or float32 where they are computed from what is stored.
         affine: 4x4, maps indices ``(d, h, w, 1)`` to LPS millimetres; None where the file does not say.
         frames: how many volumes of this shape there are: time points, phases, echoes, sequences.
         modality: ``CT``, ``MR``, ... if the file says.
@@ -28,7 +28,7 @@ class Image:
     """
 
     shape: Shape
-    load: Callable[[int], NDArray[np.float32]]
+    load: Callable[[int], NDArray[Any]]
     affine: Affine | None = None
     frames: int = 1
     modality: str | None = None

@@ -28,7 +28,8 @@ def write_nifti(path: Path, array: NDArray[Any], affine: Affine | None, intent: 
     """
     from nibabel import Nifti1Image, save
 
-    image = Nifti1Image(array.T, None if affine is None else _LPS_TO_RAS @ affine @ _REVERSED)
+    place = None if affine is None else _LPS_TO_RAS @ affine @ _REVERSED
+    image = Nifti1Image(array.T, place, dtype=array.dtype)  # said, as nibabel asks of 64 bits
     image.header.set_xyzt_units("mm")
     image.header.set_intent(intent)
     save(image, path)

@@ -14,6 +14,7 @@ from stat import S_ISREG
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featlift.checksums import sha256_of_file
 from featlift.config import ReadingConfig
@@ -52,21 +53,28 @@ class Reading:
 
 def read_source(source: Source, reading: Reading = Reading()) -> Volume:
     """Read one volume; see `read` for what it raises."""
+    image, stored, identified = read_stored(source, reading)
+    with error_context(source.path), np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
+        array = stored.astype(np.float32, order="C")
+    affine = None if image.affine is None else image.affine.copy()  # the image may be remembered for its next frame
+    return Volume(array, affine, image.modality, identified, dict(image.notes))
+
+
+def read_stored(source: Source, reading: Reading = Reading()) -> tuple[Image, NDArray[Any], dict[str, Any]]:
+    """Read one volume without a change of type: its header, its voxels as `Image.load` has them, what identifies it.
+
+    The voxels may be shared with a file or with later frames: copy them before you write into them. See `read` for what
+    it raises.
+    """
     with error_context(source.path):
         _check_found(source)
         known = signature([source])  # before the content: a file replaced meanwhile is then seen as changed
         with fetched([source]) as (copy,):
-            return _read(copy, reading, known)
-
-
-def _read(source: Source, reading: Reading, known: dict[str, Any]) -> Volume:
-    identified = {**identity([source]), **known}
-    image = _open(source, reading.allow_irregular)
-    frame = _frame_to_load(image, source, reading)
-    with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
-        array = image.load(frame)
-    affine = None if image.affine is None else image.affine.copy()  # the image may be remembered for its next frame
-    return Volume(array, affine, image.modality, identified, dict(image.notes))
+            identified = {**identity([copy]), **known}
+            image = _open(copy, reading.allow_irregular)
+            frame = _frame_to_load(image, copy, reading)
+            with np.errstate(over="ignore", invalid="ignore"):
+                return image, image.load(frame), identified
 
 
 def open_image(source: Source, allow_irregular: bool = False) -> Image:

@@ -35,6 +35,7 @@ from featlift.registration.settings import Compared
 from featlift.results.differences import Over
 from featlift.segmentation import HEADS
 from featlift.segmentation.inference.grids import Voxels
+from featlift.segmentation.instances.scoring import Convention, Metric
 from featlift.segmentation.networks.dino3dra import ABLATIONS
 from featlift.segmentation.plan import Features
 from featlift.store.cells import Nearest
@@ -58,6 +59,7 @@ OPTIONS = {
     "register run": "features mode orient",
     "segment train": "head features without precision",
     "segment predict": "split precision",
+    "segment score": "convention",
 }
 
 
@@ -173,5 +175,7 @@ def test_the_words_are_those_of_the_functions():
         (choices.SPLITS, SPLITS),
         (choices.ENCODERS, get_args(Size)),
         (choices.EDGES, get_args(Edges)),
+        (choices.INSTANCE_METRICS, get_args(Metric)),
+        (choices.CONVENTIONS, get_args(Convention)),
     ):
         assert set(words) == set(theirs)

@@ -57,6 +57,7 @@ FORMATS: dict[str, Format] = {
     ".npz": Format(open_npz, has_arrays=True),
     ".h5": Format(open_hdf5, has_arrays=True),
     ".hdf5": Format(open_hdf5, has_arrays=True),
+    ".hdf": Format(open_hdf5, has_arrays=True),
     ".tif": Format(open_tiff),
     ".tiff": Format(open_tiff),
     ".zarr": Format(open_zarr, _below, has_arrays=True),

@@ -1,16 +1,20 @@
-"""Arrays without a geometry: which of them a file holds, and what their axes are."""
+"""Arrays in files that hold several: which of them is read, what its axes are, and where those of CREMI lie."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from featlift.errors import VolumeError
 from featlift.volumes.formats.voxels import frames_and_shape
 from featlift.volumes.grid import Shape
+from featlift.volumes.volume import Affine
 
 _COLOURS = (3, 4)
+_CREMI = "volumes/"  # the group of its arrays; elsewhere these attributes could mean anything
+_NANOMETRE = 1e-6  # in millimetres
 
 
 def array_shape(shape: tuple[int, ...]) -> tuple[int, Shape]:
@@ -52,3 +56,30 @@ def chosen(key: str | None, shapes: Mapping[str, tuple[int, ...]], ask: str = "-
         what = f"{len(volumes)} arrays that could be the scan" if volumes else "no array of three axes"
         raise VolumeError(f"it holds {what} ({listed or 'nothing'}){f': choose with {ask}' if volumes else ''}")
     return volumes[0]
+
+
+def cremi_affine(name: str, attributes: Mapping[str, Any]) -> Affine | None:
+    """Where an array lies that is laid out as CREMI's are: ``volumes/...`` with ``resolution`` and perhaps ``offset``.
+
+    Both are in nanometres along z, y, x, which are taken as the axes of LPS.
+
+    Args:
+        name: of the array, its path inside.
+        attributes: of the array.
+
+    Returns:
+        The affine to millimetres; None for an array of another layout.
+
+    Raises:
+        VolumeError: not three numbers, or a resolution that is not positive.
+    """
+    if not name.startswith(_CREMI) or "resolution" not in attributes:
+        return None
+    resolution = np.asarray(attributes["resolution"], np.float64)
+    offset = np.asarray(attributes.get("offset", (0, 0, 0)), np.float64)
+    if resolution.shape != (3,) or offset.shape != (3,) or not (resolution > 0).all() or not np.isfinite(offset).all():
+        raise VolumeError(f"the resolution or offset of {name} is not three numbers, in nanometres along z, y, x")
+    affine = np.eye(4)[[2, 1, 0, 3]]
+    affine[:3, :3] *= resolution * _NANOMETRE
+    affine[:3, 3] = offset[::-1] * _NANOMETRE
+    return affine

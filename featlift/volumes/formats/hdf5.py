@@ -1,4 +1,4 @@
-"""HDF5 datasets: arrays without a geometry."""
+"""HDF5 datasets: arrays without a geometry, but for those laid out as CREMI's are."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
-from featlift.volumes.formats.arrays import array_shape, chosen, index_of_frame
-from featlift.volumes.formats.voxels import numbers, one_line
+from featlift.volumes.formats.arrays import array_shape, chosen, cremi_affine, index_of_frame
+from featlift.volumes.formats.voxels import numbers, one_line, parsing
 from featlift.volumes.image import Image
 
 
@@ -27,13 +27,15 @@ def open_hdf5(path: Path, key: str | None = None) -> Image:
         frames, shape = array_shape(dataset.shape)
         numbers(dataset.dtype)
         _check_chunks(dataset, _filters(dataset))
+        with parsing("HDF5"):
+            affine = cremi_affine(name, dataset.attrs)
 
-    def load(frame: int) -> NDArray[np.float32]:
+    def load(frame: int) -> NDArray[Any]:
         with _file(path) as file:
             dataset = file[name]
-            return np.asarray(dataset[index_of_frame(frame, dataset.shape)]).astype(np.float32)
+            return np.asarray(dataset[index_of_frame(frame, dataset.shape)])
 
-    return Image(shape, load, frames=frames)
+    return Image(shape, load, affine, frames)
 
 
 def _shapes(file: Any) -> dict[str, tuple[int, ...]]:

@@ -88,9 +88,9 @@ def _image(header: Any, voxels: Path, codec: Codec, least_offset: int) -> Image:
     )
 
 
-def _scaled(voxels: NDArray[Any], slope: float | None, inter: float | None) -> NDArray[np.float32]:
-    if slope is None or inter is None:
-        return voxels.astype(np.float32)
+def _scaled(voxels: NDArray[Any], slope: float | None, inter: float | None) -> NDArray[Any]:
+    if slope is None or inter is None or (slope, inter) == (1, 0):
+        return voxels
     values = voxels.astype(np.result_type(voxels, np.float32))  # float64 where float32 would round
     values *= slope
     values += inter

@@ -29,9 +29,9 @@ def open_npy(path: Path, key: str | None = None) -> Image:
     if size < start + (promised := math.prod(shape) * numbers(dtype).itemsize):
         raise VolumeError(f"truncated: it does not hold the {promised:,} bytes that its header promises; copy it again")
 
-    def load(frame: int) -> NDArray[np.float32]:
+    def load(frame: int) -> NDArray[Any]:
         stored = np.memmap(path, dtype, "r", start, shape, "F" if fortran_order else "C")
-        return np.asarray(stored[index_of_frame(frame, shape)]).astype(np.float32, order="C")
+        return np.asarray(stored[index_of_frame(frame, shape)])
 
     return Image(volume, load, frames=frames)
 
@@ -43,7 +43,7 @@ def open_npz(path: Path, key: str | None = None) -> Image:
     frames, volume = array_shape(shapes[name])
 
     every_frame = once(lambda: read_array(path, name).reshape(frames, *volume), frames)
-    return Image(volume, lambda frame: every_frame()[frame].astype(np.float32, order="C"), frames=frames)
+    return Image(volume, lambda frame: every_frame()[frame], frames=frames)
 
 
 def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -34,7 +34,7 @@ def open_tiff(path: Path, key: str | None = None) -> Image:
             return np.asarray(series.asarray()).transpose(order).reshape(frames, *shape)
 
     every_frame = once(decode, frames)
-    return Image(shape, lambda frame: every_frame()[frame].astype(np.float32, order="C"), frames=frames)
+    return Image(shape, lambda frame: every_frame()[frame], frames=frames)
 
 
 def _slices_last(axes: str) -> list[int]:

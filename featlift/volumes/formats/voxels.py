@@ -92,7 +92,7 @@ def image_of_voxels(
     start: int = 0,
     skip: int = 0,
     affine: Affine | None = None,
-    scaled: Callable[[NDArray[Any]], NDArray[np.float32]] = lambda voxels: voxels.astype(np.float32),
+    scaled: Callable[[NDArray[Any]], NDArray[Any]] = lambda voxels: voxels,
 ) -> Image:
     """The image of a header that was read, its voxels one after the other in `file`.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
-from featlift.volumes.formats.arrays import chosen, index_of_frame
+from featlift.volumes.formats.arrays import chosen, cremi_affine, index_of_frame
 from featlift.volumes.formats.voxels import frames_and_shape, numbers, one_line, parsing
 from featlift.volumes.image import Image
 from featlift.volumes.volume import Affine
@@ -33,7 +33,7 @@ def open_zarr(path: Path, key: str | None = None) -> Image:
     """Open a Zarr array, or a level of an OME-Zarr image (0.4 or 0.5), the finest if none is named.
 
     OME-Zarr places an image by scale and translation along x, y and z, which are taken as LPS unless its axes name
-    their anatomical orientation. Other arrays have no geometry.
+    their anatomical orientation. Arrays laid out as CREMI's are lie by their resolution; others have no geometry.
     """
     import zarr
 
@@ -48,6 +48,7 @@ def open_zarr(path: Path, key: str | None = None) -> Image:
             name = chosen(key or next(iter(_levels(group)), None), _shapes(path), "--key NAME")
             folder, affine = path / name, _affine_of(group, name)
             array = zarr.open(folder, mode="r")
+            affine = cremi_affine(name, array.attrs) if affine is None else affine
         elif key:
             raise VolumeError(f"no array {key!r} in it: it is an array itself")
         assert isinstance(array, zarr.Array)
@@ -55,11 +56,11 @@ def open_zarr(path: Path, key: str | None = None) -> Image:
         frames, shape = frames_and_shape(voxels.shape)
         numbers(voxels.dtype)
 
-    def load(frame: int) -> NDArray[np.float32]:
+    def load(frame: int) -> NDArray[Any]:
         if voxels.shards is None and any(type(codec).__name__.startswith("Blosc") for codec in voxels.compressors):
             _check_blosc(folder)
         try:
-            return np.asarray(voxels[index_of_frame(frame, voxels.shape)]).astype(np.float32)
+            return np.asarray(voxels[index_of_frame(frame, voxels.shape)])
         except (OSError, MemoryError):
             raise
         except Exception as error:  # zarr's codecs raise many kinds on damaged chunks

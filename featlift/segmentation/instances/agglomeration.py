@@ -1,0 +1,103 @@
+"""Affinities to objects by waterz: watershed, then regions merged where affinities are high (Funke et al. 2018)."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlift.errors import OptionError, VolumeError
+from featlift.segmentation.instances.likelihood import as_likelihood
+
+#: How affinities between two regions are summed up: their mean, or their median in a histogram of 256 bins.
+Merging = Literal["mean", "median"]
+
+#: waterz's scoring function and bins of its queue; both are compiled in its wheels.
+_SCORING: dict[Merging, tuple[str, int]] = {
+    "mean": ("OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>", 0),
+    "median": ("OneMinus<HistogramQuantileAffinity<RegionGraphType, 50, ScoreValue, 256>>", 256),
+}
+_LOW, _HIGH = 0.1, 0.9  # affinities between which waterz's own watershed decides
+
+
+def agglomerate(
+    predicted: NDArray[Any],
+    thresholds: Sequence[float],
+    fragments: NDArray[Any] | None = None,
+    merging: Merging = "mean",
+) -> Iterator[NDArray[np.uint64]]:
+    """A segmentation for each threshold, one after the other: regions merge while affinities exceed 1 - threshold.
+
+    Args:
+        predicted: ``(K, D, H, W)``, affinities of `NEIGHBOURS` first: 0 to 1, or uint8 of 0 to 255.
+        thresholds: from 0 to 1, in increasing order: a later segmentation merges what an earlier one left.
+        fragments: ``(D, H, W)`` ids of pieces that are never split, see `fragments_of`; None lets waterz make some in
+            three dimensions, for sections that are not much thicker than pixels.
+        merging: how affinities between regions are summed up.
+
+    Yields:
+        ``(D, H, W)``, an array of its own each time.
+
+    Raises:
+        OptionError: waterz is not installed, or thresholds that make no sense.
+        VolumeError: see `as_likelihood`, or fragments of another shape.
+    """
+    waterz = _waterz()
+    if not thresholds or list(thresholds) != sorted(thresholds) or not 0 <= thresholds[0] <= thresholds[-1] <= 1:
+        raise OptionError(f"thresholds {', '.join(map(str, thresholds))}: give some from 0 to 1 in increasing order")
+    if merging not in _SCORING:
+        raise OptionError(f"merging {merging!r}: choose {' or '.join(_SCORING)}")
+    if fragments is not None and fragments.shape != predicted.shape[1:]:
+        raise VolumeError(f"fragments of shape {fragments.shape} for affinities of {predicted.shape}")
+    scoring, bins = _SCORING[merging]
+    likelihood = as_likelihood(predicted[:3])
+    with _nothing_printed():
+        found = waterz.agglomerate(
+            likelihood,
+            list(thresholds),
+            fragments=None if fragments is None else fragments.astype(np.uint64, order="C"),  # which it merges in place
+            aff_threshold_low=_LOW,
+            aff_threshold_high=_HIGH,
+            scoring_function=scoring,
+            discretize_queue=bins,
+        )
+    return _copies(found)
+
+
+def _copies(found: Iterator[NDArray[np.uint64]]) -> Iterator[NDArray[np.uint64]]:
+    """An array of its own for each: waterz yields the same one each time, with new content."""
+    while True:
+        with _nothing_printed():
+            segmentation = next(found, None)
+        if segmentation is None:
+            return
+        yield segmentation.copy()
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """What waterz tells of every step, from Python and from C++, goes nowhere."""
+    sys.stdout.flush()
+    shown = os.dup(1)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        os.dup2(shown, 1)
+        os.close(shown)
+
+
+def _waterz() -> Any:
+    try:
+        import waterz
+    except ImportError as error:
+        raise OptionError("agglomeration needs waterz: pip install 'featlift[em]'") from error
+    return waterz

@@ -70,7 +70,7 @@ def read_stored(source: Source, reading: Reading = Reading()) -> tuple[Image, ND
         _check_found(source)
         known = signature([source])  # before the content: a file replaced meanwhile is then seen as changed
         with fetched([source]) as (copy,):
-            identified = {**identity([copy]), **known}
+            identified = {**identity([copy]), **known, **({"key": source.key} if source.key else {})}
             image = _open(copy, reading.allow_irregular)
             frame = _frame_to_load(image, copy, reading)
             with np.errstate(over="ignore", invalid="ignore"):

@@ -20,8 +20,8 @@ class Volume:
             as the channels of one volume.
         affine: 4x4, maps indices ``(d, h, w, 1)`` to LPS millimetres; None where the file does not say.
         modality: ``CT``, ``MR``, ... if the file says.
-        source: what identifies the file: its ``bytes``, ``mtime_ns`` and ``sha256``. No path, no
-            patient tag.
+        source: what identifies the file: its ``bytes``, ``mtime_ns`` and ``sha256``, and the ``key`` of the array in
+            it. No path, no patient tag.
         notes: what was done to read it that changes what is seen, such as slices brought onto a regular grid.
     """
 

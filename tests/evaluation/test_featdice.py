@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
@@ -393,3 +394,24 @@ def test_a_region_around_a_hollow_lesion_means_that_lesion(tmp_path):
     mask = package.read(write_on_another_grid(tmp_path / "m.nii.gz", hollow + small))
     centres = package.volumes.regions.centres_of_lesions(mask)
     assert sorted(int(lesion_at(mask, centre).array.sum()) for centre in centres) == [small.sum(), hollow.sum()]
+
+
+def test_scan_and_mask_in_one_file(featlift, tmp_path):
+    """Arrays of one HDF5 file are not taken for each other; a mask that is the scan itself still is."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((6, 32, 32), np.uint8)
+    mask[2:4, 8:20, 8:20] = 1
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = (100 * mask + rng.normal(0, 5, mask.shape)).astype(np.float32)
+        file["mask"] = mask
+    (tmp_path / "scans.csv").write_text("id,path\na,a.h5::raw\n")
+    (tmp_path / "masks.csv").write_text("id,path\na,a.h5::mask\n")
+    done = featlift(
+        "extract", "scans.csv", *patch_mean_options(tmp_path, constant=1), "--mode", "2d", "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    assert open_store(tmp_path / "features.zarr")["a"].attributes["source"]["key"] == "raw"
+    done = featlift("featdice", "features.zarr", "--masks", "masks.csv")
+    assert (done.returncode, done.stderr.count("itself")) == (0, 0), done.stderr
+    done = featlift("featdice", "features.zarr", "--masks", "scans.csv")
+    assert (done.returncode, "the scan itself" in done.stderr) == (1, True), done.stderr

@@ -25,6 +25,7 @@ def retrieve(
         str | None, typer.Option(help="A place: column,row,slice (x,y,z) of the stored scan, from 0.")
     ] = None,
     point: Annotated[str | None, typer.Option(help="A place: x,y,z in LPS millimetres.")] = None,
+    ras: Annotated[bool, typer.Option("--ras", help="Points are in RAS: x and y have the other sign.")] = False,
     given: Annotated[
         str | None,
         choices.one_of(choices.INPUTS, "Of whole cases: part of the embedding. Default: cls if any.", "--input"),
@@ -45,7 +46,7 @@ def retrieve(
     else:
         if given is not None:
             raise OptionError("--input is of whole cases; places are compared by their dense features")
-        rows, failed = _places(opened, case, voxel, point, layer, top)
+        rows, failed = _places(opened, case, voxel, point, ras, layer, top)
     _print(rows)
     if csv_file is not None:
         from featlift.atomic_io import as_output_error
@@ -66,23 +67,31 @@ def _cases(store: Store, case: str, given: str | None, top: int) -> list[list[st
 
 
 def _places(
-    store: Store, case: str, voxel: str | None, point: str | None, layer: int | None, top: int
+    store: Store, case: str, voxel: str | None, point: str | None, ras: bool, layer: int | None, top: int
 ) -> tuple[list[list[str]], list[Place]]:
     from tqdm import tqdm
 
     from featlift.evaluation import nearest_places, place_at
 
-    own = place_at(
-        store, case, numbers(voxel, float, "--voxel") or None, numbers(point, float, "--point") or None, layer
-    )
+    at = numbers(point, float, "--point") or None
+    own = place_at(store, case, numbers(voxel, float, "--voxel") or None, _turned(at, ras), layer)
     found = list(tqdm(nearest_places(store, own, layer), total=len(store) - 1, unit="case", disable=None))
     ranked = sorted((place for place in found if not place.failure), key=lambda place: -place.similarity)
-    header = ["case", "similarity", "voxel x", "y", "z", "LPS mm x", "y", "z"]
-    return [header, *map(_row, [own, *ranked[:top]])], [place for place in found if place.failure]
+    header = ["case", "similarity", "voxel x", "y", "z", f"{'RAS' if ras else 'LPS'} mm x", "y", "z"]
+    rows = [_row(place, ras) for place in (own, *ranked[:top])]
+    return [header, *rows], [place for place in found if place.failure]
 
 
-def _row(place: Place) -> list[str]:
-    point = ["-"] * 3 if place.point is None else [f"{value:.1f}" for value in place.point]
+def _turned(point: Sequence[float] | None, ras: bool) -> tuple[float, ...] | None:
+    """A point between LPS and RAS."""
+    if point is None or not ras:
+        return None if point is None else tuple(point)
+    return tuple(sign * value for sign, value in zip((-1, -1, 1), point, strict=False))
+
+
+def _row(place: Place, ras: bool) -> list[str]:
+    at = _turned(place.point, ras)
+    point = ["-"] * 3 if at is None else [f"{value:.1f}" for value in at]
     return [place.id, f"{place.similarity:.4f}", *map(str, place.voxel or ()), *point]
 
 

@@ -112,11 +112,12 @@ class CaseLayer:
         """Maps indices ``(d, h, w, 1)`` of `dense` to LPS millimetres; None where the scan's geometry is unknown."""
         return self._grid.affine
 
-    def sample(self, points: ArrayLike, order: int = 1) -> NDArray[np.float32]:
+    def sample(self, points: ArrayLike, order: int = 1, ras: bool = False) -> NDArray[np.float32]:
         """Features at points in the patient.
 
         Args:
             points: ``(N, 3)``, LPS millimetres.
+            ras: they are in RAS, as nibabel, FreeSurfer and 3D Slicer have them: x and y have the other sign.
             order: 0 takes the nearest cell, 1 interpolates linearly. Beyond the outermost cells theirs are repeated.
 
         Returns:
@@ -133,6 +134,8 @@ class CaseLayer:
         positions = np.asarray(points, dtype=np.float64)
         if positions.ndim != 2 or positions.shape[1] != 3 or not len(positions) or not np.isfinite(positions).all():
             raise OptionError(f"points of shape {positions.shape}: give (N, 3) finite millimetres, one row a point")
+        if ras:
+            positions = positions * [-1, -1, 1]
         homogeneous = np.column_stack([positions, np.ones(len(positions))])
         indices = np.linalg.solve(self.affine, homogeneous.T)[:3]
         lows = np.clip(np.floor(indices.min(axis=1)).astype(int), 0, np.array(self.dense.shape[1:]) - 1)

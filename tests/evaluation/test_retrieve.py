@@ -56,6 +56,11 @@ def test_places_are_found_in_other_scans(scans, featlift, tmp_path):
         assert float(row[1]) > 0.999
     point = ",".join(map(str, lps_of("a", PLACES["a"])))
     assert featlift("retrieve", "features.zarr", "--case", "a", f"--point={point}").stdout == done.stdout
+    x, y, z = lps_of("a", PLACES["a"])
+    ras = featlift("retrieve", "features.zarr", "--case", "a", f"--point={-x},{-y},{z}", "--ras").stdout.splitlines()
+    assert "RAS mm x" in ras[0]
+    assert [float(value) for value in ras[1].split()[-3:]] == pytest.approx([-x, -y, z], abs=0.06)
+    assert [line.split()[:5] for line in ras[1:]] == [line.split()[:5] for line in done.stdout.splitlines()[1:]]
     top = featlift("retrieve", "features.zarr", "--case", "a", f"--point={point}", "--top", "1").stdout
     assert len(top.splitlines()) == 3
 

@@ -178,6 +178,7 @@ def test_sampling(store):
     index = np.array([4, 1, 2])
     point = (case.affine @ [*index, 1])[:3]
     np.testing.assert_allclose(case.sample([point])[0], case.dense[:, 4, 1, 2], rtol=1e-5)
+    np.testing.assert_array_equal(case.sample([np.array(point) * [-1, -1, 1]], ras=True), case.sample([point]))
     np.testing.assert_allclose(case.sample([point], order=0)[0], case.dense[:, 4, 1, 2])
     between = (case.affine @ [4.25, 1, 2, 1])[:3]
     want = 0.75 * case.dense[:, 4, 1, 2].astype(float) + 0.25 * case.dense[:, 5, 1, 2].astype(float)

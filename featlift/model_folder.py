@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from featlift.atomic_io import write_atomically
 from featlift.errors import InputError, StoreError
@@ -37,13 +37,35 @@ def write_model_folder(
     Raises:
         OutputError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    kept = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    write_atomically(folder / weights, lambda draft: draft.write_bytes(save(kept)))
+    write_weights(folder / weights, state)
     document = {"format": version, "featlift": __version__, **asdict(config)}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_atomically(folder / CONFIG, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write weights as safetensors; raises an OutputError where that cannot be."""
+    from safetensors.torch import save
+
+    kept = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    write_atomically(path, lambda draft: draft.write_bytes(save(kept)))
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Put weights from a file into a network, all that it has and no others.
+
+    Raises:
+        StoreError: they are missing, damaged or of another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise StoreError(
+            f"{path.parent}: its {path.name} are missing, damaged or of another network: train it again"
+        ) from error
 
 
 def read_model_config(kind: type[C], folder: str | Path, what: str, command: str, version: int) -> C:

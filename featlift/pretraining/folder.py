@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 
-from featlift.atomic_io import write_atomically
 from featlift.encoders.threedme import read_encoder, write_encoder
 from featlift.encoders.threedme.folder import FORMAT
-from featlift.errors import StoreError
-from featlift.model_folder import read_model_config
+from featlift.model_folder import load_weights, read_model_config, write_weights
 from featlift.pretraining.network import Autoencoder
 from featlift.pretraining.plan import PretrainPlan
 from featlift.store.layout import Recipe
@@ -71,10 +69,7 @@ def write_pretrained(folder: Path, network: Autoencoder, config: PretrainConfig)
     Raises:
         OutputError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    state = {name: value.detach().cpu().contiguous() for name, value in network.decoder.state_dict().items()}
-    write_atomically(folder / DECODER, lambda draft: draft.write_bytes(save(state)))
+    write_weights(folder / DECODER, network.decoder.state_dict())
     write_encoder(folder, network.encoder, config)
 
 
@@ -95,16 +90,8 @@ def read_pretrained(folder: str | Path, device: torch.device) -> tuple[Autoencod
         InputError: no such folder, or its training did not end.
         StoreError: it is damaged, or of a later format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     config = read_pretrain_config(folder)
     encoder, _ = read_encoder(folder)
     network = Autoencoder(encoder)
-    try:
-        network.decoder.load_state_dict(load_file(Path(folder, DECODER)))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise StoreError(
-            f"{folder}: its {DECODER} is missing, damaged or of another network: train it again"
-        ) from error
+    load_weights(network.decoder, Path(folder, DECODER))
     return network.to(device).eval(), config

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featlift.errors import StoreError
-from featlift.model_folder import read_model_config, write_model_folder
+from featlift.model_folder import load_weights, read_model_config, write_model_folder
 from featlift.segmentation.data.cases import CaseReader
 from featlift.segmentation.networks.catalogue import make_head
 from featlift.segmentation.networks.head import Head, Size
@@ -107,15 +107,12 @@ def read_head(folder: str | Path) -> tuple[Head, Config]:
         InputError: no such folder, or its training did not end.
         StoreError: it is damaged, or of a later format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     config = read_config(folder)
     try:
         head = make_head(config.plan["head"], Size(**config.size), config.plan["options"])
-        head.load_state_dict(load_file(Path(folder, WEIGHTS)))
-    except (OSError, RuntimeError, SafetensorError, LookupError, TypeError) as error:
-        raise StoreError(f"{folder}: its {WEIGHTS} are missing, damaged or of another head: train it again") from error
+    except (RuntimeError, LookupError, TypeError) as error:
+        raise StoreError(f"{folder}: its configuration describes no head ({error}): train it again") from error
+    load_weights(head, Path(folder, WEIGHTS))
     return head.eval(), config
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featlift.encoders.threedme.config import ThreeDMEConfig
 from featlift.encoders.threedme.network import ThreeDME
 from featlift.errors import ModelError, StoreError
-from featlift.model_folder import read_model_config, write_model_folder
+from featlift.model_folder import load_weights, read_model_config, write_model_folder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -73,15 +73,7 @@ def read_encoder(folder: str | Path, checkpointing: bool = False) -> tuple[Three
         InputError: no such folder, or its training did not end.
         StoreError: it is damaged, or of a later format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     found = read_config(folder)
     encoder = ThreeDME(found.config, checkpointing)
-    try:
-        encoder.load_state_dict(load_file(Path(folder, WEIGHTS)))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise StoreError(
-            f"{folder}: its {WEIGHTS} are missing, damaged or of another network: train it again"
-        ) from error
+    load_weights(encoder, Path(folder, WEIGHTS))
     return encoder.eval(), found

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from featlift.checksums import sha256_of_file
-from featlift.errors import OptionError, StoreError
-from featlift.model_folder import read_model_config, write_model_folder
+from featlift.errors import OptionError
+from featlift.model_folder import load_weights, read_model_config, write_model_folder
 from featlift.registration.network.plan import NetworkPlan
 from featlift.registration.network.subjects import finest, projection_in
 from featlift.registration.network.unet import RegistrationNet
@@ -171,18 +171,10 @@ def read_network(folder: str | Path, device: torch.device) -> Trained:
         StoreError: it is damaged, or of a later format.
         OptionError: MONAI is not installed.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     config = read_config(folder)
     network = RegistrationNet(config.channels, config.flat)
-    try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
-        sha256 = sha256_of_file(folder / WEIGHTS)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise StoreError(
-            f"{folder}: its {WEIGHTS} are missing, damaged or of another network: train it again"
-        ) from error
+    load_weights(network, folder / WEIGHTS)
+    sha256 = sha256_of_file(folder / WEIGHTS)
     basis = Basis.read(folder / BASIS) if config.layer is not None else None
     return Trained(folder.resolve().name, sha256, network.to(device).eval(), config, projection_in(basis))

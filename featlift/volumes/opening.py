@@ -55,7 +55,8 @@ def read_source(source: Source, reading: Reading = Reading()) -> Volume:
     """Read one volume; see `read` for what it raises."""
     image, stored, identified = read_stored(source, reading)
     with error_context(source.path), np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused later
-        array = stored.astype(np.float32, order="C")
+        own = stored.flags.owndata and stored.flags.writeable  # what is a file's, or kept for later frames, is a view
+        array = stored.astype(np.float32, order="C", copy=not own)
     affine = None if image.affine is None else image.affine.copy()  # the image may be remembered for its next frame
     return Volume(array, affine, image.modality, identified, dict(image.notes))
 

@@ -28,7 +28,6 @@ import argparse
 import csv
 import itertools
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -274,9 +273,13 @@ def table(folder: Path) -> str:
         lines.append(
             f"| {name} | {setting} | {before:.3f} | {_interval(means['dice'])} | {less} | {means['hd95'].mean():.2f} | "
             f"{means['sdlogj'].mean():.3f} | {100 * means['folds'].mean():.2f} | "
-            f"{row.get('seconds', math.nan):.1f} | {row.get('peak_mb', math.nan):.0f} |"
+            f"{_number(row.get('seconds'), '.1f')} | {_number(row.get('peak_mb'), '.0f')} |"
         )
     return "\n".join(lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def _interval(values: NDArray[np.float64], sign: bool = False) -> str:

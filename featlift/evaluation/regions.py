@@ -117,19 +117,24 @@ def regions_of(case: Case, mask: Volume, layer: int | None = None) -> list[Regio
         VolumeError: the mask is empty, holds no labels, or does not overlap the case.
         StoreError: the features are damaged.
     """
+    from scipy.ndimage import find_objects
+
     of = layer_of(case, layer)
     lies = case.scan_affine is not None and mask.affine is not None
     truth = truth_of(case, of, mask, "mask" if lies else "scan")
     features = features_of(of).reshape(-1, np.prod(of.valid_cells))
     cell_voxels = np.prod(of.stride) * (1 if not lies else _volume(case.scan_affine) / _volume(truth.affine))
     found = []
+    boxes = find_objects(truth.labels)
     for label, (cells, counts) in _cells_of_labels(truth.labels, truth.grid).items():
         inside = features[:, cells]
         shares = counts / counts.sum()
         mean = inside @ shares
         variance = np.square(inside - mean[:, None]) @ shares
         voxels = int(counts.sum())
-        where = _place(np.argwhere(truth.labels == label), truth.affine)
+        box = boxes[label - 1]
+        inside_box = np.argwhere(truth.labels[box] == label) + [along.start for along in box]
+        where = _place(inside_box, truth.affine)
         found.append(
             Region(
                 case.id,

@@ -135,7 +135,8 @@ class Store(Mapping[str, Case]):
             StoreError: there are no embeddings.
         """
         self.require("embedding")
-        return embeddings_of(self._index(), list(self.where(**columns)), labels)
+        index = self._index()
+        return embeddings_of(index, ids_where(index, list(self), columns), labels)
 
     def _index(self) -> pa.Table:
         return current_index(self.path)
@@ -161,7 +162,8 @@ def _chosen(ids: list[str], key: Chosen) -> list[str]:
         return ids[key]
     chosen = list(key)
     if all(isinstance(each, str) for each in chosen):
-        if unknown := [name for name in chosen if name not in set(ids)]:
+        known = set(ids)
+        if unknown := [name for name in chosen if name not in known]:
             raise KeyError(f"no case {unknown[0]!r} here")
         return [str(name) for name in chosen]
     if len(chosen) != len(ids) or not all(isinstance(each, (bool, np.bool_)) for each in chosen):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli import choices
+from featlift.cli.options import LabelNames, MaskPattern, MaskPlace
 from featlift.cli.results import print_failures, some
 from featlift.errors import OptionError
 
@@ -21,14 +22,9 @@ if TYPE_CHECKING:
 
 def featdice(
     stores: Annotated[list[str], typer.Argument(help="The store, or its URL; several are compared in one table.")],
-    masks: Annotated[str, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")],
-    mask_pattern: Annotated[
-        str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
-    ] = None,
-    label_names: Annotated[
-        str | None,
-        typer.Option(help="1=liver,2=spleen, or a file of them. Default: those in the header of a mask."),
-    ] = None,
+    masks: MaskPlace,
+    mask_pattern: MaskPattern = None,
+    label_names: LabelNames = None,
     protocol: Annotated[
         str | None,
         choices.one_of(choices.FEATDICE_PROTOCOLS, "Default: centre for a store of regions (extract --roi)."),

@@ -1,13 +1,23 @@
-"""Texts of the command line to values."""
+"""Options that several commands have, and texts of the command line to values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+import typer
 
 from featlift.config.options import numbers as numbers_of
 
 Number = TypeVar("Number", int, float)
+
+MaskPlace = Annotated[str, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")]
+MaskPattern = Annotated[
+    str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
+]
+LabelNames = Annotated[
+    str | None, typer.Option(help="1=liver,2=spleen, or a file of them. Default: those in the header of a mask.")
+]
 
 
 def numbers(text: str | None, kind: type[Number], option: str) -> tuple[Number, ...]:

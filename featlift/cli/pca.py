@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli import choices
-from featlift.cli.options import numbers, words
+from featlift.cli.options import MaskPattern, numbers, words
 from featlift.cli.results import chosen_cases, masks_of, opened, print_failures
 from featlift.errors import FeatliftError, OptionError
 
@@ -30,9 +30,7 @@ def pca(
         str | None, typer.Option(help="d,h,w of the voxel that the planes go through. Default: the middle.")
     ] = None,
     masks: Annotated[str | None, typer.Option(help="Masks to outline: a folder, a CSV, or a file.")] = None,
-    mask_pattern: Annotated[
-        str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
-    ] = None,
+    mask_pattern: MaskPattern = None,
     overlay: Annotated[
         Path | None, typer.Option(help="A folder of maps, as of `probe --attention`, drawn over the scan in rows.")
     ] = None,

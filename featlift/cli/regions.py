@@ -8,17 +8,14 @@ from typing import Annotated
 
 import typer
 
+from featlift.cli.options import LabelNames, MaskPattern, MaskPlace
+
 
 def regions(
     store: Annotated[str, typer.Argument(help="The store, or its URL.")],
-    masks: Annotated[str, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")],
-    mask_pattern: Annotated[
-        str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
-    ] = None,
-    label_names: Annotated[
-        str | None,
-        typer.Option(help="1=liver,2=spleen, or a file of them. Default: those in the headers of the masks."),
-    ] = None,
+    masks: MaskPlace,
+    mask_pattern: MaskPattern = None,
+    label_names: LabelNames = None,
     layer: Annotated[int | None, typer.Option(help="Absolute index. Default: the deepest.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file.")] = Path("regions.parquet"),
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featlift.cli.options import words
+from featlift.cli.options import MaskPattern, words
 from featlift.cli.results import bars, chosen_cases, masks_of, opened, print_failures
 from featlift.counting import number_of
 from featlift.sizes import decimal_bytes
@@ -29,9 +29,7 @@ def view(
     masks: Annotated[
         str | None, typer.Option(help="Masks to outline: a folder, named as the cases; a CSV with id,path; one file.")
     ] = None,
-    mask_pattern: Annotated[
-        str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
-    ] = None,
+    mask_pattern: MaskPattern = None,
     overlay: Annotated[
         Path | None, typer.Option(help="A folder of maps, as of `probe --attention`: layers over the scan.")
     ] = None,

@@ -91,11 +91,7 @@ def predict_labels(
     """
     output = Path(output)
     check_writable(output)
-    reader = Scans(
-        {scan.id: scan for scan in scans},
-        preparation_of(extract.preparation, network.encoder),
-        Reading.of(extract.reading),
-    )
+    reader = _reader_of(scans, extract, network)
     device = network.encoder.device
     bf16 = use_bf16(precision, device)
     findings = len(config.labels) > 1
@@ -106,6 +102,12 @@ def predict_labels(
     texts = ([case_id, *(f"{value:.6g}" for value in values)] for case_id, values in found.items())
     write_table(output / PREDICTIONS, ["id", *headers], texts)
     return _measured(config, found, rows or {}, Predicted(name, config.recipe, tuple(found)))
+
+
+def _reader_of(scans: Sequence[Scan], extract: ExtractConfig, network: Classifier | Segmenter) -> Scans:
+    """Scans prepared as the network takes them."""
+    preparation = preparation_of(extract.preparation, network.encoder)
+    return Scans({scan.id: scan for scan in scans}, preparation, Reading.of(extract.reading))
 
 
 def _measured(
@@ -169,11 +171,7 @@ def predict_masks(
         need_monai()
     output = Path(output)
     check_writable(output)
-    reader = Scans(
-        {scan.id: scan for scan in scans},
-        preparation_of(extract.preparation, network.encoder),
-        Reading.of(extract.reading),
-    )
+    reader = _reader_of(scans, extract, network)
     device = network.encoder.device
     bf16 = use_bf16(precision, device)
     labels = [int(label) for label in config.labels]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from featlift.errors import OptionError
 from featlift.pretraining.crops import Crop, Crops
 from featlift.pretraining.losses import edges, reconstruction
 from featlift.pretraining.masking import Stage, drawn_mask
@@ -20,7 +19,7 @@ from featlift.pretraining.network import Autoencoder, Masked
 from featlift.pretraining.plan import PretrainPlan
 from featlift.training.order import Order
 from featlift.training.precision import products_in_bf16
-from featlift.training.task import Task
+from featlift.training.task import Task, finite_loss
 
 #: Parts of the loss, in the order of their weights.
 PARTS = ("rec", "sem", "edge")
@@ -106,10 +105,7 @@ class Pretraining(Task[Masked]):
             OptionError: it is no number: training has diverged, and the last round before is kept as it was.
         """
         parts = self.noted(found)
-        loss = sum(weight * parts[f"val_{name}"] for name, weight in self._weights.items())
-        if not np.isfinite(loss):
-            raise OptionError(f"the validation loss is {loss}: training has diverged; give a lower rate and another -o")
-        return loss
+        return finite_loss(sum(weight * parts[f"val_{name}"] for name, weight in self._weights.items()))
 
     def noted(self, found: Mapping[str, Any]) -> dict[str, float]:
         """See `Task`: the mean of each part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
@@ -10,10 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from featlift.errors import StoreError
+from featlift.errors import OptionError, StoreError
 
 #: A batch: whatever the task's datasets, its module and its loss agree on.
 B = TypeVar("B")
+
+
+def finite_loss(loss: float) -> float:
+    """The validation loss of a round, if it is a number.
+
+    Raises:
+        OptionError: training has diverged, and the last round before is kept as it was.
+    """
+    if not math.isfinite(loss):
+        raise OptionError(f"the validation loss is {loss}: training has diverged; give a lower rate and another -o")
+    return loss
 
 
 class Task(ABC, Generic[B]):

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from featlift.errors import OptionError
 from featlift.registration.network.meeting import Meeting, batch_of, meet
 from featlift.registration.network.plan import NetworkPlan
 from featlift.registration.network.subjects import Subject
@@ -18,7 +17,7 @@ from featlift.registration.network.unet import PairBatch, RegistrationNet
 from featlift.registration.network.who import Pairing, moving_of
 from featlift.registration.refinement import diffusion, distance
 from featlift.registration.sampling import sampled
-from featlift.training.task import Task
+from featlift.training.task import Task, finite_loss
 from featlift.volumes.grid import Shape
 
 _WINDOW = 9  # voxels: the side of the boxes in which intensities are correlated, VoxelMorph's
@@ -101,10 +100,7 @@ class Registering(Task[PairBatch]):
         Raises:
             OptionError: it is no number: training has diverged, and the last round before is kept as it was.
         """
-        loss = float(np.mean([found[name] for name in self.to_validate]))
-        if not np.isfinite(loss):
-            raise OptionError(f"the validation loss is {loss}: training has diverged; give a lower rate and another -o")
-        return loss
+        return finite_loss(float(np.mean([found[name] for name in self.to_validate])))
 
 
 class _Pairs(Dataset[Any]):

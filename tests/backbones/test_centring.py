@@ -167,8 +167,8 @@ def test_weights_are_measured_once_and_remembered(cache, tmp_path):
     assert len(list(cache.iterdir())) == 2
 
 
-_DAMAGED = ["{", '{"offsets": [1.0]}', '{"offsets": [NaN, 0.0, 0.0, 0.0, 0.0]}']
-_DAMAGED_TOO = ["", "[]", "{}", '{"offsets": 3}', '{"offsets": [0.3, 0.0, 0.0, 0.0, 0.0]}']
+_DAMAGED = ["{", '{"offsets": [NaN, 0.0, 0.0, 0.0, 0.0]}']
+_DAMAGED_TOO = ["", '{"offsets": [1.0]}', "[]", "{}", '{"offsets": 3}', '{"offsets": [0.3, 0.0, 0.0, 0.0, 0.0]}']
 _DAMAGED_TOO += [f'{{"offsets": [{value}, 0.0, 0.0, 0.0, 0.0]}}' for value in ("Infinity", '"a"', "1e9", "[]")]
 
 

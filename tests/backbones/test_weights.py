@@ -280,7 +280,9 @@ _UNUSED = {
 }
 
 
-@pytest.mark.parametrize("name", _UNUSED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.soak] if "lite0" in name else []) for name in _UNUSED]
+)
 def test_heads_and_counters_may_be_there_or_not(name, tmp_path):
     arguments, heads = _UNUSED[name]
     state = build(name, **arguments).state_dict()

@@ -84,7 +84,7 @@ def run(script, folder, *arguments):
     return done.stdout.splitlines()[-1].split()
 
 
-@pytest.mark.parametrize("stride", [61, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("stride", [97, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_disk_that_fails_at_every_step(featlift, tmp_path, command, stride):
     """File operations fail in turn, then every n-th one, then all is well again (see fail_at_every_step.py)."""
     assert featlift(*command, "-o", "uninterrupted.zarr").returncode == 0

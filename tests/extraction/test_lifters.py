@@ -99,6 +99,7 @@ def cluster():
 
 
 @PROC
+@pytest.mark.soak
 def test_a_ray_cluster_fills_one_store_although_an_actor_is_killed(tmp_path, options, cluster):
     command = [sys.executable, "-m", "featlift.cli.main", *options, "-o", "store.zarr", "--engine", "ray"]
     environment = {**os.environ, "RAY_ADDRESS": cluster.address, "PYTHONPATH": str(Path(__file__).parents[2])}

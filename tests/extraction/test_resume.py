@@ -231,7 +231,7 @@ def test_one_bad_case_does_not_stop_the_others(cohort, tmp_path):
     assert contents(store.path) == contents(tmp_path / "uninterrupted.zarr")
 
 
-@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.soak)])
 def test_killed_at_every_step_of_publishing(cohort, tmp_path, stride):
     """SIGKILL at each file operation of a run in turn, then run again (see kill_at_every_step.py)."""
     options = ["extract", "scans", "--limit", "1", "--mode", "2d", "--layers", "0"]

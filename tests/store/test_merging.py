@@ -181,7 +181,7 @@ def test_what_is_no_store(parts, featlift):
     assert not (parts / "all.zarr").exists()
 
 
-@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_merge_killed_at_every_step(parts, extract, stride):
     """SIGKILL at each file operation of a merge in turn, then merge again (see kill_at_every_step.py)."""
     extract("a.zarr", "a")

@@ -182,7 +182,13 @@ def load_in_process(cache, **environment):
     return done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("environment", [{}, pytest.param({"HF_HUB_OFFLINE": "1"}, marks=pytest.mark.soak)], ids=["no network", "offline"])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({}, id="no network"),
+        pytest.param({"HF_HUB_OFFLINE": "1"}, id="offline", marks=pytest.mark.soak),
+    ],
+)
 def test_without_the_hub_there_is_one_line_with_a_way_out_and_no_retrying(environment, tmp_path):
     out, err = load_in_process(tmp_path, **environment)
     assert out.count("\n") == 1

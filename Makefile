@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: demo vit test check soak bench clean
+.PHONY: demo vit test check docs soak bench clean
 
 demo: .venv/demo
 	$(BIN)/python -m featlift.demo demo
@@ -49,6 +49,11 @@ check: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: .venv/test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "build/site/index.html; $(BIN)/mkdocs serve shows it while it is written"
 
 soak: .venv/test build/nnunet
 	$(BIN)/python -m pytest -m soak

@@ -41,7 +41,6 @@ app = typer.Typer(
     name="featlift",
     help="3D scans to volumetric embeddings with frozen 2D foundation models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

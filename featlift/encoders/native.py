@@ -31,7 +31,8 @@ class NativeEncoder(nn.Module):
         weights: where they came from, and as ``sha256`` which they are.
         tile: of the network itself, along its own axes; that of the request takes its place. None sees volumes whole.
         axes: which of a volume's axes are the network's.
-        mean, std: of each channel: what the network takes is ``(x - mean) / std`` of the intensities.
+        mean: of each channel of the intensities.
+        std: of each channel: what the network takes is ``(x - mean) / std``.
         about: what else changes a feature, for the recipe, as JSON values.
         preparation: options of the preparation that the network was trained with, by name.
 

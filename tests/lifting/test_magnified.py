@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from featlift import extract_cohort, load_backbone, open_store
+from featlift.backbones.footprint import PeakMemory
 from featlift.cohort import config_of
 from featlift.config import ExtractConfig
 from featlift.errors import LiftingError, OptionError, StoreError
@@ -19,6 +20,7 @@ from tests.support.neuropil import neuropil
 from tests.support.scans import OBLIQUE, PATCH_MEAN_MODEL, patch_mean_options, write_nifti, write_scan
 from tests.support.tiny import TINY, says
 
+TINY_CONFIG = {"model": "vits16", "weights": "random:0", "model_args": TINY, "device": "cpu"}
 SLOPE = np.array([0.9, -0.7, 1.1])  # of intensities, for each millimetre along LPS
 
 
@@ -111,29 +113,35 @@ def test_batches_and_gradients_go_through_tiles(tiny_vit):
     assert (scans.grad * along).sum().item() == pytest.approx((ahead - behind).item() / (2 * step), rel=0.02)
 
 
+def test_no_more_than_one_tile_stands_beside_the_features():
+    """Peak memory: what is gathered, one tile enlarged and its features, and what planes at work may take."""
+    backbone = load_backbone("vits16", "random:0", depth=2, init_values=0.5)
+    encoder = MagnifiedBackbone(lift(backbone, "pcg", memory="12MB"), 4, 32)
+    scan = volume(24, 128, 128)
+    with torch.no_grad(), PeakMemory() as memory:
+        features = encoder(scan)
+    enlarged, one_tile = 24 * 128 * 128 * 4, 24 * 8 * 8 * 384 * 4
+    assert features.dense.nbytes == 24 * 32 * 32 * 384 * 4
+    assert memory.peak < features.dense.nbytes + enlarged + 3 * one_tile + 12e6
+
+
 def test_the_recipe_has_it_where_it_changes_something():
-    config = ExtractConfig().with_values({**TINY_CONFIG, "layers": -1})
+    config = ExtractConfig().with_values(TINY_CONFIG)
     plain = lifted_network(config.network, config.lifting)
     assert type(plain) is LiftedBackbone
     assert not {"magnify", "tile"} & plain.recipe().keys()
-    found = {}
+    found = []
     for values in ({"magnify": 4}, {"magnify": 4, "tile": "128"}, {"magnify": 2}, {"tile": "64,96"}):
         other = config.with_values(values)
         encoder = lifted_network(other.network, other.lifting)
-        found[str(values)] = {name: encoder.recipe().get(name) for name in ("magnify", "tile")}
-        assert {**encoder.recipe(), **dict.fromkeys(("magnify", "tile"))} == {
-            **plain.recipe(),
-            **dict.fromkeys(("magnify", "tile")),
-        }
-    assert list(found.values()) == [
+        found.append({name: value for name, value in encoder.recipe().items() if name not in plain.recipe()})
+        assert encoder.recipe() == {**plain.recipe(), **found[-1]}
+    assert found == [
         {"magnify": 4, "tile": [128, 128]},
         {"magnify": 4, "tile": [128, 128]},
         {"magnify": 2, "tile": [256, 256]},
-        {"magnify": None, "tile": [64, 96]},
+        {"tile": [64, 96]},
     ]
-
-
-TINY_CONFIG = {"model": "vits16", "weights": "random:0", "model_args": TINY, "device": "cpu"}
 
 
 def test_in_a_store_features_lie_where_the_patient_is(featlift, tmp_path):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from featlift.backbones.loading import load_backbone
     from featlift.cohort import extract_cohort
     from featlift.extraction import extract
-    from featlift.lifting import Features, LiftedBackbone, OrientedBackbone, lift
+    from featlift.lifting import Features, LiftedBackbone, MagnifiedBackbone, OrientedBackbone, lift
     from featlift.store import Case, Store, open_store
     from featlift.store.patches import FeaturePatches
     from featlift.volumes import Preparation, Prepared, Volume, find_masks, prepare, read
@@ -24,6 +24,7 @@ __all__ = [
     "FeaturePatches",
     "Features",
     "LiftedBackbone",
+    "MagnifiedBackbone",
     "OrientedBackbone",
     "Preparation",
     "Prepared",
@@ -47,7 +48,9 @@ _HOME = {
     "extract_cohort": "featlift.cohort",
     "list_models": "featlift.backbones.catalogue",
     "FeaturePatches": "featlift.store.patches",
-    **dict.fromkeys(("Features", "LiftedBackbone", "OrientedBackbone", "lift"), "featlift.lifting"),
+    **dict.fromkeys(
+        ("Features", "LiftedBackbone", "MagnifiedBackbone", "OrientedBackbone", "lift"), "featlift.lifting"
+    ),
     **dict.fromkeys(("Case", "Store", "open_store"), "featlift.store"),
     **dict.fromkeys(("Preparation", "Prepared", "Volume", "find_masks", "prepare", "read"), "featlift.volumes"),
 }

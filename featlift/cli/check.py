@@ -99,7 +99,14 @@ def check(
         except FeatliftError as error:
             report["time"] = {"failure": str(error)}
     has_masks = bool(selection.mask_pattern or selection.masks)
-    plan = SurveyPlan(preparation, config.lifting.mode, sizes.size_multiple[-1], config.lifting.depth_window, has_masks)
+    plan = SurveyPlan(
+        preparation,
+        config.lifting.mode,
+        sizes.size_multiple[-1],
+        config.lifting.depth_window,
+        getattr(lifted, "tile", None) if config.lifting.mode != "native" else None,
+        has_masks,
+    )
     missing = missing_weights(config.network.model) if config.network.weights is None else None
     besides = (
         [Finding("WARN", f"no weights here for {missing.what}", f"{missing.fix}; or --weights FILE")] if missing else []

@@ -29,7 +29,7 @@ _HOW, _LORA, _HEAD = "How it is trained", "LoRA", "The head"
 _NOT_HERE = (
     "orientations", "cell", "step", "fuse", "save", "save_dtype", "reduce", "basis", "embedding", "overwrite", "yes",
     "prefetch", "shard", "devices", "engine", "actors", "confirm_above", "precision", "offload", "compile", "limit",
-    "adapter",
+    "adapter", "magnify",
 )  # fmt: skip
 Labels = Annotated[
     Path | None, typer.Option(help="A CSV with id,split and perhaps patient and labels. Default: what the scans say.")

@@ -11,7 +11,7 @@ from featlift.errors import OptionError
 #: Options that say how a 2D network sees a volume, or of what 2D networks have.
 _OF_LIFTING = (
     "cycle", "orientations", "cell", "step", "fuse", "token_pooling", "norm", "depth_window", "depth_overlap",
-    "compile", "adapter", "rope_periods", "position_resize",
+    "magnify", "compile", "adapter", "rope_periods", "position_resize",
 )  # fmt: skip
 
 #: Prefixes of the kinds of native networks.
@@ -21,8 +21,12 @@ KINDS = ("monai:", "nnunet:", "3dme:")
 def check_mode(network: NetworkConfig, lifting: LiftingConfig) -> None:
     """Refuse options of lifting with a native network, and the other way round, with an `OptionError`."""
     if lifting.mode != "native":
-        if lifting.tile:
-            raise OptionError(f"--tile is of native 3D networks, mode {lifting.mode} has --depth-window: leave it out")
+        if len(lifting.tile) > 2:
+            raise OptionError(
+                f"--tile D,H,W is of native 3D networks: in mode {lifting.mode} give H,W, --depth-window cuts depth"
+            )
+        if lifting.orientations != ("axial",) and (lifting.magnify > 1 or lifting.tile):
+            raise OptionError("--magnify and --tile take one orientation: of several, --cell says how fine cells are")
         if network.model.startswith(KINDS):
             raise OptionError(f"--model {network.model} is a native 3D network: give --mode native")
         return

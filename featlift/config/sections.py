@@ -100,8 +100,12 @@ class LiftingConfig:
     norm: bool = option(True, FLAG, "Apply the backbone's final norm.", feature=True, flags=("--norm/--no-norm",))
     depth_window: int | None = option(None, whole(1), "Run the depth in windows of N slices, blended.", feature=True)
     depth_overlap: int | None = option(None, whole(0), "Slices that windows share. Default: a quarter.", feature=True)
+    magnify: int = option(
+        1, whole(1), "Enlarge planes M times before the network: finer cells, in tiles.", feature=True
+    )
     tile: tuple[int, ...] = option(
-        (), numbers(int), "Of mode native: voxels of a tile, all axes or D,H,W. Default: the network's, or the scan.",
+        (), numbers(int), "Voxels of a tile: one number, H,W, or of mode native D,H,W. Default: 512 pixels with "
+        "--magnify, a native network's own, or the scan.",
         feature=True,
     )  # fmt: skip
     offload: bool = option(False, FLAG, "Keep features in host memory.")

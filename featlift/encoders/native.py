@@ -14,10 +14,10 @@ from featlift.encoders.axes import Axes
 from featlift.encoders.costs import pass_bytes
 from featlift.encoders.request import Request
 from featlift.encoders.stages import Stages, shown
-from featlift.encoders.tiles import in_tiles
 from featlift.errors import LiftingError, LiftingMemoryError, OptionError
 from featlift.lifting.budget import free_bytes, is_out_of_memory
 from featlift.lifting.features import Features, LayerFeatures
+from featlift.lifting.tiles import in_tiles
 from featlift.sizes import human_bytes
 
 
@@ -132,20 +132,19 @@ class NativeEncoder(nn.Module):
         self._check_memory((len(volume), self.stages.channels, *seen))
         home = torch.device("cpu") if self._request.offload else self.device
         try:
-            found = in_tiles(self._encode, volume, tile, self.size_multiple, self.feature_layers, home)
+            return in_tiles(self._encode, volume, tile, self.size_multiple, self.feature_layers, home)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise LiftingMemoryError(f"{self.name}: no memory for {shown(seen)} voxels at once: {_SMALLER}") from error
-        none = {layer.index: volume.new_zeros(len(volume), 1, 0, layer.channels) for layer in self.feature_layers}
-        return Features({index: LayerFeatures(values, none[index]) for index, values in found.items()})
 
-    def _encode(self, volume: Tensor) -> dict[int, Tensor]:
+    def _encode(self, volume: Tensor) -> Features:
         """Features of a volume, or a tile of one, in one pass."""
         mean, std = (torch.tensor(each, device=volume.device).view(-1, 1, 1, 1) for each in (self.mean, self.std))
         seen = self.axes.to_network((volume - mean) / std).to(self._request.dtype)
         found = self.stages(seen, self.feature_layers[-1].index)
-        return {layer.index: self.axes.of_volume(found[layer.index]) for layer in self.feature_layers}
+        none = {layer.index: volume.new_zeros(len(volume), 1, 0, layer.channels) for layer in self.feature_layers}
+        return Features({index: LayerFeatures(self.axes.of_volume(found[index]), none[index]) for index in none})
 
     def _check(self, volume: Tensor) -> None:
         channels = self.stages.channels

@@ -13,7 +13,7 @@ from featlift.config import LiftingConfig, NetworkConfig, PreparationConfig
 from featlift.config.modes import check_mode
 from featlift.encoders import load_encoder
 from featlift.errors import OptionError
-from featlift.lifting import LiftedBackbone, OrientedBackbone, VolumeEncoder, lift
+from featlift.lifting import LiftedBackbone, MagnifiedBackbone, OrientedBackbone, VolumeEncoder, lift
 from featlift.volumes import Preparation
 
 
@@ -85,14 +85,17 @@ def preparation_of(config: PreparationConfig, encoder: VolumeEncoder) -> Prepara
     return replace(wanted, **own)
 
 
-def lifted_network(network: NetworkConfig, lifting: LiftingConfig) -> LiftedBackbone | OrientedBackbone:
-    """The lifted backbone that a configuration asks for, along its axes; raises what `lifted_backbone` does."""
+def lifted_network(
+    network: NetworkConfig, lifting: LiftingConfig
+) -> LiftedBackbone | OrientedBackbone | MagnifiedBackbone:
+    """The lifted backbone that a configuration asks for, along its axes, or magnified; raises as `lifted_backbone`."""
     loading = {
         "weights_prefix": network.weights_prefix,
         "rope_periods": network.rope_periods,
         "position_resize": network.position_resize,
     }
-    options = {name: value for name, value in vars(lifting).items() if name != "tile"}
+    options = {**vars(lifting)}
+    magnify, tile = options.pop("magnify"), options.pop("tile")
     orienting = {name: options.pop(name) for name in ("orientations", "cell", "step", "fuse")}
     lifted = lifted_backbone(
         network.model,
@@ -103,4 +106,6 @@ def lifted_network(network: NetworkConfig, lifting: LiftingConfig) -> LiftedBack
         loading={**loading, **(network.model_args or {})},
         **options,
     )
+    if magnify > 1 or tile:
+        return MagnifiedBackbone(lifted, magnify, tile or None)
     return lifted if orienting["orientations"] == ("axial",) else OrientedBackbone(lifted, **orienting)

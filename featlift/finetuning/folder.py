@@ -94,14 +94,16 @@ def trained_encoder(config: ExtractConfig, plan: FinetunePlan) -> LiftedBackbone
     """The network that is to be trained, or whose head is, as it is before.
 
     Raises:
-        OptionError: a native network other than 3DME, or options that it has no use for; several orientations; an
-            adapter.
+        OptionError: a native network other than 3DME, or options that it has no use for; several orientations;
+            magnified planes; an adapter.
         ModelError: no such network.
         InputError: no such folder of a pretraining.
         WeightsError: no weights.
     """
     if config.lifting.orientations != ("axial",):
         raise OptionError("fine-tuning takes one orientation: leave --orientations out")
+    if config.lifting.mode != "native" and (config.lifting.magnify > 1 or config.lifting.tile):
+        raise OptionError("fine-tuning sees planes whole, as they are: leave --magnify and --tile out")
     if config.network.adapter is not None:  # what is written is of the backbone's own weights
         raise OptionError("fine-tuning begins with the backbone's own weights: leave --adapter out")
     encoder = encoder_of(config.network, config.lifting)

@@ -5,6 +5,7 @@ from featlift.lifting.encoder import VolumeEncoder
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.lift import lift
 from featlift.lifting.lifted import LiftedBackbone
+from featlift.lifting.magnified import MagnifiedBackbone
 from featlift.lifting.orientations import OrientedBackbone
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Features",
     "LayerFeatures",
     "LiftedBackbone",
+    "MagnifiedBackbone",
     "OrientedBackbone",
     "VolumeEncoder",
     "lift",

@@ -104,7 +104,7 @@ class PlaneBatches:
             if self.memory < cost.held:
                 raise LiftingMemoryError(
                     f"one plane needs about {_readable(cost.held)} beside the features but --memory allows "
-                    f"{_readable(self.memory)}: give at least that, or make planes smaller with --depth-window"
+                    f"{_readable(self.memory)}: give at least that, or smaller planes with --tile or --depth-window"
                 )
             return min(enough, int(self.memory / cost.held))
         there = free.bytes()
@@ -169,8 +169,8 @@ def _too_large(cost: PlaneCost, free: FreeMemory) -> LiftingMemoryError:
     there = free.bytes()
     return LiftingMemoryError(
         f"one plane needs about {_readable(cost.held)} beside the features, {free.device} has "
-        f"{'not enough' if there is None else _readable(there)} free: make planes smaller with --depth-window, their "
-        "values with --precision bf16, or keep the features in host memory with --offload"
+        f"{'not enough' if there is None else _readable(there)} free: make planes smaller with --tile or "
+        "--depth-window, their values with --precision bf16, or keep the features in host memory with --offload"
     )
 
 

@@ -52,6 +52,7 @@ class SurveyPlan:
         mode: of lifting.
         stride: pixels a cell of the deepest layer; None if it is not known.
         depth_window: of lifting.
+        tile: voxels (H, W) that are lifted at a time; None for whole planes.
         wants_masks: whether masks were asked for.
     """
 
@@ -59,6 +60,7 @@ class SurveyPlan:
     mode: str
     stride: int | None = None
     depth_window: int | None = None
+    tile: tuple[int, int] | None = None
     wants_masks: bool = False
 
 
@@ -231,6 +233,8 @@ def _long_planes(cells: dict[str, tuple[int, ...]], plan: SurveyPlan) -> Iterato
     tokens = {}
     for name, (depth, h, w) in cells.items():
         depth = min(depth, plan.depth_window or depth)
+        if plan.tile and plan.stride:
+            h, w = (min(cells, side // plan.stride) for cells, side in zip((h, w), plan.tile, strict=True))
         sides = {"2d": h * w, "3d": depth * h * w}
         tokens[name] = sides.get(plan.mode, max(h * w, depth * max(h, w)))
     if long := [name for name, count in tokens.items() if count > _LONG_PLANE]:
@@ -239,7 +243,7 @@ def _long_planes(cells: dict[str, tuple[int, ...]], plan: SurveyPlan) -> Iterato
             "NOTE",
             f"{len(long)} of {len(cells)} scans have {what} of up to {max(tokens.values()):,} tokens, and time grows "
             "with their square",
-            "--spacing or --size" if plan.mode == "2d" else "--depth-window 128, --spacing or --size",
+            "--tile, --spacing or --size" if plan.mode == "2d" else "--depth-window 128, --tile, --spacing or --size",
             long,
         )
 

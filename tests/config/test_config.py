@@ -42,6 +42,7 @@ OTHERS = {
     "norm": (False, {}),
     "depth_window": (4, {}),
     "depth_overlap": (2, {"depth_window": 4}),
+    "magnify": (2, {}),
     "tile": ((16, 16, 16), NATIVE),
     "offload": (True, {}),
     "compile": (True, {}),

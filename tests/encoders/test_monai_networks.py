@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 import featlift
 from featlift.encoders import load_encoder
 from featlift.encoders.axes import Axes
-from featlift.encoders.tiles import in_tiles
 from featlift.errors import LiftingError, LiftingMemoryError, ModelError, OptionError, WeightsError
+from featlift.lifting.tiles import in_tiles
 from tests.support.scans import write_scan
 
 BATCH = {"norm": "BATCH", "init_filters": 4, "blocks_down": (1, 1, 1)}
@@ -101,8 +101,8 @@ def test_tiles_of_what_sees_no_neighbours_are_the_whole():
     layers, step = encoder.feature_layers, encoder.size_multiple
     assert step == (8, 8, 8)
     found = in_tiles(encoder._encode, given, (24, 16, 48), step, layers, torch.device("cpu"))
-    for index, values in found.items():
-        torch.testing.assert_close(values, whole[index], atol=1e-5, rtol=1e-4)
+    for index, layer in found.layers.items():
+        torch.testing.assert_close(layer.dense, whole[index], atol=1e-5, rtol=1e-4)
 
 
 def test_axes_of_another_order_and_direction_put_features_back():
@@ -175,7 +175,7 @@ def test_a_volume_that_does_not_fit_is_refused_by_itself():
         (("--mode", "native", "--token-pooling", "direct"), "--token-pooling is of lifted"),
         (("--mode", "native", "--orientations", "axial,coronal"), "--orientations is of lifted"),
         (("--mode", "native", "--no-norm"), "--no-norm is of lifted"),
-        (("--tile", "32"), "--tile is of native"),
+        (("--tile", "32,32,32"), "--tile D,H,W is of native"),
         (("--mode", "2d"), "give --mode native"),
     ],
 )

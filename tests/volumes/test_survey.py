@@ -183,6 +183,10 @@ def test_sizes():
     assert "19,200 tokens" in whats(deep)
     assert whats(deep, depth_window=128) == ""
     assert whats(deep, mode="2d") == ""
+    assert "38,400 tokens" in whats(deep, stride=8)
+    assert "19,200 tokens" in whats(deep, stride=8, tile=(256, 256))
+    assert whats(deep, mode="2d", stride=2, tile=(256, 256)) == ""
+    assert "65,536 tokens" in whats(deep, mode="2d", stride=2)
     assert "614,400 tokens" in whats(deep, mode="3d")
 
 

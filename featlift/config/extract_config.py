@@ -98,7 +98,7 @@ class ExtractConfig:
             OptionError: a table, an option or a value that there is not.
         """
         path = Path(path)
-        if not path.exists():
+        if not path.is_file():  # a folder may be called mr
             path = preset_file(str(path)) or path
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))

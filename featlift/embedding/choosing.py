@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from featlift.backbones.catalogue import CATALOGUE, Entry, network_at_hand
@@ -20,6 +20,7 @@ _OF_MODALITY = {"CT": "ct-soft", "MR": "mr"}
 _AIR = 0.01  # of the voxels: less is rather a few outliers of an MR
 _SHAPE = "shape"  # the preset that needs no spacing
 _LISTED = 5
+_MANY = 100  # scans: reading them takes a while
 _MOST_WORKERS = 4  # each holds a volume or two
 
 
@@ -56,7 +57,14 @@ class Choice:
         )
 
 
-def choose(scans: Sequence[Scan], preset: str | None, model: str | None, weights: str | None, workers: int) -> Choice:
+def choose(
+    scans: Sequence[Scan],
+    preset: str | None,
+    model: str | None,
+    weights: str | None,
+    workers: int,
+    notify: Callable[[str], object],
+) -> Choice:
     """Choose a preset by the scans, unless one is given, and the network at hand, unless one is given.
 
     Args:
@@ -65,6 +73,7 @@ def choose(scans: Sequence[Scan], preset: str | None, model: str | None, weights
         model: a 2D network by name.
         weights: its file.
         workers: processes that look at the scans; 0 looks here.
+        notify: is told if that takes long.
 
     Raises:
         OptionError: no such preset, weights without a model, a native 3D network; or what `preset_of` raises.
@@ -77,7 +86,7 @@ def choose(scans: Sequence[Scan], preset: str | None, model: str | None, weights
         raise OptionError(f"--model {model} is a native 3D network: `featlift extract --mode native` takes it")
     named = None if preset is None else read_word(preset, "--preset", presets())
     entry = network_at_hand() if model is None else CATALOGUE.get(model)
-    name, why = (named, "as asked") if named else preset_of(_looked_at(scans, workers))
+    name, why = (named, "as asked") if named else preset_of(_looked_at(scans, workers, notify))
     network = {"model": model or (entry.name if entry else None), "weights": weights}
     return Choice(name, why, ExtractConfig.of_file(name).with_values({**network, **_reading(entry)}))
 
@@ -89,10 +98,12 @@ def _reading(entry: Entry | None) -> dict[str, object]:
     return {"layers": entry.best_layer, "embedding": "cls-mean" if entry.token_names else "patch-mean"}
 
 
-def _looked_at(scans: Sequence[Scan], workers: int) -> list[Surveyed]:
+def _looked_at(scans: Sequence[Scan], workers: int, notify: Callable[[str], object]) -> list[Surveyed]:
     """Headers of DICOM, which say what they are; voxels of all others."""
     plain, reading = Preparation(), Reading()
     silent = {scan.id for scan in scans if not scan.sources[0].members}
+    if len(silent) > _MANY:
+        notify(f"featlift: looking at the values of {len(silent):,} scans; --preset spares it")
     if not workers:
         return [look(scan, plain, reading, scan.id in silent) for scan in scans]
     return list(survey(scans, plain, reading, silent, min(workers, cores(), _MOST_WORKERS)))

@@ -84,7 +84,7 @@ def embed(
     base = ExtractConfig().with_values(running)
     found = find_cohort(inputs, base, notify)
     workers = base.running.workers
-    choice = choose(found.scans, preset, model, weights, cores() if workers is None else workers)
+    choice = choose(found.scans, preset, model, weights, cores() if workers is None else workers, notify)
     for line in choice.told():
         notify(f"featlift: {line}")
     with _at(store, output) as place:

@@ -11,17 +11,7 @@ from tests.support.stores import clouds, splits_of, write_store
 SLOW = {"numpy", "zarr", "nibabel", "pydicom", "pyarrow", "scipy", "skimage", "sklearn", "matplotlib", "torch", "timm"}
 
 SUBCOMMANDS = (
-    "embed",
-    "extract",
-    "check",
-    "featdice",
-    "knn",
-    "probe",
-    "retrieve",
-    "compare",
-    "info",
-    "doctor",
-    "merge",
+    *("embed", "extract", "check", "featdice", "knn", "probe", "retrieve", "compare", "info", "doctor", "merge"),
 )
 USED = {
     "--help": set(),

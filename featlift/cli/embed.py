@@ -35,8 +35,8 @@ def embed(
 ) -> None:
     """Embed scans: a vector each, for knn, probe, retrieve, pandas and NumPy. No option is needed.
 
-    CT or MR is told by DICOM or by the values; orientation, spacing, window, mode and layer are what the studies in
-    docs/results.md found best, the network is the best whose weights are here: nothing is downloaded.
+    CT or MR is told by DICOM or by the values. Axes, spacing, window, mode and layer rest on studies as far as there
+    are any (docs/how-to/embed.md). The network is the best whose weights are on this machine: nothing is downloaded.
     """
     from featlift.embedding import embed
 

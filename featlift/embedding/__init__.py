@@ -1,4 +1,4 @@
-"""Scans to a vector each, with what the studies of docs/results.md found best."""
+"""Scans to a vector each. The defaults rest on docs/results.md as far as it goes; docs/how-to/embed.md says how."""
 
 from featlift.embedding.choosing import Choice, choose, preset_of
 from featlift.embedding.embed import Embedded, embed

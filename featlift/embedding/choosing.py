@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Choice:
         return (
             f"{self.preset} ({self.why}): {network.model}, layer {layer}, {lifting.mode} along {axes}; axes "
             f"{prepared.orient}, {grid}, {prepared.intensity}; vector {vector or 'of all that the network has'}",
-            f"the same by hand: featlift extract SCANS -o STORE {' '.join(options)}",
+            f"the same by hand: featlift extract SCANS -o STORE {shlex.join(options)}",
         )
 
 

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--size", type=int, default=512, help="pixels of a slice, along both sides")
     options = parser.parse_args()
-    backbone = load_backbone(options.model, options.weights)
+    backbone = load_backbone(options.model, options.weights, precision="fp32", device="cpu")
     print("| " + " | ".join(["", *(f"stride {layer.sampling.stride}" for layer in backbone.layers)]) + " |")
     print("|---" * (1 + len(backbone.layers)) + "|")
     for name, images in _images(options.scans, options.size):

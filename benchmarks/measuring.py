@@ -27,7 +27,8 @@ Forward = Callable[[Tensor], Tensor]
 
 def seeded_backbone(model: str, **arguments: Any) -> Backbone:
     """Random weights with a LayerScale that lets every block matter, RoPE periods in float32 as the reference's."""
-    return load_backbone(model, "random:0", rope_periods="fp32", init_values=0.5, **arguments)
+    plain: dict[str, Any] = {"precision": "fp32", "device": "cpu", "rope_periods": "fp32"}
+    return load_backbone(model, "random:0", **plain, init_values=0.5, **arguments)
 
 
 def lifted(model: str, mode: str, device: str, precision: str, **how: Any) -> Forward:

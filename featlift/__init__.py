@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from featlift.backbones.catalogue import list_models
     from featlift.backbones.loading import load_backbone
     from featlift.cohort import extract_cohort
+    from featlift.embedding import embed
     from featlift.extraction import extract
     from featlift.lifting import Features, LiftedBackbone, MagnifiedBackbone, OrientedBackbone, lift
     from featlift.store import Case, Store, open_store
@@ -31,6 +32,7 @@ __all__ = [
     "Store",
     "Volume",
     "__version__",
+    "embed",
     "extract",
     "extract_cohort",
     "find_masks",
@@ -44,6 +46,7 @@ __all__ = [
 
 _HOME = {
     "load_backbone": "featlift.backbones.loading",
+    "embed": "featlift.embedding",
     "extract": "featlift.extraction",
     "extract_cohort": "featlift.cohort",
     "list_models": "featlift.backbones.catalogue",

@@ -65,7 +65,7 @@ def extract_cohort(
     Args:
         inputs: scans, folders that are searched for scans, manifests, or their URLs.
         store: the store to write, or its URL.
-        config: all options, or a TOML file of them; None takes the defaults.
+        config: all options, or a TOML file of them, or a preset such as ``ct-soft``; None takes the defaults.
         progress: is told how far it is; an exception that it raises stops the run, and the same call goes on.
         notify: is told what one wants to know before and while it runs, a line each.
         confirm: is told how large the store will be, before anything is written; to stop, it raises.
@@ -77,21 +77,25 @@ def extract_cohort(
         StoreError: something else is at `store`, or a store of another recipe.
         OutputError: the store cannot be written.
     """
-    from featlift.volumes import Preparation, Selection, find_scans
-
-    # torch's threads would wait for each other by spinning, on cores that reading and writing need
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     config = config if isinstance(config, ExtractConfig) else ExtractConfig.of_file(config) if config else None
     config = (config or ExtractConfig()).with_values(overrides)
     notify = notify or (lambda line: None)
+    found = find_cohort(inputs, config, notify)
+    return extract_scans(found, store, config, progress=progress, notify=notify, confirm=confirm)
+
+
+def find_cohort(
+    inputs: str | Path | Sequence[str | Path], config: ExtractConfig, notify: Callable[[str], object]
+) -> DiscoveredScans:
+    """The scans that `extract_cohort` would lift; raises what that does, before any is opened."""
+    from featlift.volumes import Preparation, Selection, find_scans
+
     config.check()
     Preparation.of(config.preparation)  # what makes no sense is said before anything is looked for
     given = [inputs] if isinstance(inputs, (str, Path)) else inputs
     found = find_scans(given, Selection.of(config.selection), config.selection.limit, refused=[])
     _tell_of(found, notify)
-    if (config.network.weights or "").startswith("random:"):
-        notify("featlift: random weights: these features mean nothing")
-    return extract_scans(found, store, config, progress=progress, notify=notify, confirm=confirm)
+    return found
 
 
 def config_of(store: str | Path | Remote) -> ExtractConfig:
@@ -129,6 +133,8 @@ def extract_scans(
     confirm: Callable[[Forecast], object] | None = None,
 ) -> Extracted:
     """Lift scans that are found into a store, as `extract_cohort` does those of its inputs; raises what that does."""
+    # torch's threads would wait for each other by spinning, on cores that reading and writing need
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from featlift.extraction import Job, Shard
     from featlift.extraction.beginning import as_begun
     from featlift.extraction.engines import worker_pool_of
@@ -139,6 +145,8 @@ def extract_scans(
 
     progress = progress or (lambda outcome, done, total: None)
     notify = notify or (lambda line: None)
+    if (config.network.weights or "").startswith("random:"):
+        notify("featlift: random weights: these features mean nothing")
     backend_of(store).check_writable()
     shard = config.running.shard
     part = Shard.parse(shard) if shard else Shard.of_slurm(os.environ)

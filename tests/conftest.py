@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from featlift import load_backbone
 from featlift.backbones.backbone import Backbone
 from featlift.cli.main import main
+from tests.support.networks import load_backbone
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

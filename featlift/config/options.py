@@ -169,7 +169,9 @@ def _layers(value: Any, name: str) -> tuple[int | str, ...]:
     return tuple(int(part) if re.fullmatch(r"-?\d+", str(part)) else _text(part, name) for part in parts)
 
 
-_NOT_TIMMS = ("name", "weights", "weights_prefix", "rope_periods", "position_resize", "trainable")
+_NOT_TIMMS = (
+    *("name", "weights", "weights_prefix", "rope_periods", "position_resize", "trainable", "precision", "device"),
+)
 
 
 def _model_args(value: Any, name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def look_at_lifting() -> Iterator[Row]:
     from featlift.backbones.precision import place, resolve_device
     from featlift.lifting import lift
 
-    backbone = load_backbone("vit_tiny_patch16_224", "random:0", **_NETWORK)
+    backbone = load_backbone("vit_tiny_patch16_224", "random:0", precision="fp32", device="cpu", **_NETWORK)
     volume = torch.rand(_SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         slices = backbone.normalise(volume[0].transpose(0, 1))

@@ -28,7 +28,7 @@ def look_at_weights(
     from featlift.backbones.loading import load_backbone
 
     try:
-        backbone = load_backbone(name, weights, weights_prefix=weights_prefix, **model_args)
+        backbone = load_backbone(name, weights, device="cpu", weights_prefix=weights_prefix, **model_args)
     except FeatliftError as error:
         yield Row("weights", "FAIL", str(error), _FIX)
         return

@@ -70,7 +70,7 @@ def export(
         raise OptionError(f"layer {spec.layer}: {store.path} holds {', '.join(map(str, layers))}")
     if colours is not None and not spec.is_coloured:
         raise OptionError("--colours: npy and --channels hold features as they are, without colours")
-    _check_is_ours(folder)
+    check_is_ours(folder)
     if spec.is_coloured:
         colours = colours or _colours(store, folder, spec)
         colours.check(store, spec.layer)
@@ -79,8 +79,13 @@ def export(
     return _files(store, folder, spec, colours, cases or list(store))
 
 
-def _check_is_ours(folder: Path) -> None:
-    """Refuse a folder of other things, such as the scans, which could be called as what is exported."""
+def check_is_ours(folder: Path) -> None:
+    """Refuse a folder of other things, such as the scans, which could be called as what is exported.
+
+    Raises:
+        OptionError: there are other things in it.
+        OutputError: it is a file.
+    """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"cannot write {folder}: it is a file; give a folder with -o")
     if folder.exists() and not (folder / _RECORD).exists():

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def write_parquet(store: Store, path: Path, cases: Sequence[str] = ()) -> list[str]:
     """Write a row a case: what the index says, its labels, and the embedding as a list of fixed size.
 
-    The names and ranges of the embedding's parts stand in the metadata of that column as JSON (``parts``).
+    The names and ranges of the embedding's parts stand in the metadata of that column as JSON (``parts``), the recipe
+    of the store in those of the file (``featlift``).
 
     Args:
         store: which keeps embeddings.
@@ -46,6 +47,7 @@ def write_parquet(store: Store, path: Path, cases: Sequence[str] = ()) -> list[s
     if not len(table):
         raise OptionError(f"{store.path}: no volumes to export")
     table = _of_fixed_size(table, store)
+    table = table.replace_schema_metadata({"featlift": json.dumps({"recipe": store.recipe})})
     write_atomically(path, lambda draft: pq.write_table(table, draft))
     held = set(table["id"].to_pylist())
     return [case_id for case_id in wanted if case_id not in held]

@@ -39,7 +39,7 @@ def lifted_backbone(
         **lifting: further arguments of `featlift.lift`.
     """
     on = resolve_device(device)
-    backbone = load_backbone(model, weights, **(loading or {}))
+    backbone = load_backbone(model, weights, precision="fp32", device="cpu", **(loading or {}))  # as adapters want it
     if adapter is not None:
         apply_adapter(backbone, adapter)
     return lift(place(backbone, on, resolve_precision(precision, on, backbone.family)), **lifting)

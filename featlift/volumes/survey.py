@@ -24,6 +24,7 @@ from featlift.volumes.scan import Scan
 from featlift.volumes.volume import Affine, spacing_of
 
 _SAME_PLACE = 1e-3  # mm: rounding of headers
+_AIR = (-1100, -500)  # HU
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -46,6 +47,7 @@ class Surveyed:
         channels: of what reaches the backbone.
         minimum: of the finite voxels; None if voxels were not read.
         maximum: likewise.
+        air: share of the finite voxels from -1100 to -500, where air and lungs lie in HU; None if they were not read.
         not_finite: how many voxels are NaN or infinite; None if they were not read.
         mask: empty if it has none, else how its grid lies: ``same grid``, ``another grid``.
         mask_problem: why its mask is of no use.
@@ -65,6 +67,7 @@ class Surveyed:
     channels: int = 1
     minimum: float | None = None
     maximum: float | None = None
+    air: float | None = None
     not_finite: int | None = None
     mask: str = ""
     mask_problem: str = ""
@@ -163,7 +166,8 @@ def _look_at_voxels(scan: Scan, preparation: Preparation, reading: Reading, fact
     facts["not_finite"] = volume.array.size - int(finite.sum())
     values: NDArray[np.float32] = volume.array[finite] if facts["not_finite"] else volume.array
     if values.size:
-        facts.update(minimum=float(values.min()), maximum=float(values.max()))
+        air = np.count_nonzero((values >= _AIR[0]) & (values <= _AIR[1])) / values.size
+        facts.update(minimum=float(values.min()), maximum=float(values.max()), air=air)
     prepared = prepare(volume, preparation, scan.centre)
     facts.update(lifted_shape=prepared.shape, lifted_spacing=_spacing(prepared.affine))
     if np.abs(prepared.scan).max() > _FLOAT16_MAX:

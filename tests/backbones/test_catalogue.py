@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from featlift import load_backbone
 from featlift.backbones.catalogue import CATALOGUE, FAMILIES, cached_weights, packaged_weights
 from featlift.backbones.convolutional import ConvolutionalBackbone
 from featlift.backbones.torchvision_guard import import_timm
@@ -21,6 +20,7 @@ from featlift.lifting import lift
 from featlift.store.forecast import FeatureSizes, volume_bytes
 from featlift.store.output_spec import OutputSpec
 from featlift.store.reduction import Reduction
+from tests.support.networks import load_backbone
 from tests.support.tiny import says
 
 ROOT = Path(__file__).resolve().parents[2]

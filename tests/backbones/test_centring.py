@@ -8,11 +8,12 @@ import torch
 from sklearn.datasets import load_sample_image
 from torch import nn
 
-from featlift import Preparation, load_backbone, prepare, read
+from featlift import Preparation, prepare, read
 from featlift.backbones.catalogue import OFFSETS
 from featlift.backbones.mirror import looking_at
 from featlift.backbones.sampling import Sampling
 from featlift.demo import copy_brain
+from tests.support.networks import load_backbone
 from tests.support.tiny import build, save
 
 _NARROW = {"channels": (16, 16, 16, 16)}

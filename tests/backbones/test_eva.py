@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.backbones import turning
 from featlift.backbones.eva import make_lean
 from featlift.backbones.torchvision_guard import import_timm
+from tests.support.networks import load_backbone
 
 timm = import_timm()
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.errors import LiftingError
+from tests.support.networks import load_backbone
 from tests.support.tiny import TINY, build, save
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

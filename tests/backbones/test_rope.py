@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.backbones.rope import rope_3d
 from featlift.errors import LiftingError, WeightsError
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.networks import load_backbone
 from tests.support.tiny import TINY, save, says
 
 FORMULA = 100 ** (torch.arange(16) / 16)

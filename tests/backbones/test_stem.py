@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from featlift import load_backbone
 from featlift.backbones.backbone import Backbone
+from tests.support.networks import load_backbone
 
 NETWORKS = {"vits16": {"depth": 1}, "vit_tiny_patch16_224": {"depth": 1}, "convnext_atto": {}, "resnet18": {}}
 

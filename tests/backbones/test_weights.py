@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.backbones.weights import read_weights, sha256_of_state
 from featlift.checksums import sha256_of_file
 from featlift.errors import WeightsError
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.networks import load_backbone
 from tests.support.tiny import TINY, build, save, says
 
 GOLDEN_FILE = GOLDEN / "weights.safetensors"

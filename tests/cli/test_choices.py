@@ -12,6 +12,7 @@ from featlift.backbones.precision import PrecisionChoice
 from featlift.backbones.rope import RopePeriods
 from featlift.cli import choices
 from featlift.config import words as words_of
+from featlift.embedding.embed import DenseFormat
 from featlift.evaluation.classification.embeddings import Input
 from featlift.evaluation.classification.labels import SPLITS
 from featlift.evaluation.classification.protocol import BagOf, Name, Pooling
@@ -135,6 +136,7 @@ def test_the_words_are_those_of_the_functions():
     assert set(words_of.PLANES) == set(get_args(Plane)) - {"DHW"}  # which is no plane of a cycle
     assert set(choices.EXPORTS) == {*get_args(Format), "parquet"}
     for words, theirs in (
+        (choices.DENSE_FORMATS, get_args(DenseFormat)),
         (words_of.LIFTED_MODES, get_args(Mode)),
         (words_of.TOKEN_POOLINGS, get_args(TokenPooling)),
         (words_of.ROPE_PERIODS, get_args(RopePeriods)),

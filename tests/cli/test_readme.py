@@ -11,8 +11,8 @@ import nibabel as nib
 import pytest
 from safetensors.torch import save_file
 
-from featlift import load_backbone
 from featlift.demo import copy_brain
+from tests.support.networks import load_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,9 @@ from tests.support.stores import clouds, splits_of, write_store
 #: What takes a tenth of a second and more.
 SLOW = {"numpy", "zarr", "nibabel", "pydicom", "pyarrow", "scipy", "skimage", "sklearn", "matplotlib", "torch", "timm"}
 
-SUBCOMMANDS = ("extract", "check", "featdice", "knn", "probe", "retrieve", "compare", "info", "doctor", "merge")
+SUBCOMMANDS = (
+    *("embed", "extract", "check", "featdice", "knn", "probe", "retrieve", "compare", "info", "doctor", "merge"),
+)
 USED = {
     "--help": set(),
     "--version": set(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import featlift
-from featlift import extract_cohort, list_models, load_backbone, open_store
+from featlift import extract_cohort, list_models, open_store
 from featlift.backbones.adapters import write_full
 from featlift.config import ExtractConfig
 from featlift.errors import InputError, LiftingError, OptionError, StoreError
@@ -17,6 +17,7 @@ from featlift.store.basis import Basis
 from featlift.store.output_spec import OutputSpec
 from featlift.store.principal import Projection
 from featlift.volumes import DiscoveredScans, Preparation, Selection
+from tests.support.networks import load_backbone
 from tests.support.scans import patch_mean_options, write_scan
 
 TINY = {"model": "vits16", "weights": "random:0", "model_args": {"embed_dim": 48, "depth": 3, "num_heads": 3}}

@@ -13,12 +13,13 @@ import SimpleITK as sitk
 import zarr
 
 import featlift as package
-from featlift import Preparation, find_masks, lift, load_backbone, open_store
+from featlift import Preparation, find_masks, lift, open_store
 from featlift.errors import VolumeError
 from featlift.store import read_index
 from featlift.store.layout import sha256_of
 from featlift.volumes.volume import scaled
 from tests.support import series as dicom
+from tests.support.networks import load_backbone
 from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
 
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])

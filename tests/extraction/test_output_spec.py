@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import featlift as package
-from featlift import Preparation, find_masks, lift, load_backbone, open_store
+from featlift import Preparation, find_masks, lift, open_store
 from featlift.errors import OptionError, StoreError
 from featlift.extraction import Extraction, OutputSpec
 from featlift.store import StoreWriter, read_index, rebuild_index, verify
 from featlift.store.layout import SAVED, sha256_of
 from featlift.volumes import find_scans
 from featlift.volumes.loading import load
+from tests.support.networks import load_backbone
 from tests.support.scans import patch_mean_options, write_nifti, write_scan
 
 SUBSETS = list(chain.from_iterable(combinations(SAVED, count) for count in range(1, len(SAVED) + 1)))

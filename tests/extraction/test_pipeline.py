@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from featlift import lift, load_backbone, open_store
+from featlift import lift, open_store
 from featlift.errors import LiftingMemoryError, VolumeError
 from featlift.extraction import Extraction, Pipeline
 from featlift.extraction import readers as readers_module
@@ -21,6 +21,7 @@ from featlift.extraction.readers import Readers
 from featlift.volumes import Preparation, Reading, find_scans
 from featlift.volumes.loading import Loaded, load
 from tests.extraction.test_resume import contents
+from tests.support.networks import load_backbone
 from tests.support.scans import patch_mean_options, write_scan
 
 

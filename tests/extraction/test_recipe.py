@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from featlift import Preparation, lift, load_backbone
+from featlift import Preparation, lift
 from featlift.extraction import OutputSpec, Reduction, make_recipe
 from featlift.volumes.intensity import Intensity
+from tests.support.networks import load_backbone
 
 TINY = {"embed_dim": 64, "depth": 2, "num_heads": 1, "init_values": 0.5}
 

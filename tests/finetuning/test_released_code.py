@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.finetuning.classifier import Labelled, LiftedClassifier, classification_loss
 from featlift.finetuning.decoder import LiftedSegmenter, Masked, segmentation_loss
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.networks import load_backbone
 
 SYSTEMS = GOLDEN / "systems"
 MODES = {"PCg": "pcg", "2d": "2d", "PCm": "pcm", "3d": "3d"}

@@ -5,10 +5,11 @@ import torch
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.backbones.footprint import PeakMemory
 from featlift.errors import FeatliftError, LiftingMemoryError
 from featlift.lifting.batches import cut, evenly
+from tests.support.networks import load_backbone
 
 CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"
 OUT_OF_MEMORY = {"device": torch.OutOfMemoryError("CUDA out of memory."), "host": RuntimeError(CPU)}

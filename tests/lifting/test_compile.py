@@ -5,8 +5,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.errors import LiftingError
+from tests.support.networks import load_backbone
 
 
 def test_blocks_compile_twice_at_most(monkeypatch):

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from tests.conftest import GOLDEN, GOLDEN_MODEL
+from tests.support.networks import load_backbone
 
 SHAPES = ("cubic", "aniso", "nondiv", "d1", "flat")
 MODES = {

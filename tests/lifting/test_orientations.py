@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from featlift import load_backbone, open_store
+from featlift import open_store
 from featlift.backbones.footprint import PeakMemory
 from featlift.config import ExtractConfig
 from featlift.errors import LiftingError, OptionError
 from featlift.extraction import lifted_network
 from featlift.lifting import LiftedBackbone, OrientedBackbone, lift
+from tests.support.networks import load_backbone
 from tests.support.scans import OBLIQUE, PATCH_MEAN_MODEL, patch_mean_options, write_nifti
 from tests.support.tiny import says
 

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.lifting.planes import from_planes, to_planes
 from featlift.lifting.reference import planecycle
 from featlift.lifting.tokens import pool_adaptive, pool_mean
+from tests.support.networks import load_backbone
 
 LIFTS = [{"mode": mode, "token_pooling": route} for mode in ("pcg", "pcm") for route in ("depth", "direct")]
 LIFTS.append({"mode": "2d"})

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from featlift import lift, load_backbone
+from featlift import lift
 from featlift.lifting.reference import planecycle
 from tests.lifting.test_properties import LIFTS
+from tests.support.networks import load_backbone
 
 TINY = {"depth": 4, "embed_dim": 64, "num_heads": 1, "init_values": 0.5}
 

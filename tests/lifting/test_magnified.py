@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from featlift import extract_cohort, load_backbone, open_store
+from featlift import extract_cohort, open_store
 from featlift.backbones.footprint import PeakMemory
 from featlift.cohort import config_of
 from featlift.config import ExtractConfig
@@ -16,6 +16,7 @@ from featlift.extraction import lifted_network
 from featlift.finetuning.folder import trained_encoder
 from featlift.finetuning.plan import FinetunePlan
 from featlift.lifting import LiftedBackbone, MagnifiedBackbone, lift
+from tests.support.networks import load_backbone
 from tests.support.neuropil import neuropil
 from tests.support.scans import OBLIQUE, PATCH_MEAN_MODEL, patch_mean_options, write_nifti, write_scan
 from tests.support.tiny import TINY, says

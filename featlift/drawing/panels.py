@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.drawing.anatomy import View, views
 from featlift.errors import OptionError
-from featlift.pictures.anatomy import View, views
 from featlift.volumes.grid import Shape
 from featlift.volumes.volume import Affine
 

@@ -47,7 +47,8 @@ def thumbnail(picture: NDArray[Any], extent: tuple[float, float] | None = None, 
     rows, columns = picture.shape[:2]
     step = -(-max(rows, columns) // _SIDE)
     small = block_reduce(picture.astype(np.float32), (step, step, *[1] * (picture.ndim - 2)), np.mean)
-    content = base64.b64encode(png_encode(np.round(255 * np.clip(small, 0, 1)).astype(np.uint8))).decode()
+    pixels = np.ascontiguousarray(np.round(255 * np.clip(small, 0, 1)), dtype=np.uint8)
+    content = base64.b64encode(png_encode(pixels)).decode()
     height, width = extent or (float(rows), float(columns))
     scale = _SIDE / max(height, width)
     size = f"width:{scale * width:.0f}px;height:{scale * height:.0f}px"

@@ -7,8 +7,8 @@ import pytest
 import zarr
 from PIL import Image
 
-from featlift.errors import VolumeError
 from featlift.drawing.anatomy import views
+from featlift.errors import VolumeError
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.overlay import overlay_of

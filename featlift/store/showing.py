@@ -50,8 +50,6 @@ class Look:
         if has_dense:
             small_print += " · components 1 to 3 of its features as red, green, blue"
         with styled():
-            import matplotlib.pyplot  # noqa: F401 - what makes notebooks show a figure
-
             figure, panels = laid_out(names, shape, affine, small_print, dark)
             for name, view, panel in panels:
                 if name == "scan":

@@ -84,7 +84,8 @@ class LiftedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _lifted(self, paths: Sequence[str], place: str | Path | Remote) -> NDArray[np.float32]:
         scans = {path: _scan(path) for path in paths}
-        done = extract_scans(DiscoveredScans(sorted(scans.values(), key=lambda scan: scan.id)), place, self._config())
+        each_once = {scan.id: scan for scan in scans.values()}
+        done = extract_scans(DiscoveredScans([each_once[name] for name in sorted(each_once)]), place, self._config())
         if done.failed:
             case_id, reason = next(iter(done.failed.items()))
             raise VolumeError(f"{number_of(len(done.failed), 'scan')} failed, {case_id} first: {reason}")
@@ -98,7 +99,8 @@ class LiftedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _config(self) -> ExtractConfig:
         network = {"model": self.model, "weights": self.weights, "mode": self.mode, "layers": tuple(self.layers)}
-        return ExtractConfig().with_values({"save": ("embedding",), **network, **(self.options or {})})
+        whole = {"save": ("embedding",), "shard": "1/1"}  # also inside of a Slurm array
+        return ExtractConfig().with_values({**whole, **network, **(self.options or {})})
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 
 from featlift import Preparation, extract, open_store
 from featlift.errors import InputError, OptionError, StoreError, VolumeError
+from featlift.store.claims import Claims
 from featlift.transforms import LiftedFeatures
 from tests.support.scans import OBLIQUE
 from tests.support.tiny import TINY
@@ -47,8 +48,12 @@ def test_parameters_are_scikit_learns(lifted):
         LiftedFeatures(options={"intensty": "minmax"}).fit([])
 
 
-def test_embeddings_are_those_of_extract_in_the_order_of_the_paths(lifted, scans):
-    chosen = [scans[5], scans[0], scans[5]]
+def test_embeddings_are_those_of_extract_in_the_order_of_the_paths(lifted, scans, monkeypatch):
+    for name, value in {"ID": "1", "MIN": "1", "MAX": "4", "COUNT": "4", "STEP": "1"}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.chdir(scans[5].parent)
+    chosen = [scans[5], scans[0], scans[5], "scan.nii.gz"]
     vectors = lifted.fit_transform(chosen)
     assert vectors.dtype == np.float32
     loading = {"loading": TINY, "mode": "2d", "weights": "random:0"}
@@ -71,6 +76,17 @@ def test_a_search_over_folds_in_a_pipeline_lifts_every_scan_once(lifted, scans, 
     assert {path: path.stat().st_mtime_ns for path in store.glob("volumes/*/zarr.json")} == made
     with pytest.raises(StoreError, match="mode"):  # another recipe does not enter
         clone(pipeline).set_params(liftedfeatures__mode="pcm").fit(scans, labels)
+
+
+def test_a_scan_that_another_process_makes_is_not_made_twice(lifted, scans, tmp_path):
+    lifted.set_params(store=tmp_path / "all.zarr").transform(scans[:3])
+    lifted.set_params(store=tmp_path / "some.zarr").transform(scans[:2])
+    (third,) = set(open_store(tmp_path / "all.zarr")) - set(open_store(tmp_path / "some.zarr"))
+    with Claims(tmp_path / "some.zarr") as claims:
+        assert claims.take(third)
+        with pytest.raises(StoreError, match="another process makes 1 embedding just now"):
+            lifted.transform(scans[:3])
+    assert len(lifted.transform(scans[:3])) == 3
 
 
 def test_what_cannot_be_read_is_one_line(lifted, scans, tmp_path):

@@ -7,7 +7,7 @@ from io import BytesIO
 from matplotlib.figure import Figure
 
 
-class NotebookFigure(Figure):  # type: ignore[misc]
+class NotebookFigure(Figure):
     """A figure of matplotlib that knows itself as PNG."""
 
     def _repr_png_(self) -> bytes:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
+
+from featlift.cards import card, component_colours, thumbnail, times
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,7 +23,7 @@ class LayerFeatures:
     tokens: Tensor
 
     def __repr__(self) -> str:
-        return f"dense {_times(self.dense)}, tokens {_times(self.tokens)}"
+        return f"dense {times(self.dense.shape)}, tokens {times(self.tokens.shape)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,9 +42,17 @@ class Features:
         """Global tokens ``(B, D, g, C)`` of the deepest layer."""
         return self.layers[max(self.layers)].tokens
 
+    def _repr_html_(self) -> str:
+        return _card_of(self)
+
     def __repr__(self) -> str:
         return f"<features, {'; '.join(f'layer {index}: {layer}' for index, layer in self.layers.items())}>"
 
 
-def _times(values: Tensor) -> str:
-    return " x ".join(map(str, values.shape))
+def _card_of(features: Features) -> str:
+    """Shapes, and the middle slice of the first volume in colours of its own."""
+    facts = {f"layer {index}": layer for index, layer in features.layers.items()}
+    values = features.dense[0].detach()
+    plane = values[:, values.shape[1] // 2].float().cpu().numpy()
+    picture = thumbnail(np.moveaxis(component_colours(plane), 0, -1), name="features")
+    return card("features", {**facts, "of": f"{values.dtype}, {values.device}".replace("torch.", "")}, [picture])

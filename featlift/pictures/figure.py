@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.atomic_io import write_atomically
+from featlift.drawing.anatomy import View
+from featlift.drawing.panels import laid_out, outline, styled
 from featlift.errors import OptionError
-from featlift.pictures.anatomy import View
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import Foreground
 from featlift.pictures.overlay import overlay_of
-from featlift.pictures.painting import Painting, scan_picture
-from featlift.pictures.panels import laid_out, outline, styled
+from featlift.pictures.painting import Painting
 from featlift.store.case import Case
 from featlift.store.features import labels_of
 from featlift.store.reading import Store
@@ -157,7 +157,7 @@ class CaseFigure:
             if name in self.rows:
                 panel.imshow(self.rows[name].picture(view, index), extent=place, interpolation="bilinear")
             elif "scan" in self.case.saved:
-                scan = scan_picture(self.case, view, index)
+                scan = self.case.look.scan_picture(view, index)
                 panel.imshow(scan, extent=place, interpolation="bilinear", cmap="gray", vmin=0, vmax=1)
             if name in self.overlays:
                 values = self.overlays[name]

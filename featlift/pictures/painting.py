@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.pictures.anatomy import View
+from featlift.drawing.anatomy import View
 from featlift.pictures.colours import Colours
 from featlift.store.case import Case
 from featlift.store.cells import CellGrid
-from featlift.store.features import grid_of, layer_of, scan_of, slabs_of
+from featlift.store.features import grid_of, layer_of, slabs_of
 from featlift.volumes.grid import Shape
 
 _CRUMB = 0.02  # of the largest piece of foreground
@@ -92,12 +92,3 @@ def _cleaned(foreground: NDArray[np.float32]) -> NDArray[np.float32]:
     least = np.abs(foreground[foreground != 0]).min(initial=1)
     cleaned: NDArray[np.float32] = np.where(whole, np.maximum(foreground, least), np.minimum(foreground, -least))
     return cleaned.astype(np.float32)
-
-
-def scan_picture(case: Case, view: View, voxel: int) -> NDArray[np.float32]:
-    """One picture of the stored scan, ``(rows, columns)`` in [0, 1]; of three windows their mean."""
-    place: list[slice | int] = [slice(None)] * 3
-    place[view.normal] = slice(voxel, voxel + 1)
-    plane = scan_of(case, place).astype(np.float32)
-    picture: NDArray[np.float32] = view.picture(plane.mean(axis=0) if plane.ndim > 3 else plane, 0)
-    return picture

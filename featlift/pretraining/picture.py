@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from featlift.atomic_io import write_atomically
-from featlift.pictures.panels import laid_out, styled
+from featlift.drawing.panels import laid_out, styled
 from featlift.pretraining.crops import Crop
 from featlift.pretraining.network import Masked
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.atomic_io import write_atomically
-from featlift.pictures.anatomy import View
-from featlift.pictures.panels import laid_out, styled
+from featlift.drawing.anatomy import View
+from featlift.drawing.panels import laid_out, styled
 from featlift.registration.field import DisplacementField
 from featlift.volumes.grid import Shape, on_grid
 from featlift.volumes.volume import Affine, Volume, scaled

@@ -13,13 +13,12 @@ from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, VolumeError
 from featlift.volumes import Scan
 from featlift.volumes.reading import read
-from featlift.volumes.volume import Affine, Volume
+from featlift.volumes.volume import Affine, Volume, lps_ras
 
 #: Voxels as units: w runs along x, h along y, d along z.
 VOXELS: Affine = np.eye(4)[[2, 1, 0, 3]]
 
 _PICTURES = (".png", ".jpg", ".jpeg")
-_RAS_TO_LPS, _REVERSED = np.diag([-1.0, -1.0, 1.0, 1.0]), np.eye(4)[[2, 1, 0, 3]]
 
 
 def on_voxels(volume: Volume, affine: Affine | None) -> Volume:
@@ -80,7 +79,7 @@ def flat_nifti(path: Path) -> tuple[NDArray[Any], Affine | None] | None:
     except Exception:  # nibabel raises many kinds on damaged files
         return None
     known = image.header["sform_code"] or image.header["qform_code"]
-    return array, _RAS_TO_LPS @ image.affine @ _REVERSED if known else None
+    return array, lps_ras(image.affine) if known else None
 
 
 def _is_picture(path: Path) -> bool:

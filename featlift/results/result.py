@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from featlift.atomic_io import write_atomically
+from featlift.cards import card
+from featlift.counting import number_of
 from featlift.errors import InputError, StoreError
 from featlift.metrics.bootstrap import Interval
 from featlift.store.layout import Recipe, sha256_of
@@ -117,6 +119,11 @@ class Result:
         lines = [json.dumps(case, ensure_ascii=False, allow_nan=False) for case in self.cases]
         return text + ',\n  "cases": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
 
+    def _repr_html_(self) -> str:
+        measures = {name: _said(measure) for name, measure in self.measures.items()}
+        about = {"store": self.store, "task": self.task, "cases": len(self.cases), "failed": len(self.failed)}
+        return card(f"{self.kind} {self.name}", measures | {name: value for name, value in about.items() if value})
+
     def as_csv(self) -> str:
         """A row a case: ``id``, ``label`` and ``split`` if it has them, then its values of the measures.
 
@@ -132,6 +139,14 @@ class Result:
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
+
+
+def _said(measure: Measure) -> str:
+    """A number with its interval, as people write it."""
+    if measure.mean is None:
+        return "none"
+    interval = "" if measure.low is None else f" ({measure.low:.3f} to {measure.high:.3f})"
+    return f"{measure.mean:.3f}{interval}, {number_of(measure.cases, 'case')}"
 
 
 def _row(case: dict[str, Any], classes: list[str] | dict[str, list[str]]) -> dict[str, Any]:

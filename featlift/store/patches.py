@@ -27,8 +27,8 @@ class FeaturePatches(Dataset[dict[str, Any]]):
     """Patches of dense features at random places, the same ones for the same seed and epoch.
 
     An item is a dict: ``id``; ``start``, (d, h, w) of its first cell; ``features`` ``(C, d, h, w)`` float32; ``scan``
-    ``(1 or 3, D, H, W)`` float32, the voxels under the cells, if the store keeps scans; and, where masks are given,
-    ``mask`` ``(D, H, W)`` int64, -1 for voxels beyond the scan.
+    ``(D, H, W)`` or ``(3, D, H, W)`` float32, the voxels under the cells, if the store keeps scans; and, where masks
+    are given, ``mask`` ``(D, H, W)`` int64, -1 for voxels beyond the scan.
 
     Args:
         store: a store, or its path or URL.

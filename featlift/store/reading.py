@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import copy
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.counting import number_of
-from featlift.errors import OptionError
+from featlift.errors import FeatliftError, OptionError
 from featlift.remote import parse_location
+from featlift.sample import evenly_spaced
 from featlift.store.backend import Where
 from featlift.store.backends import backend_of
 from featlift.store.basis import Basis, basis_of
@@ -21,10 +23,13 @@ from featlift.store.contents import check_store, complete_cases
 from featlift.store.frames import Embeddings, embeddings_of, ids_where, index_frame
 from featlift.store.index import current_index
 from featlift.store.layout import Recipe, not_kept, saved_in
+from featlift.store.showing import recipe_card
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+_THUMBNAILS = 6
 
 #: Cases of a store: by their places, by a boolean for each, or by ids.
 Chosen = slice | list[str] | list[bool] | NDArray[np.bool_]
@@ -151,6 +156,23 @@ class Store(Mapping[str, Case]):
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def __enter__(self) -> Self:
+        """The store itself: it holds nothing open, so that it needs no closing."""
+        return self
+
+    def __exit__(self, *raised: object) -> None: ...
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def _repr_html_(self) -> str:
+        pictures = []
+        for case_id in evenly_spaced(list(self), _THUMBNAILS):
+            with suppress(FeatliftError):  # a card is shown all the same
+                if (look := self[case_id].look).scan is not None:
+                    pictures.append(look.scan_thumbnail())
+        return recipe_card(f"featlift store {self.path}", self.recipe, len(self), pictures)
 
     def __repr__(self) -> str:
         held = number_of(len(self), "volume")

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Affine = NDArray[np.float64]
 
+_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_REVERSED = np.eye(4)[[2, 1, 0, 3]]
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -41,6 +44,14 @@ def spacing_of(affine: Affine) -> tuple[float, float, float]:
     """Millimetres between voxels along the three axes of an affine."""
     d, h, w = np.linalg.norm(affine[:3, :3], axis=0)
     return float(d), float(h), float(w)
+
+
+def lps_ras(affine: Affine) -> Affine:
+    """An affine of ``(d, h, w, 1)`` to LPS millimetres as NIfTI's of ``(i, j, k, 1)`` to RAS, or that one as ours.
+
+    NIfTI's first axis is the fastest, our last one.
+    """
+    return np.asarray(_LPS_RAS @ affine @ _REVERSED)
 
 
 def scaled(affine: Affine, scale: tuple[float, ...], offset: tuple[float, ...]) -> Affine:

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from featlift.pictures.anatomy import PLANES, views
+from featlift.drawing.anatomy import PLANES, views
 
 LPS = np.array([[0.0, 0, 0.7, 10], [0, 0.8, 0, 20], [3.0, 0, 0, 30], [0, 0, 0, 1]])  # (d, h, w): to S, to P, to L
 

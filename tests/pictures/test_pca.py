@@ -7,12 +7,12 @@ import pytest
 import zarr
 from PIL import Image
 
+from featlift.drawing.anatomy import views
 from featlift.errors import VolumeError
-from featlift.pictures.anatomy import views
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.overlay import overlay_of
-from featlift.pictures.painting import Painting, scan_picture
+from featlift.pictures.painting import Painting
 from featlift.store.features import features_of
 from featlift.volumes.nifti import write_nifti
 from tests.support.planted import AFFINE, CELLS, SHAPE, STRIDE, body, plant
@@ -53,7 +53,7 @@ def test_cells_are_painted_where_they_lie_and_air_is_not(store):
         assert (middle[..., :3] >= around.min(axis=0)).all()
         assert (middle[..., :3] <= around.max(axis=0)).all()
     assert (picture[::31, ::39, 3] == 0).all()
-    scan = scan_picture(case, views(case.scan_affine)["HW"], 3)
+    scan = case.look.scan_picture(views(case.scan_affine)["HW"], 3)
     np.testing.assert_allclose(scan[::4, ::4], np.array([0, 0.5, 0.7, 0.9])[body()[3]], atol=1e-3)
 
 

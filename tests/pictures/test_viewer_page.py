@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from featlift.demo import copy_brain
+from featlift.drawing.anatomy import views
 from featlift.evaluation import Protocol, score_case
 from featlift.evaluation.featdice.segmentation import cosine_similarity
 from featlift.metrics.scores import best_dice, dice
-from featlift.pictures.anatomy import views
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.viewer import Scene, write_view
 from featlift.pictures.viewer.reduction import reduce

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.drawing.anatomy import View, views
 from featlift.errors import RemoteError
-from featlift.pictures.anatomy import View, views
 from featlift.pictures.colours import Colours
-from featlift.pictures.painting import scan_picture
 from featlift.sample import evenly_spaced
 from featlift.store.case import Case
 from featlift.store.features import features_of, grid_of, layer_of, scan_of
@@ -96,7 +95,7 @@ def _slice(case: Case, voxel: int) -> NDArray[np.float32]:
 
 def _scan_tile(case: Case) -> str:
     view, voxel = _plane(case)
-    grey = np.round(255 * np.clip(scan_picture(case, view, voxel), 0, 1)).astype(np.uint8)
+    grey = np.round(255 * np.clip(case.look.scan_picture(view, voxel), 0, 1)).astype(np.uint8)
     return _thumbnail(np.repeat(grey[..., None], 3, axis=2), view.extent(case.scan_shape))
 
 

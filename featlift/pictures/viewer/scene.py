@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.pictures.anatomy import views
+from featlift.drawing.anatomy import views
 from featlift.pictures.colours import Colours
 from featlift.pictures.overlay import overlay_of
 from featlift.pictures.painting import Painting

@@ -13,10 +13,8 @@ from featlift.errors import VolumeError
 from featlift.volumes.formats.decoding import Codec, decoded
 from featlift.volumes.formats.voxels import beside, first_bytes, image_of_voxels, numbers, parsing
 from featlift.volumes.image import Image
-from featlift.volumes.volume import Affine
+from featlift.volumes.volume import Affine, lps_ras
 
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_REVERSED = np.eye(4)[[2, 1, 0, 3]]  # (d, h, w) -> (i, j, k): NIfTI's first axis is the fastest
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # by code: metre, millimetre, micrometre
 _NIFTI1_BYTES, _NIFTI2_BYTES = 348, 540
 _NIFTI2_STARTS = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # the first number is the length of the header
@@ -101,4 +99,4 @@ def _affine(header: Any) -> Affine | None:
     if not (header["sform_code"] or header["qform_code"]):
         return None
     unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
-    return np.asarray(_RAS_TO_LPS @ np.diag([unit, unit, unit, 1.0]) @ header.get_best_affine() @ _REVERSED)
+    return lps_ras(np.diag([unit, unit, unit, 1.0]) @ header.get_best_affine())

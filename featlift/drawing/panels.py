@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.drawing.anatomy import View, views
 from featlift.errors import OptionError
-from featlift.pictures.anatomy import View, views
 from featlift.volumes.grid import Shape
 from featlift.volumes.volume import Affine
 
@@ -44,7 +44,7 @@ def laid_out(
     Returns:
         The figure, and its panels with what they show: the name of the row and the plane.
     """
-    from matplotlib.figure import Figure
+    from featlift.drawing.notebook_figure import NotebookFigure
 
     page, ink, small = _INK[dark]
     planes = list(views(affine).values())
@@ -59,7 +59,7 @@ def laid_out(
     width = _LABELS + inch * wide + (len(columns) - 1) * _GAP + _EDGE
     lines = wrap(small_print, int((width - _LABELS) * _LETTERS_AN_INCH))
     height = _EDGE + (len(lines) + 1) * _LINE + len(names) * (inch * tall + _GAP)
-    figure = Figure(figsize=(width, height), facecolor=page)
+    figure = NotebookFigure(figsize=(width, height), facecolor=page)
     panels = []
     for row, name in enumerate(names):
         left, top = _LABELS, height - _EDGE - row * (inch * tall + _GAP)

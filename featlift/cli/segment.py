@@ -10,7 +10,7 @@ import typer
 
 from featlift.cli import choices
 from featlift.cli.curves import epochs_bar
-from featlift.cli.options import numbers, words
+from featlift.cli.options import LabelNames, numbers, words
 from featlift.counting import number_of
 from featlift.errors import OptionError
 
@@ -41,7 +41,7 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the head.")],
     mask_pattern: Pattern = None,
     labels: Labels = None,
-    label_names: Annotated[str | None, typer.Option(help="As in 1=anterior,2=posterior, or a file of them.")] = None,
+    label_names: LabelNames = None,
     layers: Annotated[
         str | None,
         typer.Option(help="Absolute indices, as in 2,3, to be put together. Default: the deepest."),
@@ -78,11 +78,9 @@ def train(
     A second run of the same command goes on where an interrupted one was.
     """
     from featlift.backbones.precision import resolve_device
-    from featlift.cli.results import bars, opened
+    from featlift.cli.results import bars, found_masks, opened
     from featlift.evaluation import read_column, read_splits
     from featlift.segmentation import Plan, cross_validate, folds_of, split_of, train_head
-    from featlift.volumes import find_masks
-    from featlift.volumes.label_names import label_names as names_of_labels
 
     given: dict[str, Any] = {"width": width, "skip": skip or None, "window": _window(window), "without": words(without)}
     plan = Plan(
@@ -99,10 +97,10 @@ def train(
         seed=seed,
     )
     (opened_store,) = opened([store])
-    pairs = find_masks(opened_store, masks, mask_pattern)
+    pairs, names = found_masks(opened_store, masks, mask_pattern, label_names)
     patients = read_column(opened_store, labels, "patient")
     how: dict[str, Any] = {
-        "label_names": names_of_labels(label_names) if label_names else {},
+        "label_names": names if label_names else None,
         "device": resolve_device(device),
         "precision": precision,
         "workers": workers,
@@ -238,12 +236,13 @@ def score(
     from featlift.segmentation import cases_to_score, read_notes, segment_result
     from featlift.segmentation import score as compared
     from featlift.volumes import find_masks
+    from featlift.volumes.label_names import names_of_head
 
     (opened_store,) = opened([store])
-    pairs = find_masks(opened_store, masks, mask_pattern)
     results = []
     for folder in predictions:
         notes = read_notes(folder)
+        pairs = find_masks(opened_store, masks, mask_pattern, names_of_head(notes["labels"]))
         ids = cases_to_score(notes, pairs)
         if notes["seen"]:
             count = f"{len(notes['seen'])} of {len(notes['cases'])} cases"

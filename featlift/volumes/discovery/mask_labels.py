@@ -1,0 +1,89 @@
+"""Masks that name their structures: one label for one name in all of them; and the mask that one place holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from featlift.errors import InputError
+from featlift.volumes.discovery.dicom_masks import dicom_masks
+from featlift.volumes.discovery.files import in_dicom, is_dicom, walk
+from featlift.volumes.discovery.structures import Reach, together
+from featlift.volumes.formats import suffix_of
+from featlift.volumes.label_names import Names
+from featlift.volumes.mask_files import segments_in
+from featlift.volumes.scan import Selection
+from featlift.volumes.source import Source
+
+_LISTED = 8
+
+
+def numbered(masks: Mapping[str, Source], names: Names | None = None) -> dict[str, Source]:
+    """Masks with one label for one name.
+
+    Labels are those of the files where all agree on what each is called; else names are counted from 1 in their order.
+
+    Args:
+        masks: by case.
+        names: of labels; structures of other names are left out, and cases without any.
+
+    Raises:
+        InputError: no structure has one of the names.
+    """
+    pairs = {pair for mask in masks.values() for pair in mask.labels or ()}
+    if not pairs:
+        return dict(masks)
+    called = sorted({name for name, _ in pairs})
+    labels = {name: number for number, name in enumerate(called, start=1)}
+    if names:
+        wanted = {name.casefold(): label for label, name in names.items()}
+        labels = {name: wanted[name.casefold()] for name in called if name.casefold() in wanted}
+        if not labels:
+            more = f" and {len(called) - _LISTED} more" if len(called) > _LISTED else ""
+            raise InputError(
+                f"--label-names names no structure of the masks: they are {', '.join(called[:_LISTED])}{more}"
+            )
+    elif len(pairs) == len(called) == len({label for _, label in pairs}) and all(label > 0 for _, label in pairs):
+        labels = dict(pairs)
+    found = {}
+    for case_id, mask in masks.items():
+        chosen = {name: labels[name] for name, _ in mask.labels or () if name in labels}
+        if chosen or not mask.labels:
+            found[case_id] = replace(mask, labels=tuple(chosen.items())) if chosen else mask
+    return found
+
+
+def with_segments(mask: Source) -> Source:
+    """A mask with the segments that 3D Slicer names in its header, if it is one of its."""
+    path = mask.path
+    if not isinstance(path, Path) or suffix_of(path) not in (".nrrd", ".nhdr") or mask.labels is not None:
+        return mask
+    try:
+        segments = segments_in(path)
+    except OSError:
+        return mask  # reading it will say what is wrong
+    own = {segment.name: segment.value for segment in segments}
+    shared = len({segment.value for segment in segments}) < len(segments)  # in layers, or of one name
+    return replace(mask, labels=tuple((name, 0 if shared else value) for name, value in own.items())) if own else mask
+
+
+def mask_at(path: Path) -> Source | None:
+    """The mask that a file or a folder holds in a way that only masks have; None where it is an image.
+
+    Raises:
+        InputError: contours whose series is not beside them.
+    """
+    if suffix_of(path):
+        mask = with_segments(Source(path))
+        return numbered({"": mask})[""] if mask.labels else None
+    if not path.exists():
+        return None
+    root, names = (path, list(walk(path))) if path.is_dir() else (path.parent, [path.name])
+    images = [Source(root / name) for name in names if suffix_of(Path(name))]
+    if len(images) > 1:
+        return numbered({"": together(images)})[""]
+    beside = [name for name in walk(root) if not suffix_of(Path(name)) and is_dicom(root / name)]
+    series = list(in_dicom(root, "", beside, Selection(), []))
+    masks = list(dicom_masks(path, "*", series, Reach(()), []).values())
+    return numbered({"": masks[0]})[""] if len(masks) == 1 else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from featlift.lifting import Features, LiftedBackbone, OrientedBackbone, lift
     from featlift.store import Case, Store, open_store
     from featlift.store.patches import FeaturePatches
-    from featlift.volumes import Preparation, Prepared, Volume, find_masks, prepare, read
+    from featlift.volumes import Preparation, Prepared, Volume, find_masks, prepare, read, read_mask
 
 __all__ = [
     "Case",
@@ -39,6 +39,7 @@ __all__ = [
     "open_store",
     "prepare",
     "read",
+    "read_mask",
 ]
 
 _HOME = {
@@ -49,7 +50,9 @@ _HOME = {
     "FeaturePatches": "featlift.store.patches",
     **dict.fromkeys(("Features", "LiftedBackbone", "OrientedBackbone", "lift"), "featlift.lifting"),
     **dict.fromkeys(("Case", "Store", "open_store"), "featlift.store"),
-    **dict.fromkeys(("Preparation", "Prepared", "Volume", "find_masks", "prepare", "read"), "featlift.volumes"),
+    **dict.fromkeys(
+        ("Preparation", "Prepared", "Volume", "find_masks", "prepare", "read", "read_mask"), "featlift.volumes"
+    ),
 }
 
 

@@ -12,11 +12,11 @@ from featlift.cli import choices
 from featlift.cli.options import LabelNames, MaskPattern, numbers, words
 from featlift.cli.results import chosen_cases, masks_of, opened, print_failures
 from featlift.errors import FeatliftError, OptionError
-from featlift.volumes.source import MaskFile
 
 if TYPE_CHECKING:
     from featlift.pictures.colours import Colours
     from featlift.store import Store
+    from featlift.volumes.source import MaskFile
 
 
 def pca(

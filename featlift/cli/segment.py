@@ -10,7 +10,7 @@ import typer
 
 from featlift.cli import choices
 from featlift.cli.curves import epochs_bar
-from featlift.cli.options import LabelNames, numbers, words
+from featlift.cli.options import LabelNames, MaskPattern, MaskPlace, numbers, words
 from featlift.counting import number_of
 from featlift.errors import OptionError
 
@@ -24,8 +24,6 @@ segment = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Masks = Annotated[str, typer.Option(help="A folder of masks, named as the cases, or a CSV with id,path.")]
-Pattern = Annotated[str | None, typer.Option(help="Files of the folder that are masks, such as *_label.nii.gz.")]
 Labels = Annotated[
     Path | None, typer.Option(help="A CSV with id,split and perhaps patient. Default: those columns of the index.")
 ]
@@ -36,10 +34,10 @@ Precision = Annotated[str, choices.one_of(choices.HEAD_PRECISIONS, "auto is bf16
 @segment.command()
 def train(
     store: Annotated[str, typer.Argument(help="The store, or its URL.")],
-    masks: Masks,
+    masks: MaskPlace,
     head: Annotated[str, choices.one_of(choices.HEADS, "What is trained.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the head.")],
-    mask_pattern: Pattern = None,
+    mask_pattern: MaskPattern = None,
     labels: Labels = None,
     label_names: LabelNames = None,
     layers: Annotated[
@@ -187,11 +185,11 @@ def score(
         str,
         typer.Argument(help="The store, or its URL. With --metric a segmentation, FILE::NAME, or a folder of them."),
     ],
-    masks: Masks,
+    masks: MaskPlace,
     predictions: Annotated[
         list[Path] | None, typer.Option(help="Folder of segmentations; several times for several.")
     ] = None,
-    mask_pattern: Pattern = None,
+    mask_pattern: MaskPattern = None,
     metric: Annotated[
         str | None,
         typer.Option(metavar="voi,arand", help="Of instances: variation of information, adapted Rand error."),

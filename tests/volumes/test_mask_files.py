@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from featlift.errors import InputError, VolumeError
 from featlift.volumes import Selection, find_masks, find_scans, read, read_mask
-from featlift.volumes.label_names import names_in
+from featlift.volumes.label_names import label_names_in, names_in
 from featlift.volumes.masks import labels_on
 from tests.support.files import OBLIQUE, RAS_TO_LPS, REVERSED, noise, save
 
@@ -197,3 +197,17 @@ def test_a_mask_in_another_orientation_than_its_scan(tmp_path):
     mask = read_mask(find_masks(["s1"], tmp_path)["s1"])
     assert mask.array.shape != SHAPE
     assert np.array_equal(labels_on(mask, SHAPE, OBLIQUE), labels())
+
+
+def test_totalsegmentators_folder_is_its_multilabel_file(tmp_path, shared):
+    """Its own numbers, when its own names say which."""
+    path = shared / "totalseg" / "example_seg.nii.gz"
+    image, names = nib.load(path), label_names_in(path)
+    array = np.asarray(image.dataobj)
+    (tmp_path / "s1").mkdir()
+    for label in np.unique(array[array > 0]):
+        structure = nib.Nifti1Image((array == label).astype(np.uint8), image.affine)
+        nib.save(structure, tmp_path / f"s1/{names[int(label)]}.nii.gz")
+    mask = read_mask(find_masks(["s1"], tmp_path, names=names)["s1"])
+    assert np.array_equal(mask.array, read(path).array)
+    assert np.array_equal(mask.affine, read(path).affine)

@@ -8,7 +8,7 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
@@ -194,3 +194,30 @@ def test_a_damaged_segmentation_is_told_in_one_line(tmp_path):
     with pytest.raises(VolumeError, match=r"p1\.dcm: .*(truncated|copy it again)") as told:
         read_mask(find_masks(["p1"], tmp_path)["p1"])
     assert "\n" not in str(told.value)
+
+
+def identified(path: Path) -> Dataset:
+    """With what was removed from a real scan and highdicom asks for."""
+    one = dcmread(path)
+    one.SOPClassUID, one.SOPInstanceUID = (
+        one.file_meta.MediaStorageSOPClassUID,
+        one.file_meta.MediaStorageSOPInstanceUID,
+    )
+    one.SeriesInstanceUID = one.StudyInstanceUID = one.FrameOfReferenceUID = "1.2.3"
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"):
+        setattr(one, keyword, "")
+    one.AccessionNumber = one.ReferringPhysicianName = one.PositionReferenceIndicator = ""
+    return one
+
+
+def test_a_segmentation_of_a_real_scan(tmp_path, shared):
+    """TotalSegmentator's labels of its DICOM example as highdicom writes them: the two largest."""
+    folder = shared / "totalseg" / "example_ct_dicom"
+    series = [identified(path) for path in sorted(folder.iterdir())]
+    scan = read(folder)
+    labels = labels_on(read(shared / "totalseg" / "example_seg_dicom.nii.gz"), scan.array.shape, scan.affine)
+    first, second = np.argsort(np.bincount(labels[labels > 0].ravel()))[-2:]
+    two = np.where(labels == first, 1, np.where(labels == second, 2, 0)).astype(np.uint8)
+    ordered = sorted(series, key=lambda one: float(one.ImagePositionPatient[2]))
+    path = segmentation(tmp_path / "s.dcm", ordered, two, "BINARY")
+    assert np.array_equal(labels_on(read_mask(path), scan.array.shape, scan.affine), two)

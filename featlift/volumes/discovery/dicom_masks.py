@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featlift.errors import InputError, VolumeError
@@ -15,14 +15,14 @@ from featlift.volumes.source import Skipped, Source
 
 
 def dicom_masks(
-    place: Path, pattern: str, series: Sequence[Scan], reach: Reach, skipped: list[Skipped]
+    place: Path, pattern: str, series: Callable[[], Sequence[Scan]], reach: Reach, skipped: list[Skipped]
 ) -> dict[str, Source]:
     """The masks in DICOM at a place, by case: that whose series they were drawn on, or that they are called after.
 
     Args:
         place: a folder or a file.
         pattern: which files are masks; ``*`` is the case's name.
-        series: the DICOM series in the same place, on which contours lie.
+        series: gives the DICOM series in the same place, on which contours lie.
         reach: the cases.
         skipped: is told of damaged files.
 
@@ -44,7 +44,7 @@ def dicom_masks(
             continue
         if structures is None:
             continue
-        members = _series_of(structures.series, series, name) if structures.needs_series else ()
+        members = _series_of(structures.series, series(), name) if structures.needs_series else ()
         source = Source(root, members=(name, *members), labels=structures.labels)
         called = _called(shared_part(name, pattern))
         whose = reach.of_series(structures.series) or next((each for each in called if each in reach), name)

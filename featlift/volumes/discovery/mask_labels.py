@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from featlift.errors import InputError
 from featlift.volumes.discovery.dicom_masks import dicom_masks
 from featlift.volumes.discovery.files import in_dicom, is_dicom, walk
+from featlift.volumes.discovery.organs import ORGANS
 from featlift.volumes.discovery.structures import Reach, together
 from featlift.volumes.formats import suffix_of
 from featlift.volumes.label_names import Names
-from featlift.volumes.mask_files import segments_in
-from featlift.volumes.scan import Selection
-from featlift.volumes.source import Source
+from featlift.volumes.mask_files import name_of_structure, segments_in
+from featlift.volumes.scan import Scan, Selection
+from featlift.volumes.source import Source, as_mask
 
 _LISTED = 8
 
@@ -75,15 +77,20 @@ def mask_at(path: Path) -> Source | None:
         InputError: contours whose series is not beside them.
     """
     if suffix_of(path):
-        mask = with_segments(Source(path))
-        return numbered({"": mask})[""] if mask.labels else None
-    if not path.exists():
+        found = [with_segments(Source(path))]
+    elif path.is_dir() and (images := [path / name for name in walk(path) if suffix_of(Path(name))]):
+        is_plain = len(images) == 1 and name_of_structure(images[0].name) not in ORGANS
+        found = [as_mask(with_segments(Source(images[0])))] if is_plain else [together(list(map(Source, images)))]
+    elif path.exists():
+        found = list(dicom_masks(path, "*", partial(_series_around, path), Reach(()), []).values())
+    else:
         return None
-    root, names = (path, list(walk(path))) if path.is_dir() else (path.parent, [path.name])
-    images = [Source(root / name) for name in names if suffix_of(Path(name))]
-    if len(images) > 1:
-        return numbered({"": together(images)})[""]
-    beside = [name for name in walk(root) if not suffix_of(Path(name)) and is_dicom(root / name)]
-    series = list(in_dicom(root, "", beside, Selection(), []))
-    masks = list(dicom_masks(path, "*", series, Reach(()), []).values())
-    return numbered({"": masks[0]})[""] if len(masks) == 1 else None
+    (mask, *others) = found or [Source(path)]
+    return None if others or mask.labels is None else numbered({"": mask})[""]
+
+
+def _series_around(path: Path) -> list[Scan]:
+    """The DICOM series in a folder, or beside a file."""
+    root = path if path.is_dir() else path.parent
+    files = [name for name in walk(root) if not suffix_of(Path(name)) and is_dicom(root / name)]
+    return list(in_dicom(root, "", files, Selection(), []))

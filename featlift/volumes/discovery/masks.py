@@ -178,7 +178,7 @@ def _of_place(place: Path | Remote, pattern: str | None, reach: Reach) -> dict[s
     in_dicom: dict[str, Source] = {}
     if isinstance(place, Path) and suffix_of(place) is None:
         series = [scan for scan in found if scan.sources[0].members]
-        in_dicom = dicom_masks(place, pattern or "*", series, reach, skipped)
+        in_dicom = dicom_masks(place, pattern or "*", lambda: series, reach, skipped)
         if in_dicom:  # of which DICOM images are the scans
             found = [scan for scan in found if not scan.sources[0].members]
     if not found and not in_dicom:

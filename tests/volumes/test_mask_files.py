@@ -82,7 +82,9 @@ def test_names_that_are_given_decide_labels_and_what_is_taken(tmp_path):
     found = find_masks(["s1", "s2"], tmp_path, names={7: "Spleen", 4: "liver", 9: "brain"})
     assert np.array_equal(read_mask(found["s1"]).array, labels({"liver": 4, "spleen": 7}))
     assert list(found) == ["s1"]  # the other has neither
-    with pytest.raises(InputError, match="names no structure of the masks: they are kidney_left, liver, spleen"):
+    with pytest.raises(
+        InputError, match="no structure of the masks is called brain: they are kidney_left, liver, spleen; give"
+    ):
         find_masks(["s1"], tmp_path, names={1: "brain"})
 
 
@@ -167,6 +169,7 @@ def test_segmentations_of_slicer(tmp_path):
     assert np.array_equal(mask.array, labels({"liver": 5, "spleen": 9}))
     assert np.allclose(mask.affine, OBLIQUE, atol=1e-4)
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(one))), mask.array)
+    assert find_masks(["a"], tmp_path, "*.seg.nrrd", {5: "Leber"}) == found  # another name for the same label
     # another case has the same structures under other values: names decide
     seg_nrrd(tmp_path / "b.seg.nrrd", [labels({"liver": 9, "spleen": 5})], [("spleen", 5, 0), ("liver", 9, 0)])
     both = find_masks(["a", "b"], tmp_path, "*.seg.nrrd")

@@ -28,32 +28,37 @@ def numbered(masks: Mapping[str, Source], names: Names | None = None) -> dict[st
 
     Args:
         masks: by case.
-        names: of labels; structures of other names are left out, and cases without any.
+        names: of labels; structures of other names are left out, and cases without any. Where no structure has one of
+            them, they are other names for the files' own labels.
 
     Raises:
-        InputError: no structure has one of the names.
+        InputError: no structure has one of the names, and the files have no labels of their own.
     """
     pairs = {pair for mask in masks.values() for pair in mask.labels or ()}
-    if not pairs:
-        return dict(masks)
     called = sorted({name for name, _ in pairs})
-    labels = {name: number for number, name in enumerate(called, start=1)}
-    if names:
-        wanted = {name.casefold(): label for label, name in names.items()}
-        labels = {name: wanted[name.casefold()] for name in called if name.casefold() in wanted}
-        if not labels:
-            more = f" and {len(called) - _LISTED} more" if len(called) > _LISTED else ""
-            raise InputError(
-                f"--label-names names no structure of the masks: they are {', '.join(called[:_LISTED])}{more}"
-            )
-    elif len(pairs) == len(called) == len({label for _, label in pairs}) and all(label > 0 for _, label in pairs):
+    have_own = len(pairs) == len(called) == len({label for _, label in pairs}) and all(label > 0 for _, label in pairs)
+    wanted = {name.casefold(): label for label, name in (names or {}).items()}
+    labels = {name: wanted[name.casefold()] for name in called if name.casefold() in wanted}
+    if not labels and have_own:
         labels = dict(pairs)
+    elif not labels and names:
+        raise InputError(
+            f"no structure of the masks is called {_some(list(names.values()))}: they are {_some(called)}; give their "
+            "names and labels as --label-names"
+        )
+    elif not labels:
+        labels = {name: number for number, name in enumerate(called, start=1)}
     found = {}
     for case_id, mask in masks.items():
         chosen = {name: labels[name] for name, _ in mask.labels or () if name in labels}
         if chosen or not mask.labels:
             found[case_id] = replace(mask, labels=tuple(chosen.items())) if chosen else mask
     return found
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{', '.join(names[:_LISTED])}{more}"
 
 
 def with_segments(mask: Source) -> Source:

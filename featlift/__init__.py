@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from featlift.lifting import Features, LiftedBackbone, MagnifiedBackbone, OrientedBackbone, lift
     from featlift.store import Case, Store, open_store
     from featlift.store.patches import FeaturePatches
-    from featlift.volumes import Preparation, Prepared, Volume, find_masks, prepare, read
+    from featlift.volumes import Preparation, Prepared, Volume, find_masks, prepare, read, read_mask
 
 __all__ = [
     "Case",
@@ -42,6 +42,7 @@ __all__ = [
     "open_store",
     "prepare",
     "read",
+    "read_mask",
 ]
 
 _HOME = {
@@ -55,7 +56,9 @@ _HOME = {
         ("Features", "LiftedBackbone", "MagnifiedBackbone", "OrientedBackbone", "lift"), "featlift.lifting"
     ),
     **dict.fromkeys(("Case", "Store", "open_store"), "featlift.store"),
-    **dict.fromkeys(("Preparation", "Prepared", "Volume", "find_masks", "prepare", "read"), "featlift.volumes"),
+    **dict.fromkeys(
+        ("Preparation", "Prepared", "Volume", "find_masks", "prepare", "read", "read_mask"), "featlift.volumes"
+    ),
 }
 
 

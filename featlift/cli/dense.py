@@ -14,6 +14,7 @@ def dense(
     stores: Sequence[str],
     masks: str | None,
     mask_pattern: str | None,
+    label_names: str | None,
     labels: Path | None,
     weighting: str,
     cells: int,
@@ -27,23 +28,22 @@ def dense(
     resamples: int,
 ) -> None:
     """Train a linear classifier of feature cells on the training cases, and compare its segmentations with masks."""
-    from featlift.cli.results import bars, intervals, opened, print_missing_distances, some, written
+    from featlift.cli.results import bars, found_masks, intervals, opened, print_missing_distances, some, written
     from featlift.evaluation import DenseProtocol, dense_probe, dense_result, read_splits, table
-    from featlift.volumes import find_masks
 
     if masks is None:
         raise OptionError("--dense compares with masks: give --masks")
     how = DenseProtocol(weighting, cells, layer=layer, on=on, features=features)  # type: ignore[arg-type]
     results = []
     for store in opened(stores):
-        pairs = find_masks(store, masks, mask_pattern)
+        pairs, names = found_masks(store, masks, mask_pattern, label_names)
         splits = read_splits(store, labels)
         name = store.name
         result_name = dense_result(store, how, [], splits, seeds).name
         scores = dense_probe(
             store, pairs, splits, how, seeds, None if save_maps is None else save_maps / result_name, bars(name)
         )
-        result = dense_result(store, how, scores, splits, seeds, seed, resamples)
+        result = dense_result(store, how, scores, splits, seeds, seed, resamples, names)
         if result.left_out:
             count = f"{len(result.left_out)} of {len(store)} cases"
             typer.echo(f"featlift: {name}: {count} are of no split to train or test: {some(result.left_out)}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from featlift.cli import choices
 from featlift.cli.options import LabelNames, MaskPattern, MaskPlace
-from featlift.cli.results import print_failures, some
+from featlift.cli.results import found_masks, print_failures, some
 from featlift.errors import OptionError
 
 _FAR_BELOW = 0.75  # of the best-threshold Dice
@@ -56,17 +56,15 @@ def featdice(
     """
     from featlift.cli.results import intervals, opened
     from featlift.evaluation import Protocol, table, write_result
-    from featlift.volumes.label_names import label_names as names_of_labels
 
     found = opened(stores)
     name = protocol or _default_protocol(found)
     how = Protocol(name, centre, threshold, nearest, layer, uncentred, on, features)  # type: ignore[arg-type]
     if name == "centre" and not all(store.recipe.get("roi_mm") for store in found):
         typer.echo("featlift: not regions around lesions (extract --roi): their centres are those of scans", err=True)
-    names = names_of_labels(label_names) if label_names else None
     results = []
     for store in found:
-        result = _result(store, masks, mask_pattern, how, save_maps, seed, resamples, names)
+        result = _result(store, masks, mask_pattern, how, save_maps, seed, resamples, label_names)
         results.append(result)
         if result.cases:
             typer.echo(f"{store.path}: {write_result(result, output)}", err=True)
@@ -114,16 +112,14 @@ def _result(
     save_maps: Path | None,
     seed: int,
     resamples: int,
-    names: Mapping[int, str] | None,
+    label_names: str | None,
 ) -> Result:
     from tqdm import tqdm
 
     from featlift.evaluation import featdice, featdice_result
     from featlift.remote import parse_location
-    from featlift.volumes import find_masks
-    from featlift.volumes.label_names import label_names_in
 
-    pairs = find_masks(store, masks, pattern)
+    pairs, names = found_masks(store, masks, pattern, label_names)
     without = [case_id for case_id in store if case_id not in pairs]
     if not pairs:
         raise OptionError(
@@ -137,5 +133,4 @@ def _result(
     maps = None if save_maps is None else save_maps / f"{name.removesuffix('.zarr')}-{protocol.label}"
     scores = featdice(store, pairs, protocol, maps)
     cases = list(tqdm(scores, total=len(pairs), unit="case", disable=None, desc=name))
-    names = label_names_in(next(iter(pairs.values()))) if names is None else names
     return featdice_result(name, store.recipe, protocol, cases, without, seed, resamples, names)

@@ -11,7 +11,7 @@ import typer
 from featlift.cli import choices
 from featlift.cli.configured import configured
 from featlift.cli.curves import epochs_bar
-from featlift.cli.options import numbers, words
+from featlift.cli.options import LabelNames, numbers, words
 from featlift.config import ExtractConfig
 from featlift.errors import OptionError
 
@@ -53,7 +53,7 @@ def train(
     ] = "full",
     labels: Labels = None,
     label: Annotated[str | None, typer.Option(help="Columns to predict. Default: label, or all of them.")] = None,
-    label_names: Annotated[str | None, typer.Option(help="Of masks: 1=anterior,2=posterior, or a file.")] = None,
+    label_names: LabelNames = None,
     epochs: Annotated[int | None, _option("Of classify. Default: 100; head 200.", _HOW, min=1)] = None,
     iterations: Annotated[int | None, _option("Of segment. Default: 20,000; full 30,000.", _HOW, min=1)] = None,
     every: Annotated[int, _option("Of segment: iterations between validations.", _HOW, min=1)] = 250,
@@ -92,13 +92,12 @@ def train(
     `torchrun --nproc-per-node N -m featlift.cli.main` instead of `featlift`.
     """
     from featlift.backbones.precision import resolve_device
-    from featlift.cli.results import bars
+    from featlift.cli.results import bars, found_masks
     from featlift.finetuning.cases import cases_of
     from featlift.finetuning.plan import FinetunePlan
     from featlift.finetuning.training import finetune as run
     from featlift.training.ranks import joined
-    from featlift.volumes import Selection, find_masks, find_scans
-    from featlift.volumes.label_names import label_names as names_of_labels
+    from featlift.volumes import Selection, find_scans
 
     plan = FinetunePlan(
         task=task,  # type: ignore[arg-type]
@@ -134,11 +133,11 @@ def train(
     selection = config.selection
     found = find_scans(inputs, Selection.of(selection), None, [])
     cases = cases_of(found.scans, labels, seed)
-    masks = None
+    masks, names = None, None
     if task == "segment":
         if not selection.masks:
             raise OptionError("--task segment: say with --masks where the masks are")
-        masks = find_masks(list(cases.scans), selection.masks, selection.mask_pattern)
+        masks, names = found_masks(cases.scans, str(selection.masks), selection.mask_pattern, label_names)
     device = resolve_device(config.network.device)
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         config = config.with_values({"device": f"cuda:{os.environ['LOCAL_RANK']}"})
@@ -150,7 +149,7 @@ def train(
             output,
             columns=words(label),
             masks=masks,
-            label_names=names_of_labels(label_names) if label_names else {},
+            label_names=names,
             precision=precision,  # type: ignore[arg-type]
             workers=config.running.workers or 0,
             ranks=ranks,
@@ -189,6 +188,7 @@ def predict(
     from featlift.finetuning.folder import read_model
     from featlift.finetuning.prediction import predict_labels, predict_masks
     from featlift.volumes import Selection, find_masks, find_scans
+    from featlift.volumes.label_names import names_of_head
 
     selection = SelectionConfig(glob=tuple(glob or ()), masks=masks, mask_pattern=mask_pattern)
     scans = find_scans(inputs, Selection.of(selection), None, []).scans
@@ -204,7 +204,8 @@ def predict(
     if isinstance(network, Classifier):
         results = predict_labels(network, config, extract, scans, output, rows=rows, **how)
     else:
-        pairs = find_masks([scan.id for scan in scans], masks, mask_pattern) if masks else None
+        names = names_of_head(config.labels)
+        pairs = find_masks([scan.id for scan in scans], masks, mask_pattern, names) if masks else None
         result = predict_masks(network, config, extract, scans, output, masks=pairs, **how)
         results = [] if result is None else [result]
     typer.echo(f"{output}: {len(scans)} predicted")

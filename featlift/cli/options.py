@@ -11,12 +11,18 @@ from featlift.config.options import numbers as numbers_of
 
 Number = TypeVar("Number", int, float)
 
-MaskPlace = Annotated[str, typer.Option(help="A folder of masks, named as the cases; a CSV with id,path; or one file.")]
+MaskPlace = Annotated[
+    str,
+    typer.Option(help="A folder of masks, or of folders of them, named as the cases; a CSV with id,path; one file."),
+]
 MaskPattern = Annotated[
     str | None, typer.Option(help="Files of the folder that are masks, as '*_label.nrrd': * names the case.")
 ]
 LabelNames = Annotated[
-    str | None, typer.Option(help="1=liver,2=spleen, or a file of them. Default: those in the header of a mask.")
+    str | None,
+    typer.Option(
+        help="1=liver,2=spleen, or a file of them. Masks of named structures: these alone. Default: those in masks."
+    ),
 ]
 
 

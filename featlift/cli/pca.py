@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli import choices
-from featlift.cli.options import MaskPattern, numbers, words
+from featlift.cli.options import LabelNames, MaskPattern, numbers, words
 from featlift.cli.results import chosen_cases, masks_of, opened, print_failures
 from featlift.errors import FeatliftError, OptionError
 
 if TYPE_CHECKING:
     from featlift.pictures.colours import Colours
     from featlift.store import Store
+    from featlift.volumes.source import MaskFile
 
 
 def pca(
@@ -31,6 +32,7 @@ def pca(
     ] = None,
     masks: Annotated[str | None, typer.Option(help="Masks to outline: a folder, a CSV, or a file.")] = None,
     mask_pattern: MaskPattern = None,
+    label_names: LabelNames = None,
     overlay: Annotated[
         Path | None, typer.Option(help="A folder of maps, as of `probe --attention`, drawn over the scan in rows.")
     ] = None,
@@ -65,7 +67,7 @@ def pca(
     names = file_names(found[0])
     overlays = {} if overlay is None else find_overlays(overlay, names, case or found[0], words(maps))
     chosen = chosen_cases(found, case, limit, overlays or None)
-    outlined = masks_of(found[0], chosen, masks, mask_pattern)
+    outlined, called = masks_of(found[0], chosen, masks, mask_pattern, label_names)
     basis = _colours(found, case, layer, foreground, outlined, colours)
     if save_colours is not None:
         basis.write(save_colours)
@@ -73,7 +75,7 @@ def pca(
     for case_id in tqdm(chosen, unit="case", disable=None):
         try:
             mask = outlined.get(case_id)
-            figure = CaseFigure.of(found, case_id, basis, layer, mask, foreground, dark, overlays.get(case_id))  # type: ignore[arg-type]
+            figure = CaseFigure.of(found, case_id, basis, layer, mask, foreground, dark, overlays.get(case_id), called)  # type: ignore[arg-type]
             for kind in kinds:
                 figure.write(output / f"{names[case_id]}.{kind}", voxel or figure.middle, dpi)
             if sweep:
@@ -95,7 +97,7 @@ def _colours(
     cases: list[str] | None,
     layer: int | None,
     foreground: str,
-    masks: Mapping[str, str | Path],
+    masks: Mapping[str, MaskFile],
     path: Path | None,
 ) -> Colours:
     from featlift.pictures.colours import Colours

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from featlift.cli import choices
-from featlift.cli.options import numbers, words
+from featlift.cli.options import LabelNames, numbers, words
 from featlift.errors import OptionError
 
 _OF_BAGS = "--bag, --pooling, --attention, --hidden, --gate and --instances"
@@ -54,6 +54,7 @@ def probe(
         str | None, typer.Option(help="Of --dense: a folder of masks, named as the cases, or a CSV with id,path.")
     ] = None,
     mask_pattern: Annotated[str | None, typer.Option(help="Of --dense: files of the folder that are masks.")] = None,
+    label_names: LabelNames = None,
     weighting: Annotated[
         str, choices.one_of(choices.WEIGHTINGS, "Of --dense: every one of which counts alike in training.")
     ] = "cells",
@@ -86,13 +87,14 @@ def probe(
         from featlift.cli.dense import dense as probe_cells
 
         all_seeds = numbers(seeds, int, "--seeds")
-        training = (masks, mask_pattern, labels, weighting, cells, layer, on, features, all_seeds)
+        training = (masks, mask_pattern, label_names, labels, weighting, cells, layer, on, features, all_seeds)
         probe_cells(stores, *training, save_maps, output, seed, resamples)
         return
     attends = protocol == "abmil"
     of_cells = layer is not None and not attends
-    if masks or mask_pattern or save_maps or of_cells or on != "scan" or features != "stored":
-        of_dense = "--masks, --mask-pattern, --layer (which abmil has too), --on, --features and --save-maps"
+    of_masks = masks or mask_pattern or label_names
+    if of_masks or save_maps or of_cells or on != "scan" or features != "stored":
+        of_dense = "--masks, --mask-pattern, --label-names, --layer (of abmil too), --on, --features and --save-maps"
         raise OptionError(f"{of_dense} belong to --dense: give that too")
     if (bags or attention) and not attends:
         raise OptionError(f"{_OF_BAGS} belong to --protocol abmil: give that too")

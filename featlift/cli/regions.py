@@ -32,18 +32,16 @@ def regions(
     from featlift.evaluation.region_table import write_regions
     from featlift.evaluation.regions import regions as regions_of_store
     from featlift.store import open_store
-    from featlift.volumes.label_names import label_names as names_of_labels
     from featlift.volumes.label_names import label_names_in
 
-    names = names_of_labels(label_names) if label_names else {}
     opened = open_store(store)
     check_writable(output.parent)
-    pairs = masks_of(opened, list(opened), masks, mask_pattern)
+    pairs, names = masks_of(opened, list(opened), masks, mask_pattern, label_names)
     found, failed = [], []
     for case_id, of_case, reason in tqdm(
         regions_of_store(opened, pairs, layer), total=len(pairs), unit="case", disable=None
     ):
-        own = names or label_names_in(pairs[case_id])
+        own = names if label_names else label_names_in(pairs[case_id])
         found += [replace(region, name=own.get(region.label, "")) for region in of_case]
         failed += [(opened.name, case_id, reason)] if reason else []
     if found:

@@ -16,6 +16,8 @@ from featlift.progress import Progress
 if TYPE_CHECKING:
     from featlift.evaluation import Result, Task
     from featlift.store import Store
+    from featlift.volumes.label_names import Names
+    from featlift.volumes.source import MaskFile
 
 _LISTED = 5
 _SILENCE = 30.0  # seconds, after which a log is told how long it will take
@@ -66,18 +68,31 @@ def chosen_cases(
     return chosen
 
 
-def masks_of(store: Store, ids: Sequence[str], masks: str | None, pattern: str | None) -> dict[str, str | Path]:
-    """The mask of each case of a store that has one, after saying which of those to be shown have none."""
+def found_masks(
+    ids: Iterable[str], masks: str, pattern: str | None, label_names: str | None = None
+) -> tuple[dict[str, MaskFile], Names]:
+    """The mask of each case that has one, and the names of labels: as given, or as the masks themselves say."""
     from featlift.volumes import find_masks
+    from featlift.volumes.label_names import label_names as read_names
+    from featlift.volumes.label_names import names_in
 
+    given = read_names(label_names) if label_names else None
+    pairs = find_masks(ids, masks, pattern, given)
+    return pairs, names_in(pairs.values()) if given is None else given
+
+
+def masks_of(
+    store: Store, ids: Sequence[str], masks: str | None, pattern: str | None, label_names: str | None = None
+) -> tuple[dict[str, MaskFile], Names]:
+    """`found_masks` of a store, after saying which of the cases to be shown have none."""
     if masks is None:
-        if pattern:
-            raise OptionError("--mask-pattern: say with --masks where the masks are")
-        return {}
-    pairs = find_masks(store, masks, pattern)
+        if option := "--mask-pattern" if pattern else "--label-names" if label_names else "":
+            raise OptionError(f"{option}: say with --masks where the masks are")
+        return {}, {}
+    pairs, names = found_masks(store, masks, pattern, label_names)
     if without := [case_id for case_id in ids if case_id not in pairs]:
         typer.echo(f"featlift: {len(without)} of {len(ids)} cases have no mask: {some(without)}", err=True)
-    return pairs
+    return pairs, names
 
 
 def tasks_of(store: Store, labels: Path | None, columns: Sequence[str]) -> list[Task]:

@@ -10,7 +10,7 @@ import typer
 
 from featlift.cli import choices
 from featlift.cli.curves import epochs_bar
-from featlift.cli.options import numbers, words
+from featlift.cli.options import LabelNames, MaskPattern, MaskPlace, numbers, words
 from featlift.counting import number_of
 from featlift.errors import OptionError
 
@@ -24,8 +24,6 @@ segment = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Masks = Annotated[str, typer.Option(help="A folder of masks, named as the cases, or a CSV with id,path.")]
-Pattern = Annotated[str | None, typer.Option(help="Files of the folder that are masks, such as *_label.nii.gz.")]
 Labels = Annotated[
     Path | None, typer.Option(help="A CSV with id,split and perhaps patient. Default: those columns of the index.")
 ]
@@ -36,12 +34,12 @@ Precision = Annotated[str, choices.one_of(choices.HEAD_PRECISIONS, "auto is bf16
 @segment.command()
 def train(
     store: Annotated[str, typer.Argument(help="The store, or its URL.")],
-    masks: Masks,
+    masks: MaskPlace,
     head: Annotated[str, choices.one_of(choices.HEADS, "What is trained.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the head.")],
-    mask_pattern: Pattern = None,
+    mask_pattern: MaskPattern = None,
     labels: Labels = None,
-    label_names: Annotated[str | None, typer.Option(help="As in 1=anterior,2=posterior, or a file of them.")] = None,
+    label_names: LabelNames = None,
     layers: Annotated[
         str | None,
         typer.Option(help="Absolute indices, as in 2,3, to be put together. Default: the deepest."),
@@ -78,11 +76,9 @@ def train(
     A second run of the same command goes on where an interrupted one was.
     """
     from featlift.backbones.precision import resolve_device
-    from featlift.cli.results import bars, opened
+    from featlift.cli.results import bars, found_masks, opened
     from featlift.evaluation import read_column, read_splits
     from featlift.segmentation import Plan, cross_validate, folds_of, split_of, train_head
-    from featlift.volumes import find_masks
-    from featlift.volumes.label_names import label_names as names_of_labels
 
     given: dict[str, Any] = {"width": width, "skip": skip or None, "window": _window(window), "without": words(without)}
     plan = Plan(
@@ -99,10 +95,10 @@ def train(
         seed=seed,
     )
     (opened_store,) = opened([store])
-    pairs = find_masks(opened_store, masks, mask_pattern)
+    pairs, names = found_masks(opened_store, masks, mask_pattern, label_names)
     patients = read_column(opened_store, labels, "patient")
     how: dict[str, Any] = {
-        "label_names": names_of_labels(label_names) if label_names else {},
+        "label_names": names if label_names else None,
         "device": resolve_device(device),
         "precision": precision,
         "workers": workers,
@@ -189,11 +185,11 @@ def score(
         str,
         typer.Argument(help="The store, or its URL. With --metric a segmentation, FILE::NAME, or a folder of them."),
     ],
-    masks: Masks,
+    masks: MaskPlace,
     predictions: Annotated[
         list[Path] | None, typer.Option(help="Folder of segmentations; several times for several.")
     ] = None,
-    mask_pattern: Pattern = None,
+    mask_pattern: MaskPattern = None,
     metric: Annotated[
         str | None,
         typer.Option(metavar="voi,arand", help="Of instances: variation of information, adapted Rand error."),
@@ -238,12 +234,13 @@ def score(
     from featlift.segmentation import cases_to_score, read_notes, segment_result
     from featlift.segmentation import score as compared
     from featlift.volumes import find_masks
+    from featlift.volumes.label_names import names_of_head
 
     (opened_store,) = opened([store])
-    pairs = find_masks(opened_store, masks, mask_pattern)
     results = []
     for folder in predictions:
         notes = read_notes(folder)
+        pairs = find_masks(opened_store, masks, mask_pattern, names_of_head(notes["labels"]))
         ids = cases_to_score(notes, pairs)
         if notes["seen"]:
             count = f"{len(notes['seen'])} of {len(notes['cases'])} cases"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featlift.cli.options import MaskPattern, words
+from featlift.cli.options import LabelNames, MaskPattern, words
 from featlift.cli.results import bars, chosen_cases, masks_of, opened, print_failures
 from featlift.counting import number_of
 from featlift.sizes import decimal_bytes
@@ -30,6 +30,7 @@ def view(
         str | None, typer.Option(help="Masks to outline: a folder, named as the cases; a CSV with id,path; one file.")
     ] = None,
     mask_pattern: MaskPattern = None,
+    label_names: LabelNames = None,
     overlay: Annotated[
         Path | None, typer.Option(help="A folder of maps, as of `probe --attention`: layers over the scan.")
     ] = None,
@@ -63,7 +64,8 @@ def view(
         overlays = find_overlays(overlay, file_names(found[0]), case or found[0], words(maps))
     ids = chosen_cases(found, case, (0 if serve else _CASES) if limit is None else limit, overlays or None)
     basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
-    scene = Scene(found, ids, basis, masks_of(found[0], ids, masks, mask_pattern), channels, layer, overlays)
+    outlined, names = masks_of(found[0], ids, masks, mask_pattern, label_names)
+    scene = Scene(found, ids, basis, outlined, channels, layer, overlays, names)
     if serve:
         _serve(scene, port)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
 from typing import Any
@@ -25,6 +25,7 @@ _LINE = 0.115  # of small print
 _LETTERS_AN_INCH = 20  # of small print
 _SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # lengths of a scale bar, mm
 _INK = {False: ("white", "#1a1a1a", "#666666"), True: ("#101214", "#f0f0f0", "#a0a0a0")}  # page, text, small print
+_NAMED = 6  # labels in the legend
 _MANY = 20  # labels in a plane, from where on lines are thin
 _OUTLINES = ("#ffd60a", "#00d5ff", "#ff5db1", "#7cff6b", "#ff8a3d", "#b69cff")
 
@@ -146,8 +147,26 @@ def outline(panel: Any, labels: NDArray[np.int32], place: tuple[float, float, fl
     found = np.unique(labels[labels != 0])
     width = 0.8 if len(found) <= _MANY else 0.5
     for label in found:
-        colour = _OUTLINES[(int(label) - 1) % len(_OUTLINES)]
-        panel.contour(x, y, labels == label, levels=[0.5], colors=[colour], linewidths=width)
+        panel.contour(x, y, labels == label, levels=[0.5], colors=[_colour(label)], linewidths=width)
+
+
+def legend(panel: Any, names: Mapping[int, str]) -> None:
+    """What the outlined labels are called, in their colours."""
+    from matplotlib.lines import Line2D
+
+    shown = dict(sorted(names.items())[:_NAMED])
+    lines = [Line2D([], [], color=_colour(label), linewidth=1.2, label=name) for label, name in shown.items()]
+    if len(names) > len(shown):
+        lines.append(Line2D([], [], linewidth=0, label=f"and {len(names) - len(shown)} more"))
+    if lines:
+        panel.legend(
+            handles=lines, loc="lower left", fontsize=5.5, labelcolor="white", facecolor="black", framealpha=0.35,
+            edgecolor="none", borderpad=0.3, handlelength=1, handletextpad=0.4, labelspacing=0.2,
+        )  # fmt: skip
+
+
+def _colour(label: int) -> str:
+    return _OUTLINES[(int(label) - 1) % len(_OUTLINES)]
 
 
 @contextmanager

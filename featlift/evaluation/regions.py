@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,8 @@ from featlift.store.mask_grid import MaskGrid
 from featlift.store.reading import Store
 from featlift.store.truth import truth_of
 from featlift.volumes.grid import Shape
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read_mask
+from featlift.volumes.source import MaskFile
 from featlift.volumes.volume import Affine, Volume
 
 Vector = NDArray[np.float32]
@@ -66,7 +66,7 @@ class Region:
 
 
 def regions(
-    store: Store, masks: Mapping[str, str | Path], layer: int | None = None
+    store: Store, masks: Mapping[str, MaskFile], layer: int | None = None
 ) -> Iterator[tuple[str, list[Region], str]]:
     """The regions of every case that has a mask.
 
@@ -92,13 +92,11 @@ def regions(
     return _regions(store, masks, layer)
 
 
-def _regions(
-    store: Store, masks: Mapping[str, str | Path], layer: int | None
-) -> Iterator[tuple[str, list[Region], str]]:
-    read_mask = lru_cache(maxsize=1)(read)
+def _regions(store: Store, masks: Mapping[str, MaskFile], layer: int | None) -> Iterator[tuple[str, list[Region], str]]:
+    labels_of = lru_cache(maxsize=1)(read_mask)
     for case_id in sorted(masks):
         try:
-            yield case_id, regions_of(store[case_id], read_mask(masks[case_id]), layer), ""
+            yield case_id, regions_of(store[case_id], labels_of(masks[case_id]), layer), ""
         except (VolumeError, StoreError, FileNotFoundError) as error:
             yield case_id, [], str(error)
 

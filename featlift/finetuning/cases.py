@@ -14,6 +14,8 @@ from featlift.evaluation.classification.targets import Targets
 from featlift.store.layout import sha256_of
 from featlift.training.splits import Split, split_of
 from featlift.volumes import Scan
+from featlift.volumes.opening import identity
+from featlift.volumes.source import MaskFile, Source
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def labels_of(cases: Cases, columns: Sequence[str] = ()) -> Labels:
     return Labels(tasks, dict(zip(targets.ids, targets.values, strict=True)))
 
 
-def masks_of(cases: Cases, masks: Mapping[str, str | Path]) -> dict[str, str | Path]:
+def masks_of(cases: Cases, masks: Mapping[str, MaskFile]) -> dict[str, MaskFile]:
     """The masks of cases that train or validate.
 
     Raises:
@@ -129,9 +131,12 @@ def digest_of_labels(labels: Labels) -> str:
     return sha256_of({case_id: str(value) for case_id, value in labels.values.items()})
 
 
-def digest_of_masks(masks: Mapping[str, str | Path]) -> str:
+def digest_of_masks(masks: Mapping[str, MaskFile]) -> str:
     """SHA-256 of masks, of their bytes where they are files of this machine and of their paths elsewhere."""
-    paths = {case_id: Path(mask) for case_id, mask in masks.items()}
-    return sha256_of(
-        {case_id: sha256_of_file(path) if path.is_file() else str(path) for case_id, path in paths.items()}
-    )
+    return sha256_of({case_id: _digest(mask) for case_id, mask in masks.items()})
+
+
+def _digest(mask: MaskFile) -> str:
+    if isinstance(mask, Source):
+        return str(identity([mask])["sha256"])
+    return sha256_of_file(Path(mask)) if Path(mask).is_file() else str(mask)

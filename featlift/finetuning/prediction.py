@@ -32,7 +32,8 @@ from featlift.store.layout import Recipe
 from featlift.tables import write_table
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.scans import Scans
-from featlift.volumes import Reading, Scan, read
+from featlift.volumes import Reading, Scan, read_mask
+from featlift.volumes.source import MaskFile
 from featlift.volumes.volume import Volume
 
 PREDICTIONS = "predictions.csv"
@@ -146,7 +147,7 @@ def predict_masks(
     output: str | Path,
     *,
     name: str = "model",
-    masks: Mapping[str, str | Path] | None = None,
+    masks: Mapping[str, MaskFile] | None = None,
     precision: Precision = "fp32",
     progress: Progress | None = None,
 ) -> Result | None:
@@ -194,7 +195,7 @@ def predict_masks(
         if masks and case_id in masks and case_id not in seen:
             prediction = Volume(found.astype(np.float32), affine)
             scores.append(
-                score_case(case_id, prediction, read(masks[case_id]), labels, prepared.shape, prepared.affine)
+                score_case(case_id, prediction, read_mask(masks[case_id]), labels, prepared.shape, prepared.affine)
             )
     if not scores:
         return None

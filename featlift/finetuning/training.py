@@ -29,6 +29,8 @@ from featlift.training.ranks import Ranks
 from featlift.training.scans import Scans
 from featlift.training.trainer import Told, Trainer
 from featlift.volumes import Reading
+from featlift.volumes.label_names import names_in
+from featlift.volumes.source import MaskFile
 
 
 def finetune(
@@ -38,7 +40,7 @@ def finetune(
     folder: str | Path,
     *,
     columns: Sequence[str] = (),
-    masks: Mapping[str, str | Path] | None = None,
+    masks: Mapping[str, MaskFile] | None = None,
     label_names: Mapping[int, str] | None = None,
     precision: Precision = "fp32",
     workers: int = 0,
@@ -100,7 +102,7 @@ def finetune(
         scans = Scans(cases.scans, preparation, reading, held)
         found = scans.keep(ids, progress)
         in_masks = _labels_of(found, cases)
-        names = label_names or {}
+        names = label_names or names_in(held.values())
         labels = {str(label): names.get(label, str(label) if label else "background") for label in in_masks}
         depth = 0
         network, lora = network_of(encoder, plan, 1 if len(in_masks) == 2 else len(in_masks), depth)

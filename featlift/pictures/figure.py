@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featlift.atomic_io import write_atomically
 from featlift.drawing.anatomy import View
-from featlift.drawing.panels import laid_out, outline, styled
+from featlift.drawing.panels import laid_out, legend, outline, styled
 from featlift.errors import OptionError
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import Foreground
@@ -22,7 +22,8 @@ from featlift.store.case import Case
 from featlift.store.features import labels_of
 from featlift.store.reading import Store
 from featlift.volumes.grid import Shape
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read_mask
+from featlift.volumes.source import MaskFile
 from featlift.volumes.volume import spacing_of
 
 FORMATS = ("png", "svg", "pdf")
@@ -41,6 +42,7 @@ class CaseFigure:
         labels: of a mask on the scan's grid ``(D, H, W)``, drawn as outlines; None for none.
         dark: light on dark, for slides.
         overlays: maps on the scan's grid ``(D, H, W)``, nan where there is none, by the name that each one's row gets.
+        label_names: what labels are called.
     """
 
     case: Case
@@ -48,6 +50,7 @@ class CaseFigure:
     labels: NDArray[np.int32] | None = None
     dark: bool = False
     overlays: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    label_names: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -56,10 +59,11 @@ class CaseFigure:
         case_id: str,
         colours: Colours,
         layer: int | None = None,
-        mask: str | Path | None = None,
+        mask: MaskFile | None = None,
         foreground: Foreground = "auto",
         dark: bool = False,
         overlays: Mapping[str, Path] | None = None,
+        label_names: Mapping[int, str] | None = None,
     ) -> CaseFigure:
         """Read what is to be drawn of a case.
 
@@ -72,6 +76,7 @@ class CaseFigure:
             foreground: ``mask`` gives colours only to what the mask labels.
             dark: light on dark.
             overlays: files of maps, see `overlay_of`, by the name that each one's row gets.
+            label_names: what labels of the mask are called; the first picture says so.
 
         Raises:
             OptionError: no such case or layer.
@@ -84,13 +89,13 @@ class CaseFigure:
         for store in stores:
             store.require_cases([case_id])
         case = stores[0][case_id]
-        labels = None if mask is None else labels_of(case, read(mask))
+        labels = None if mask is None else labels_of(case, read_mask(mask))
         inside = labels != 0 if labels is not None and foreground == "mask" else None
         rows = {
             name: Painting.of(store[case_id], colours, layer, inside) for name, store in zip(names, stores, strict=True)
         }
         maps = {name: overlay_of(case, path) for name, path in (overlays or {}).items()}
-        return cls(case, rows, labels, dark, maps)
+        return cls(case, rows, labels, dark, maps, label_names or {})
 
     @property
     def middle(self) -> Shape:
@@ -145,6 +150,9 @@ class CaseFigure:
         """The figure, and a function that shows the planes through a voxel."""
         names = [*(["scan"] if "scan" in self.case.saved else []), *self.rows, *self.overlays]
         figure, panels = laid_out(names, self.case.scan_shape, self.case.scan_affine, self._small_print(), self.dark)
+        if self.labels is not None:
+            held = np.unique(self.labels)
+            legend(panels[0][2], {label: name for label, name in self.label_names.items() if label and label in held})
         return figure, lambda voxel: self._show(panels, voxel)
 
     def _show(self, panels: Sequence[tuple[str, View, Any]], voxel: Sequence[int]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,7 +15,8 @@ from featlift.store.features import features_of, grid_of, labels_of, layer_of, s
 from featlift.store.layout import differing_fields
 from featlift.store.principal import Covariance
 from featlift.store.reading import Store
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read_mask
+from featlift.volumes.source import MaskFile
 
 Foreground = Literal["auto", "mask", "none"]
 
@@ -40,7 +40,7 @@ def fit_colours(
     cases: Sequence[str] | None = None,
     layer: int | None = None,
     foreground: Foreground = "auto",
-    masks: Mapping[str, str | Path] | None = None,
+    masks: Mapping[str, MaskFile] | None = None,
     components: int = 3,
 ) -> Colours:
     """One basis for all the cases of all the stores, so that a colour means the same everywhere.
@@ -114,7 +114,7 @@ def _cases(stores: Sequence[Store], cases: Sequence[str] | None) -> list[tuple[S
 
 
 def _sample(
-    chosen: Sequence[tuple[Store, str]], layer: int | None, masks: Mapping[str, str | Path] | None
+    chosen: Sequence[tuple[Store, str]], layer: int | None, masks: Mapping[str, MaskFile] | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Features ``(N, C)`` of cells, and the scan's intensity at each if the stores keep scans."""
     used = evenly_spaced(chosen, _SAMPLED_CASES)
@@ -132,7 +132,7 @@ def _sample(
 
 
 def _cells_of(
-    store: Store, case_id: str, layer: int | None, masks: Mapping[str, str | Path] | None, shared_by: int
+    store: Store, case_id: str, layer: int | None, masks: Mapping[str, MaskFile] | None, shared_by: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """A case's part of the sample: cells evenly spaced in slices evenly spaced."""
     case = store[case_id]
@@ -142,7 +142,7 @@ def _cells_of(
     if masks is not None:
         if case_id not in masks:
             raise OptionError(f"no mask of {case_id}: give one for each case, or another --foreground")
-        wanted = grid.labels_on_cells(labels_of(case, read(masks[case_id]))) != 0
+        wanted = grid.labels_on_cells(labels_of(case, read_mask(masks[case_id]))) != 0
     slices = evenly_spaced(
         np.flatnonzero(wanted.any(axis=(1, 2))).tolist(), max(_FEWEST_SLICES, _SAMPLED_SLICES // shared_by)
     )

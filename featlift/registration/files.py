@@ -23,7 +23,7 @@ from featlift.registration.pairs import Registered, check_pair
 from featlift.registration.picture import write_picture
 from featlift.registration.plan import Plan
 from featlift.registration.settings import PairSettings
-from featlift.registration.slices import on_voxels, read_any, read_slice
+from featlift.registration.slices import on_voxels, read_any_mask, read_slice
 from featlift.registration.transforms import LinearTransform, simpleitk
 from featlift.timing import timed
 from featlift.version import __version__
@@ -85,7 +85,7 @@ def register_files(
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         ends = _end_of(fixed, config), _end_of(moving, config)
-        bodies = None if masks is None else (read_any(masks[0]), read_any(masks[1]))
+        bodies = None if masks is None else (read_any_mask(masks[0]), read_any_mask(masks[1]))
         if voxels:
             grid = ends[0].volume.affine
             ends = ends[0].lying_on(grid), ends[1].lying_on(grid)

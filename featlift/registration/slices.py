@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, VolumeError
 from featlift.volumes import Scan
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read, read_mask
+from featlift.volumes.source import MaskFile, Source
 from featlift.volumes.volume import Affine, Volume, lps_ras
 
 #: Voxels as units: w runs along x, h along y, d along z.
@@ -51,6 +52,11 @@ def read_any(path: str | Path) -> Volume:
         VolumeError: it cannot be read.
     """
     return read_slice(path) or read(path)
+
+
+def read_any_mask(mask: MaskFile) -> Volume:
+    """A mask of a slice or of a volume, see `featlift.read_mask`; raises as `read_any`."""
+    return (None if isinstance(mask, Source) else read_slice(mask)) or read_mask(mask)
 
 
 def slice_of(scan: Scan) -> Volume | None:

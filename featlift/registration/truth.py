@@ -13,10 +13,12 @@ from featlift.checksums import sha256_of_file
 from featlift.errors import InputError, OptionError, VolumeError
 from featlift.registration.landmarks import Landmarks, read_landmarks
 from featlift.registration.pair_list import of_pair
-from featlift.registration.slices import read_any
+from featlift.registration.slices import read_any_mask
 from featlift.store.layout import sha256_of
 from featlift.volumes import find_masks
+from featlift.volumes.label_names import names_in
 from featlift.volumes.masks import labels_on
+from featlift.volumes.source import MaskFile, Source
 from featlift.volumes.volume import Volume
 
 _MOST_LABELS = 256  # a scan taken for a mask has more values
@@ -33,7 +35,7 @@ class TruthFiles:
         landmarks: two, or none.
     """
 
-    masks: tuple[Place, ...] = ()
+    masks: tuple[MaskFile, ...] = ()
     landmarks: tuple[Path, ...] = ()
 
 
@@ -81,12 +83,12 @@ def find_truth(
         raise OptionError(
             f"{alike}: both scans have one id, so one file would be that of both: give --moving-masks, and no landmarks"
         )
-    of_fixed: Mapping[str, Place] = {}
-    of_moving: Mapping[str, Place] = {}
+    of_fixed: Mapping[str, MaskFile] = {}
+    of_moving: Mapping[str, MaskFile] = {}
     if masks is not None:
         fixed_ids, moving_ids = (sorted({each[end] for each in ends.values()}) for end in (0, 1))
         of_fixed = find_masks(fixed_ids, masks, pattern)
-        of_moving = find_masks(moving_ids, moving_masks or masks, pattern)
+        of_moving = find_masks(moving_ids, moving_masks or masks, pattern, names_in(of_fixed.values()) or None)
     found = {}
     for pair_id, (fixed, moving) in ends.items():
         both = (of_fixed[fixed], of_moving[moving]) if fixed in of_fixed and moving in of_moving else ()
@@ -136,7 +138,7 @@ def read_truth(files: TruthFiles, labels: tuple[int, ...], ras: bool = False) ->
         VolumeError: a mask does not say where it lies.
         InputError: a table that holds no landmarks.
     """
-    masks = tuple(read_any(path) for path in files.masks)
+    masks = tuple(read_any_mask(mask) for mask in files.masks)
     for name, mask in zip(("fixed", "moving"), masks, strict=False):
         if mask.affine is None:
             raise VolumeError(f"the mask of the {name} scan does not say where it lies (no affine)")
@@ -145,13 +147,14 @@ def read_truth(files: TruthFiles, labels: tuple[int, ...], ras: bool = False) ->
     return Truth(masks, labels, tuple(read_landmarks(path, ras) for path in files.landmarks), sha256_of(checksums))
 
 
-def _labels_of(path: Place) -> frozenset[int]:
+def _labels_of(file: MaskFile) -> frozenset[int]:
     """The labels of a mask, background aside."""
-    mask = read_any(path)
+    mask = read_any_mask(file)
     depth, height, width = mask.array.shape
     values = np.unique(labels_on(mask, (depth, height, width), None))
     if values.min() < 0 or len(values) > _MOST_LABELS:
-        raise VolumeError(f"{Path(path).name} is no mask: its values are those of a scan; give --mask-pattern")
+        place = file.path if isinstance(file, Source) else Path(file)
+        raise VolumeError(f"{place.name} is no mask: its values are those of a scan; give --mask-pattern")
     return frozenset(values.tolist()) - {0}
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,6 +100,12 @@ class Result:
     failed: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+
+    def with_label_names(self, names: Mapping[int, str]) -> Result:
+        """The same, with the labels of masks called so; one of no masks is as it was."""
+        called = {str(label): names[label] for label in self.details.get("labels", ()) if label in names}
+        kept = self.details.get("label_names", {})
+        return replace(self, details={**self.details, "label_names": kept | called}) if called else self
 
     def as_json(self) -> str:
         """All of it, a line for each case. No paths: ids and checksums say what it was made from."""

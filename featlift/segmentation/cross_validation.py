@@ -12,11 +12,12 @@ from featlift.segmentation.plan import Plan
 from featlift.segmentation.training import train_head
 from featlift.store.reading import Store
 from featlift.training.splits import Split
+from featlift.volumes.source import MaskFile
 
 
 def cross_validate(
     store: Store,
-    masks: Mapping[str, str | Path],
+    masks: Mapping[str, MaskFile],
     splits: Sequence[Split],
     plan: Plan,
     folder: str | Path,

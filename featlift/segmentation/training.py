@@ -30,13 +30,14 @@ from featlift.training.rates import WarmUpCosine
 from featlift.training.splits import Split
 from featlift.training.task import Task
 from featlift.training.trainer import Course, Told, Trainer
+from featlift.volumes.source import MaskFile
 
 _CLIP = 12.0
 
 
 def train_head(
     store: Store,
-    masks: Mapping[str, str | Path],
+    masks: Mapping[str, MaskFile],
     split: Split,
     plan: Plan,
     folder: str | Path,

@@ -17,8 +17,9 @@ from featlift.remote import Remote
 from featlift.store.case import Case, CaseLayer
 from featlift.store.reading import Store, open_store
 from featlift.volumes.masks import labels_on
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read_mask
 from featlift.volumes.regions import Box, cut
+from featlift.volumes.source import MaskFile
 
 BEYOND = -1  # label of voxels beyond the scan: what torch calls ignore_index
 
@@ -48,7 +49,7 @@ class FeaturePatches(Dataset[dict[str, Any]]):
         self,
         store: Store | str | Path,
         patch: Sequence[int] | None = None,
-        masks: Mapping[str, str | Path] | None = None,
+        masks: Mapping[str, MaskFile] | None = None,
         *,
         per_case: int = 1,
         foreground: float = 0.0,
@@ -119,9 +120,9 @@ class FeaturePatches(Dataset[dict[str, Any]]):
 
 
 @lru_cache(maxsize=4)  # patches of one case often follow each other
-def _labels_on_scan(store: Path | Remote, case_id: str, mask: str | Path) -> NDArray[np.int16]:
+def _labels_on_scan(store: Path | Remote, case_id: str, mask: MaskFile) -> NDArray[np.int16]:
     case = open_store(store)[case_id]
-    return labels_on(read(mask), case.scan_shape, case.scan_affine).astype(np.int16)
+    return labels_on(read_mask(mask), case.scan_shape, case.scan_affine).astype(np.int16)
 
 
 def _under(cells: Box, layer: CaseLayer) -> Box:

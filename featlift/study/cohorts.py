@@ -14,6 +14,7 @@ from featlift.study.plan import Cohort
 from featlift.tables import read_table, write_table
 from featlift.volumes import DiscoveredScans, Selection, find_masks, find_scans
 from featlift.volumes.scan import known_id
+from featlift.volumes.source import MaskFile
 
 _SPLITS = ("train", "val", "test")
 
@@ -30,7 +31,7 @@ class Members:
     """
 
     found: DiscoveredScans
-    masks: Mapping[str, str | Path]
+    masks: Mapping[str, MaskFile]
     splits: Mapping[str, str]
     labels: Mapping[str, Mapping[str, str]]
 

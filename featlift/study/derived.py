@@ -14,13 +14,14 @@ from featlift.atomic_io import write_atomically
 from featlift.errors import VolumeError
 from featlift.progress import Progress, counted
 from featlift.study.plan import Cohort
-from featlift.volumes import Scan, find_scans, read
+from featlift.volumes import Scan, find_scans, read, read_mask
 from featlift.volumes.nifti import write_nifti
 from featlift.volumes.orientation import lps_axes
+from featlift.volumes.source import MaskFile
 from featlift.volumes.volume import Affine, Volume, scaled, spacing_of
 
 _Array = NDArray[np.generic]
-_Masks = Mapping[str, str | Path]
+_Masks = Mapping[str, MaskFile]
 
 
 def derived_scans(
@@ -55,13 +56,13 @@ def derived_scans(
     return new, {case_id: folder / "masks" / f"{case_id}.nii.gz" for case_id in masks}
 
 
-def _derive(scan: Scan, mask: str | Path | None, cohort: Cohort, to_scan: Path, to_mask: Path) -> None:
+def _derive(scan: Scan, mask: MaskFile | None, cohort: Cohort, to_scan: Path, to_mask: Path) -> None:
     source = scan.sources[0]
     volume = read(source.path, key=source.key, frame=source.frame)
     affine = _affine(volume)
     before, after = _ends(scan.id, affine, cohort.pad_at_random)
     if mask is not None:
-        truth = read(mask)
+        truth = read_mask(mask)
         if truth.affine is None or truth.array.shape != volume.array.shape:
             raise VolumeError("its mask is on another grid than the scan, so they cannot be padded together")
         _write(to_mask, *_padded(truth.array.astype(np.int32), truth.affine, before, after, "constant"))

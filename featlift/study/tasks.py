@@ -31,6 +31,7 @@ from featlift.progress import Progress
 from featlift.store import Store
 from featlift.study.cells import Cell, Split
 from featlift.study.plan import MEASURES, StudyTask
+from featlift.volumes.source import MaskFile
 
 _SEEDS = (0,)
 _OF_BAGS = ("bag", "pooling", "hidden", "gate", "instances")
@@ -49,7 +50,7 @@ class Scored:
     """
 
     store: Store
-    masks: Mapping[str, str | Path]
+    masks: Mapping[str, MaskFile]
     splits: Mapping[str, str]
     table: Path
 

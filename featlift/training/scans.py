@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import FeatliftError, VolumeError
 from featlift.progress import Progress, counted
-from featlift.volumes import Preparation, Prepared, Reading, Scan, read
+from featlift.volumes import Preparation, Prepared, Reading, Scan, read_mask
 from featlift.volumes.loading import load
 from featlift.volumes.masks import labels_on
+from featlift.volumes.source import MaskFile
 
 _KEPT = 4 << 30  # bytes of volumes held in memory; what is beyond them is read each time
 
@@ -45,7 +45,7 @@ class Scans:
     scans: Mapping[str, Scan]
     preparation: Preparation
     reading: Reading
-    masks: Mapping[str, str | Path] = field(default_factory=dict)
+    masks: Mapping[str, MaskFile] = field(default_factory=dict)
     _kept: dict[str, Sample] = field(default_factory=dict)
 
     def __getitem__(self, case_id: str) -> Sample:
@@ -60,7 +60,7 @@ class Scans:
             prepared = load(self.scans[case_id], self.preparation, self.reading).prepared
             labels = None
             if case_id in self.masks:
-                labels = labels_on(read(self.masks[case_id]), prepared.shape, prepared.affine)
+                labels = labels_on(read_mask(self.masks[case_id]), prepared.shape, prepared.affine)
             return Sample(prepared, labels)
         except FeatliftError as error:
             raise VolumeError(f"{case_id}: {error}") from error

@@ -5,7 +5,7 @@ from featlift.volumes.instance_files import write_instances
 from featlift.volumes.instances import Instances, read_instances
 from featlift.volumes.opening import Reading
 from featlift.volumes.preparation import Preparation, Prepared, prepare
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read, read_mask
 from featlift.volumes.scan import DiscoveredScans, Scan, Selection
 from featlift.volumes.source import Skipped, Source
 from featlift.volumes.volume import Volume
@@ -26,5 +26,6 @@ __all__ = [
     "prepare",
     "read",
     "read_instances",
+    "read_mask",
     "write_instances",
 ]

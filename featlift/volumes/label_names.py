@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from featlift.errors import InputError
 from featlift.tables import read_table
+from featlift.volumes.mask_files import segments_in
+from featlift.volumes.source import MaskFile, Source
 
 Names = dict[int, str]
 
@@ -23,7 +25,6 @@ _WANTED = (
     "names of labels (--label-names) are a CSV with label,name, a JSON of them, a table of ITK-SNAP, FreeSurfer or "
     "3D Slicer, or text as in 1=liver,2=spleen"
 )
-_SEGMENT = re.compile(r"Segment(\d+)_(Name|LabelValue):=(.*)")
 
 
 def label_names(given: str | Path) -> Names:
@@ -55,19 +56,36 @@ def label_names(given: str | Path) -> Names:
     return found
 
 
-def label_names_in(mask: str | Path) -> Names:
+def names_in(masks: Iterable[MaskFile]) -> Names:
+    """The names that masks themselves carry; of a label that several name, the first."""
+    found: Names = {}
+    for mask in masks:
+        found = label_names_in(mask) | found
+    return dict(sorted(found.items()))
+
+
+def names_of_head(labels: Mapping[str, str]) -> Names | None:
+    """The labels of a trained network that have a name, by which masks that name their structures get its labels."""
+    named = {int(label): name for label, name in labels.items() if int(label) and name != label}
+    return named or None
+
+
+def label_names_in(mask: MaskFile) -> Names:
     """The names that a mask itself carries, none where it carries none.
 
-    They are in the header of a NIfTI of TotalSegmentator and of Connectome Workbench, and of a segmentation of
-    3D Slicer (.seg.nrrd). A file that cannot be read has none: who reads its voxels tells why.
+    They are in the header of a NIfTI of TotalSegmentator and of Connectome Workbench, and in a mask that
+    `featlift.find_masks` found to name its structures. A file that cannot be read has none: who reads its voxels tells
+    why.
     """
+    if isinstance(mask, Source):
+        return {label: name for name, label in mask.labels or ()}
     path = Path(mask)
     name = path.name.casefold()
     try:
         if name.endswith((".nii", ".nii.gz")):
             return _of_nifti(path)
         if name.endswith((".nrrd", ".nhdr")):
-            return _of_nrrd(path)
+            return {segment.value: segment.name for segment in segments_in(path)}
     except (OSError, ValueError, EOFError, struct.error, ElementTree.ParseError):
         return {}
     return {}
@@ -147,19 +165,3 @@ def _of_nifti(path: Path) -> Names:
         for label in ElementTree.fromstring(text.strip(b"\0 \n")).iter("Label"):
             names[int(label.attrib["Key"])] = (label.text or "").strip()
     return {label: name for label, name in names.items() if name}
-
-
-def _of_nrrd(path: Path) -> Names:
-    parts: dict[str, dict[str, str]] = {}
-    with path.open("rb") as file:
-        for line in file:
-            text = line.decode("utf-8", "replace").strip()
-            if not text:
-                break
-            if found := _SEGMENT.fullmatch(text):
-                parts.setdefault(found[1], {})[found[2]] = found[3].strip()
-    return {
-        int(part["LabelValue"]): part["Name"]
-        for part in parts.values()
-        if part.get("Name") and part.get("LabelValue", "").isdigit()
-    }

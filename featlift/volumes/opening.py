@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
@@ -24,6 +24,7 @@ from featlift.remote import Remote, Stamp
 from featlift.volumes.fetching import fetched, stamp_of
 from featlift.volumes.formats import FORMATS, Format, suffix_of
 from featlift.volumes.image import Image
+from featlift.volumes.mask_files import open_labels
 from featlift.volumes.source import Source
 from featlift.volumes.volume import Affine, Volume
 
@@ -142,7 +143,9 @@ def identity(sources: Sequence[Source]) -> dict[str, Any]:
 
 def _digest(source: Source) -> str:
     digests = [_sha256(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(source)]
-    return _joined(sorted(digests) if source.members else digests)  # DICOM files may have any names
+    may_have_any_names = source.members and not source.labels  # DICOM files
+    of_files = _joined(sorted(digests) if may_have_any_names else digests)
+    return sha256(f"{source.labels} {of_files}".encode()).hexdigest() if source.labels else of_files
 
 
 def _joined(digests: list[str]) -> str:
@@ -157,10 +160,12 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 def _open(source: Source, allow_irregular: bool) -> Image:
     path = source.path
     assert isinstance(path, Path)
-    if source.members:
+    if source.labels is not None:
+        image: Image = open_labels(source, partial(_open, allow_irregular=allow_irregular))
+    elif source.members:
         from featlift.volumes.dicom import open_series
 
-        image: Image = open_series(path, source.members, allow_irregular=allow_irregular)
+        image = open_series(path, source.members, allow_irregular=allow_irregular)
     else:
         if source.key and not _format_of(path).has_arrays:
             raise VolumeError(f"asked for its array {source.key!r}, but a {suffix_of(path)} file holds only one")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featlift.remote import Remote, parse_location
@@ -16,8 +16,11 @@ class Source:
         path: a file, the folder of a Zarr array or of a DICOM series, or a .zip that holds the series.
         key: the array inside, of files that hold several (HDF5, npz, Zarr).
         frame: which of several frames, counted from 0; None if there is just one.
-        members: of a DICOM series, its files below `path`.
+        members: files below `path`: of a DICOM series; of a mask that is a file a structure; of a DICOM segmentation,
+            one; of an RTSTRUCT, it and the series that its contours lie on.
         refusal: why it is no volume, if that is known since it was found.
+        labels: None for a scan. For a mask, the names of its structures and their labels, in which structures that are
+            not wanted are left out; nothing for a mask that names none.
     """
 
     path: Path | Remote
@@ -25,6 +28,16 @@ class Source:
     frame: int | None = None
     members: tuple[str, ...] = ()
     refusal: str = ""
+    labels: tuple[tuple[str, int], ...] | None = None
+
+
+#: A mask, as `featlift.find_masks` gives it.
+MaskFile = str | Path | Source
+
+
+def as_mask(source: Source) -> Source:
+    """The source, to be read as labels."""
+    return source if source.labels is not None else replace(source, labels=())
 
 
 @dataclass(frozen=True)

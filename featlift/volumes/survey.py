@@ -21,6 +21,7 @@ from featlift.volumes.masks import labels_on
 from featlift.volumes.opening import Reading, check_header, open_image, read_source, signature
 from featlift.volumes.preparation import Preparation, expected_grids, prepare
 from featlift.volumes.scan import Scan
+from featlift.volumes.source import as_mask
 from featlift.volumes.volume import Affine, spacing_of
 
 _SAME_PLACE = 1e-3  # mm: rounding of headers
@@ -178,7 +179,7 @@ def _of_mask(scan: Scan, image: Image, with_voxels: bool) -> dict[str, str]:
     """How the mask lies on its scan, or why it is of no use."""
     assert scan.mask is not None
     try:
-        mask = open_image(scan.mask)
+        mask = open_image(as_mask(scan.mask))
         if image.affine is None or mask.affine is None:
             if mask.shape != image.shape:
                 raise VolumeError("its grid is another, and it or the scan does not say where it lies")
@@ -189,7 +190,7 @@ def _of_mask(scan: Scan, image: Image, with_voxels: bool) -> dict[str, str]:
             if not _overlap(image, mask):
                 raise VolumeError("it lies outside of the scan: are they of one patient, and is its orientation right?")
         if with_voxels:
-            labels_on(read_source(scan.mask), image.shape, image.affine)
+            labels_on(read_source(as_mask(scan.mask)), image.shape, image.affine)
     except FeatliftError as error:
         return {"mask": "no use", "mask_problem": str(error).removeprefix(f"{scan.mask.path.name}: ")}
     return {"mask": lies}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,8 @@ from featlift.store.cells import VoxelGrid
 from featlift.store.features import layer_of
 from featlift.store.reading import Store
 from featlift.store.truth import Truth, truth_of
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read_mask
+from featlift.volumes.source import MaskFile
 
 TRAIN, TEST = "train", "test"
 
@@ -38,7 +38,7 @@ class LabelledCases:
     """
 
     store: Store
-    masks: Mapping[str, str | Path]
+    masks: Mapping[str, MaskFile]
     protocol: DenseProtocol
     draws: dict[str, list[Draw]]
     grids: dict[str, VoxelGrid]
@@ -51,14 +51,14 @@ class LabelledCases:
     def truth(self, case: Case) -> Truth:
         """See `truth_of`; errors name the case."""
         try:
-            return truth_of(case, layer_of(case, self.protocol.layer), read(self.masks[case.id]), self.protocol.on)
+            return truth_of(case, layer_of(case, self.protocol.layer), read_mask(self.masks[case.id]), self.protocol.on)
         except (VolumeError, FileNotFoundError) as error:
             raise VolumeError(f"{case.id}: {error}") from error
 
 
 def survey(
     store: Store,
-    masks: Mapping[str, str | Path],
+    masks: Mapping[str, MaskFile],
     splits: Mapping[str, str],
     protocol: DenseProtocol,
     seeds: Sequence[int],

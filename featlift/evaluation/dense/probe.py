@@ -20,6 +20,7 @@ from featlift.metrics.surface import surface_distances
 from featlift.names import file_names
 from featlift.progress import Progress, counted
 from featlift.store.reading import Store, open_store
+from featlift.volumes.source import MaskFile
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class DenseScores:
 
 def dense_probe(
     store: Store | str | Path,
-    masks: Mapping[str, str | Path],
+    masks: Mapping[str, MaskFile],
     splits: Mapping[str, str],
     protocol: DenseProtocol | None = None,
     seeds: Sequence[int] = (0,),

@@ -25,6 +25,7 @@ def dense_result(
     seeds: Sequence[int],
     bootstrap_seed: int = 0,
     resamples: int = RESAMPLES,
+    label_names: Mapping[int, str] | None = None,
 ) -> Result:
     """Means over test cases, each case's value being its mean over labels; then the means of each label.
 
@@ -38,9 +39,11 @@ def dense_result(
         seeds: of the trainings.
         bootstrap_seed: of the intervals.
         resamples: of the intervals.
+        label_names: what labels are called, for tables.
     """
     name = store.name
     labels = sorted({label for case in scores for label in case.labels})
+    named = {str(label): label_names[label] for label in labels if label_names and label in label_names}
     columns = {measure: [_of_case(case, measure) for case in scores] for measure in _MEASURES}
     for label in labels:
         for measure in _MEASURES:
@@ -66,7 +69,11 @@ def dense_result(
         seeds=list(seeds),
         bootstrap={"seed": bootstrap_seed, "resamples": resamples},
         left_out=[case_id for case_id in store if splits.get(case_id) not in (TRAIN, TEST)],
-        details={"labels": labels, "train": [case_id for case_id in store if splits.get(case_id) == TRAIN]},
+        details={
+            "labels": labels,
+            **({"label_names": named} if named else {}),
+            "train": [case_id for case_id in store if splits.get(case_id) == TRAIN],
+        },
     )
 
 

@@ -23,7 +23,8 @@ from featlift.store.cells import CellGrid
 from featlift.store.features import layer_of
 from featlift.store.reading import Store, open_store
 from featlift.store.truth import Truth, truth_of
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read_mask
+from featlift.volumes.source import MaskFile
 from featlift.volumes.volume import Volume
 
 
@@ -51,7 +52,7 @@ class CaseScores:
 
 def featdice(
     store: Store | str | Path,
-    masks: Mapping[str, str | Path],
+    masks: Mapping[str, MaskFile],
     protocol: Protocol | None = None,
     save_maps: str | Path | None = None,
 ) -> Iterator[CaseScores]:
@@ -86,13 +87,13 @@ def featdice(
 
 
 def _scores(
-    store: Store, masks: Mapping[str, str | Path], protocol: Protocol, folder: Path | None
+    store: Store, masks: Mapping[str, MaskFile], protocol: Protocol, folder: Path | None
 ) -> Iterator[CaseScores]:
-    read_mask = lru_cache(maxsize=1)(read)  # regions of one scan follow each other and share a mask
+    labels_of = lru_cache(maxsize=1)(read_mask)  # regions of one scan follow each other and share a mask
     names = file_names(store)
     for case_id in sorted(masks):
         try:
-            yield score_case(store[case_id], read_mask(masks[case_id]), protocol, folder, names[case_id])
+            yield score_case(store[case_id], labels_of(masks[case_id]), protocol, folder, names[case_id])
         except (VolumeError, StoreError, FileNotFoundError) as error:
             yield CaseScores(case_id, failure=str(error))
 

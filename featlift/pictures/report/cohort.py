@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -83,6 +83,7 @@ def gather(
     results: str | Path | None = None,
     pictures: int = 400,
     tell: Callable[[int, int], object] = lambda done, total: None,
+    label_names: Mapping[int, str] | None = None,
 ) -> Cohort:
     """Look at everything that stores hold.
 
@@ -94,6 +95,7 @@ def gather(
         pictures: of how many cases a picture is made and intensities are counted. Of more cases an evenly spaced
             sample, and the strangest by their embedding or geometry.
         tell: is called with how many of how many pictures are made.
+        label_names: what labels of masks are called in results, rather than as these say.
 
     Raises:
         OptionError: no cases.
@@ -123,6 +125,8 @@ def gather(
     spreads = {case_id: seen.intensities for case_id, seen in portraits.items() if seen.intensities is not None}
     outliers += by_intensity(spreads)
     found = read_results([results]) if results is not None else []
+    if label_names:
+        found = [result.with_label_names(label_names) for result in found]
     recipes = {store.name: store.attributes["recipe_sha256"] for store in stores}
     ours = [result for result in found if recipes.get(result.store) == sha256_of(result.recipe)]
     return Cohort(

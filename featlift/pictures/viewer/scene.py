@@ -22,7 +22,8 @@ from featlift.store.case import Case
 from featlift.store.features import labels_of, layer_of, scan_of, slabs_of
 from featlift.store.reading import Store
 from featlift.version import __version__
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read_mask
+from featlift.volumes.source import MaskFile
 
 #: Channels that features are reduced to for the page.
 CHANNELS = 64
@@ -40,15 +41,17 @@ class Scene:
         channels: K, that features are reduced to.
         layer: absolute index; None takes the deepest.
         overlays: files of maps, the same for every case, by case id and then by name; see `overlay_of`.
+        label_names: what labels of masks are called.
     """
 
     stores: Sequence[Store]
     cases: Sequence[str]
     colours: Colours
-    masks: Mapping[str, str | Path] = field(default_factory=dict)
+    masks: Mapping[str, MaskFile] = field(default_factory=dict)
     channels: int = CHANNELS
     layer: int | None = None
     overlays: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    label_names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for store in self.stores:
@@ -96,6 +99,7 @@ class Scene:
             "scan": _packed(shown.averaged(scan_of(base))) if "scan" in base.saved else None,
             "labels": None if labels is None else _packed(labels),
             "labelValues": values,
+            "labelNames": [self.label_names.get(value, "") for value in values],
             "maps": [_map(base, shown, path) for path in self.overlays.get(case_id, {}).values()],
             "stores": [self._features(case, shown, base) for case in held],
         }
@@ -104,7 +108,7 @@ class Scene:
         """The values that a mask has, and at each voxel which of them it is, from 1; 0 for none."""
         if base.id not in self.masks:
             return [], None
-        labels = shown.nearest(labels_of(base, read(self.masks[base.id])))
+        labels = shown.nearest(labels_of(base, read_mask(self.masks[base.id])))
         values = np.unique(labels[labels != 0])
         if not len(values):  # too small for the voxels that are shown
             return [], None

@@ -6,7 +6,6 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,8 +18,9 @@ from featlift.segmentation.plan import Features
 from featlift.store.case import Case, CaseLayer
 from featlift.store.features import labels_of
 from featlift.store.reading import Store
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read_mask
 from featlift.volumes.regions import Box, cut
+from featlift.volumes.source import MaskFile
 from featlift.volumes.volume import Volume
 
 BEYOND = -1  # label, and class, of voxels beyond the scan: the loss leaves them out
@@ -46,7 +46,7 @@ class CaseReader:
     features: Features
     step: int
     labels: tuple[int, ...] = ()
-    masks: Mapping[str, str | Path] = field(default_factory=dict)
+    masks: Mapping[str, MaskFile] = field(default_factory=dict)
     _kept: dict[str, Batch] = field(default_factory=dict)
     _classes: dict[str, NDArray[np.int16]] = field(default_factory=dict)
 
@@ -100,7 +100,7 @@ class CaseReader:
         Raises:
             VolumeError: the mask is damaged, empty, of another place, or the scan itself.
         """
-        case, volume = self.store[case_id], read_mask(case_id, self.masks[case_id])
+        case, volume = self.store[case_id], mask_of(case_id, self.masks[case_id])
         try:
             labels = labels_of(case, volume)
         except VolumeError as error:
@@ -194,14 +194,14 @@ def part_of(batch: Batch, frame: Frame, box: Box) -> Batch:
     return Batch(batch.depth[:, cells[0]], **held)
 
 
-def read_mask(case_id: str, path: str | Path) -> Volume:
+def mask_of(case_id: str, mask: MaskFile) -> Volume:
     """A mask; errors name the case.
 
     Raises:
         VolumeError: it is missing or damaged.
     """
     try:
-        return read(path)
+        return read_mask(mask)
     except (VolumeError, FileNotFoundError) as error:
         raise VolumeError(f"{case_id}: {error}") from error
 

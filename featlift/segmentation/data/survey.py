@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -21,8 +20,10 @@ from featlift.segmentation.plan import Plan
 from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.training.splits import Split
-from featlift.volumes.discovery.series import source_of
+from featlift.volumes.label_names import names_in
 from featlift.volumes.opening import open_image
+from featlift.volumes.reading import source_of_mask
+from featlift.volumes.source import MaskFile
 
 _KEPT = 4 << 30  # bytes of cases that are held in memory; where all do not fit, patches are read every time
 
@@ -59,7 +60,7 @@ class TrainingData:
 
 def survey(
     store: Store,
-    masks: Mapping[str, str | Path],
+    masks: Mapping[str, MaskFile],
     split: Split,
     plan: Plan,
     label_names: Mapping[int, str] | None = None,
@@ -72,7 +73,7 @@ def survey(
         masks: the path of the mask of each case, by its id.
         split: who trains and who validates; masks of the test are looked at if there are any.
         plan: of the training.
-        label_names: by label; what is not named is called by its number.
+        label_names: by label; None takes those that masks carry. What is not named is called by its number.
         progress: called with what is being done, the cases that are done and their number.
 
     Raises:
@@ -113,14 +114,15 @@ def survey(
     mean, std = _statistics(reader, split.train, progress)
     scan_channels = 3 if "scan" in needs and len(first.scan.shape) == 4 else 1
     size = Size(len(mean), len(trained), doublings, scan_channels)
-    names = {label: (label_names or {}).get(label, "background" if label == 0 else str(label)) for label in trained}
+    called = label_names or names_in(masks[case_id] for case_id in given)
+    names = {label: called.get(label, "background" if label == 0 else str(label)) for label in trained}
     return TrainingData(reader, size, split, mean, std, names)
 
 
-def _enlarged(case: Case, path: str | Path) -> float:
+def _enlarged(case: Case, mask: MaskFile) -> float:
     """How many voxels of a scan make one of its mask, in-plane: in the direction that has fewer."""
     try:
-        of_mask, affine = open_image(source_of(path)).affine, case.scan_affine  # its voxels are read later
+        of_mask, affine = open_image(source_of_mask(mask)).affine, case.scan_affine  # its voxels are read later
     except (VolumeError, FileNotFoundError) as error:
         raise VolumeError(f"{case.id}: {error}") from error
     if affine is None or of_mask is None:
@@ -130,7 +132,7 @@ def _enlarged(case: Case, path: str | Path) -> float:
     return float(1 / max(lengths[1], lengths[2]))
 
 
-def _check_masks(split: Split, masks: Mapping[str, str | Path]) -> None:
+def _check_masks(split: Split, masks: Mapping[str, MaskFile]) -> None:
     for name, ids in (("train", split.train), ("validate", split.val)):
         if not ids:
             raise OptionError(f"no case to {name} on: give the split of each case")

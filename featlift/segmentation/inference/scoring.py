@@ -21,7 +21,8 @@ from featlift.store.features import labels_of
 from featlift.store.reading import Store
 from featlift.volumes.grid import Shape, inside
 from featlift.volumes.masks import labels_on
-from featlift.volumes.reading import read
+from featlift.volumes.reading import read, read_mask
+from featlift.volumes.source import MaskFile
 from featlift.volumes.volume import Affine, Volume, spacing_of
 
 FAILED_BELOW = 0.5  # Dice
@@ -83,7 +84,7 @@ def read_notes(predictions: str | Path) -> dict[str, Any]:
     return notes
 
 
-def cases_to_score(notes: Mapping[str, Any], masks: Mapping[str, str | Path], ids: Sequence[str] = ()) -> list[str]:
+def cases_to_score(notes: Mapping[str, Any], masks: Mapping[str, MaskFile], ids: Sequence[str] = ()) -> list[str]:
     """The predicted cases that have a mask and that the head had not seen.
 
     Args:
@@ -109,7 +110,7 @@ def cases_to_score(notes: Mapping[str, Any], masks: Mapping[str, str | Path], id
 def score(
     store: Store,
     predictions: str | Path,
-    masks: Mapping[str, str | Path],
+    masks: Mapping[str, MaskFile],
     ids: Sequence[str],
     progress: Progress | None = None,
 ) -> list[CaseScore]:
@@ -133,7 +134,7 @@ def score(
     for case_id in counted(ids, "scoring", progress):
         try:
             prediction = read(_prediction_of(case_id, Path(predictions), names))
-            mask = read(masks[case_id])
+            mask = read_mask(masks[case_id])
             labels_of(store[case_id], mask)  # is it a mask of this case at all?
             case = store[case_id]
             found.append(score_case(case_id, prediction, mask, known, case.scan_shape, case.scan_affine))

@@ -106,7 +106,10 @@ def pairs_of(
     truths = find_masks(found, masks, pattern)
     if not truths:
         raise InputError(f"{masks}: no mask for {next(iter(found))}, nor for any other of {len(found)} segmentations")
-    pairs = {case_id: (found[case_id], source_of(truth)) for case_id, truth in truths.items()}
+    pairs = {
+        case_id: (found[case_id], truth if isinstance(truth, Source) else source_of(truth))
+        for case_id, truth in truths.items()
+    }
     return pairs, [case_id for case_id in found if case_id not in truths]
 
 

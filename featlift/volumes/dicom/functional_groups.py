@@ -14,6 +14,7 @@ _GROUPS = (
     "MREchoSequence", "MRDiffusionSequence", "MRModifierSequence", "MRTimingAndRelatedParametersSequence",
     "MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence",
     "CTReconstructionSequence", "CTXRayDetailsSequence", "DiffusionGradientDirectionSequence",
+    "SegmentIdentificationSequence",
     "UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence",
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ VALUE_TAGS = (
     "TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfCardiacPhase",
     "DiffusionBValue", "DiffusionGradientOrientation", "SequenceName",
     "ImageType", "FrameType", "ComplexImageComponent", "KVP", "ConvolutionKernel",
+    "ReferencedSegmentNumber",
 )  # fmt: skip
 
 #: Tags that tell them apart by the order of their values only, which may differ from slice to slice of one phase.

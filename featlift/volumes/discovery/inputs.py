@@ -9,6 +9,7 @@ from pathlib import Path
 
 from featlift.errors import InputError
 from featlift.remote import Remote, parse_location
+from featlift.volumes.discovery.bids import in_bids, is_bids
 from featlift.volumes.discovery.files import in_dicom, in_file, is_dicom, walk, with_frames
 from featlift.volumes.discovery.manifest import read_manifest
 from featlift.volumes.discovery.remote_files import scans_behind
@@ -38,7 +39,7 @@ def scans_in(given: str | Path | Remote, selection: Selection, skipped: list[Ski
     if is_folder and suffix_of(path) is None:
         if key:
             raise InputError(f"{given}: {path.name} is a folder, not a file of arrays: give --key for those in it")
-        yield from _in_folder(path, selection, skipped)
+        yield from (in_bids if is_bids(path) else _in_folder)(path, selection, skipped)
     elif not is_folder and not os.path.isfile(path):
         raise InputError(f"{given}: no such file or folder, or none that may be seen")
     elif path.suffix.lower() == ".csv":

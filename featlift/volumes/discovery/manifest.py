@@ -11,6 +11,7 @@ from featlift.errors import FeatliftError, InputError
 from featlift.remote import Remote, parse_location
 from featlift.tables import read_table
 from featlift.volumes.discovery.files import with_frames, with_key
+from featlift.volumes.discovery.mask_labels import mask_at
 from featlift.volumes.discovery.series import source_of
 from featlift.volumes.fetching import fetched
 from featlift.volumes.opening import error_context
@@ -81,4 +82,5 @@ def _mask(manifest: Path | Remote, text: str, number: int) -> Source:
     if not exists:
         shown = path if isinstance(path, Remote) else text
         raise InputError(f"{manifest.name}, line {number}: no such file: {shown}")
-    return source
+    own = mask_at(path) if isinstance(path, Path) and not source.key else None
+    return own or source

@@ -64,7 +64,7 @@ def pair_scans(scans: Sequence[Scan], masks: Mapping[str, Source]) -> dict[str, 
     others = {name: mask for name, mask in masks.items() if mask not in paired}
     owners: dict[Source, Scan] = {}
     for scan in scans:
-        found = [] if scan.id in pairs else list(dict.fromkeys(pair(_without_a_folder(scan.id), others).values()))
+        found = [] if scan.id in pairs else list(dict.fromkeys(pair(without_a_folder(scan.id), others).values()))
         if len(found) > 1:
             raise InputError(f"{scan.name} could have the mask {found[0].path} or {found[1].path}: {_BY_ID}")
         for mask in found:
@@ -75,7 +75,8 @@ def pair_scans(scans: Sequence[Scan], masks: Mapping[str, Source]) -> dict[str, 
     return pairs
 
 
-def _without_a_folder(case_id: str) -> list[str]:
+def without_a_folder(case_id: str) -> list[str]:
+    """A case id without one of its folders, whichever: masks may lie in a folder of their own."""
     parts = case_id.split("__")
     return ["__".join(parts[:number] + parts[number + 1 :]) for number in range(len(parts) - 1)]
 

@@ -14,7 +14,7 @@ from featlift.volumes.discovery.pairing import pair
 from featlift.volumes.opening import read_source
 from featlift.volumes.regions import centres_of_lesions
 from featlift.volumes.scan import Scan, known_id
-from featlift.volumes.source import Skipped
+from featlift.volumes.source import Skipped, as_mask
 
 Point = tuple[float, float, float]
 
@@ -49,7 +49,7 @@ def regions_of_interest(scans: list[Scan], csv_of_points: Path | None, skipped: 
 def _lesions(scan: Scan) -> list[Point]:
     assert scan.mask is not None
     try:
-        return centres_of_lesions(read_source(scan.mask))
+        return centres_of_lesions(read_source(as_mask(scan.mask)))
     except VolumeError as error:
         raise InputError(f"the mask of {scan.id}: {error}") from error
 

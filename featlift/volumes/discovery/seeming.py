@@ -21,6 +21,11 @@ def sounds_like_a_mask(name: str) -> bool:
     return _AMONG_OTHERS.search(_stem(name)) is not None
 
 
+def is_folder_of_masks(name: str) -> bool:
+    """Whether a folder is called as those of masks are, such as ``segmentations`` and ``labelsTr``."""
+    return _FOLDER.fullmatch(name) is not None
+
+
 def masks_by_name(scans: Sequence[Scan]) -> list[Scan]:
     """Which of the scans found in a folder are masks: by their names, and because a scan is left beside each.
 
@@ -48,7 +53,7 @@ def _home(name: str) -> str | None:
     """The folder whose scans a mask may belong to, None for what is not called as a mask is."""
     *folders, _ = name.split("/")
     for number, folder in enumerate(folders):
-        if _FOLDER.fullmatch(folder):
+        if is_folder_of_masks(folder):
             return "/".join(folders[:number])
     return "/".join(folders) if _AMONG_OTHERS.search(_stem(name).rpartition("/")[2]) else None
 

@@ -6,6 +6,7 @@ Not through ITK, which does not notice damage to gzipped data and makes up a geo
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,14 +66,45 @@ def open_nrrd(path: Path, key: str | None = None) -> Image:
     with path.open("rb") as file:
         fields = _fields(file)
         header_bytes = file.tell()
+    return _image(path, fields, header_bytes)
+
+
+def open_layers(path: Path) -> Image:
+    """Open a NRRD file that may hold several values a voxel, each of which is a frame."""
+    with path.open("rb") as file:
+        fields = _fields(file)
+        header_bytes = file.tell()
+    with parsing("NRRD"):
+        count, fields = _split_off_values(fields)
+    whole = _image(path, fields, header_bytes, count)
+    if count == 1:
+        return whole
+    depth, height, width = whole.shape[0], whole.shape[1], whole.shape[2] // count
+    values = cache(lambda: whole.load(0).reshape(depth, height, width, count))
+    return Image((depth, height, width), lambda number: values()[..., number], whole.affine, count)
+
+
+def _image(path: Path, fields: dict[str, str], header_bytes: int, values: int = 1) -> Image:
+    """The image of a header; of several values a voxel, which lie beside each other, its rows are longer."""
     with parsing("NRRD"):
         sizes, directions = _axes(fields)
         affine = _affine(fields, directions)
         dtype, codec = _encoding(fields)
     voxels = _data_file(path, fields)
-    return image_of_voxels(
-        voxels, sizes[::-1], dtype, codec, start=header_bytes if voxels == path else 0, affine=affine
-    )
+    shape = (*sizes[:0:-1], sizes[0] * values)
+    return image_of_voxels(voxels, shape, dtype, codec, start=header_bytes if voxels == path else 0, affine=affine)
+
+
+def _split_off_values(fields: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """How many values a voxel has, by a first axis that is not in space, and the header without that axis."""
+    sizes, kinds = fields["sizes"].split(), fields.get("kinds", "").lower().split()
+    directions = re.findall(_DIRECTION, fields.get("space directions", ""))
+    outside = directions[0] == "none" if directions else bool(kinds) and kinds[0] not in _PLACES
+    if not outside or len(sizes) < 4:
+        return 1, fields
+    rest = {"sizes": sizes[1:], "kinds": kinds[1:], "space directions": directions[1:]}
+    text = {name: " ".join(values) for name, values in rest.items() if name in fields}
+    return int(sizes[0]), fields | text | {"dimension": str(len(sizes) - 1)}
 
 
 def files_of_nrrd(path: Path) -> list[Path]:

@@ -7,6 +7,9 @@ function tag(name, text = "", attributes = {}) {
   return Object.assign(document.createElement(name), { textContent: text }, attributes);
 }
 
+/** What the i-th label of a case is called. */
+const nameOf = (content, i) => content.labelNames[i] || `label ${content.labelValues[i]}`;
+
 class Panel {
   constructor(viewer) {
     this.viewer = viewer;
@@ -49,7 +52,7 @@ class Panel {
     document.querySelector("main").hidden = false;
     element("status").className = "";
     element("summary").textContent = sizeOf(content);
-    element("label").replaceChildren(...content.labelValues.map((value) => tag("option", `label ${value}`)));
+    element("label").replaceChildren(...content.labelValues.map((_, i) => tag("option", nameOf(content, i))));
     element("label-row").hidden = !content.labels;
     element("table").hidden = !content.labels;
     element("source").textContent = sourceOf(content);
@@ -112,7 +115,7 @@ class Panel {
       rows.unshift(["LPS", `${lps.map((at) => at.toFixed(1)).join(", ")} mm`.replaceAll("-", "−")]);
     }
     if (content.scan) rows.push(["intensity", (content.scan[at] / 255).toFixed(2)]);
-    if (content.labels) rows.push(["label", number ? String(content.labelValues[number - 1]) : "none"]);
+    if (content.labels) rows.push(["label", number ? nameOf(content, number - 1) : "none"]);
     manifest.maps.forEach((name, i) => {
       const value = this.viewer.mapAt(i, at);
       rows.push([name, value === null ? "none" : value.toPrecision(3).replace("-", "−")]);

@@ -202,7 +202,7 @@ def _chances(store: Store, trained: Trained, case_id: str, device: torch.device,
     heads = trained.unseen(case_id)
     found = []
     for head, config in heads:
-        patch = None if head.whole else int(config.plan["patch"])
+        patch = None if head.whole else config.patch
         logits = logits_of(head.to(device), config.reader(store), case_id, patch, device, bf16)
         found.append(logits.softmax(dim=0))
     return torch.stack(found).mean(dim=0)

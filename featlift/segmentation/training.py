@@ -97,7 +97,7 @@ def train_head(
         training=training.summary(),
         objects=task.settled(device, bf16),
     )
-    draw_curves(folder, training.rows)
+    draw_curves(folder, training.rows, task.measure)
     write_head(folder, task.network, config)
     remove_checkpoint(folder)
     return config

@@ -153,9 +153,7 @@ def material_of(
     mean, std = _statistics(reader, split.train, progress)
     windows = "scan" in reader.needs and len(reader.store[split.train[0]].scan.shape) == 4
     doublings = check_step(_finest(reader.store, split, reader.layers), reader.step)
-    return TrainingData(
-        reader, Size(len(mean), classes, doublings, 3 if windows else 1), split, mean, std, label_names
-    )
+    return TrainingData(reader, Size(len(mean), classes, doublings, 3 if windows else 1), split, mean, std, label_names)
 
 
 def with_masks(split: Split, masks: Mapping[str, str | Path]) -> list[str]:

@@ -37,7 +37,8 @@ class AffinitySettings:
             raise OptionError(f"offsets {self.offsets!r}: choose {' or '.join(get_args(Offsets))}")
         check_agglomeration(self.agglomeration, self.offsets)
         if self.ignore and not 0 < min(self.ignore) <= max(self.ignore) <= _LARGEST_ID:
-            raise OptionError(f"--ignore {','.join(map(str, self.ignore))}: ids are from 1 to 2^64 - 1; 0 is background")
+            listed = ",".join(map(str, self.ignore))
+            raise OptionError(f"--ignore {listed}: ids are from 1 to 2^64 - 1; 0 is background")
 
     @property
     def vectors(self) -> tuple[Offset, ...]:

@@ -51,9 +51,12 @@ class Crops(Patches):
         """Boxes of cells side by side that cover a case."""
         frame = self.material.reader.frame(self.material.reader.store[case_id])
         size = patch_cells(frame, self.size)
-        for start in product(*(range(0, cells, n) for cells, n in zip(frame.cells, size, strict=True))):
-            d, h, w = (min(n, cells - at) for n, cells, at in zip(size, frame.cells, start, strict=True))
-            yield Box(start, (d, h, w))
+        starts = [range(0, cells, n) for cells, n in zip(frame.cells, size, strict=True)]
+        for d, h, w in product(*starts):
+            depth, height, width = (
+                min(n, cells - at) for n, cells, at in zip(size, frame.cells, (d, h, w), strict=True)
+            )
+            yield Box((d, h, w), (depth, height, width))
 
     def placed(self, case_id: str, frame: Frame, rng: np.random.Generator) -> Box:
         """See `Patches`."""

@@ -26,6 +26,7 @@ _BIASES = (0.5, 0.6, 0.7, 0.8, 0.9)
 _ATTRACTIVE = 0.5  # bias of neighbours
 
 
+@torch.inference_mode()
 def affinities_of(
     heads: Sequence[tuple[Head, CaseReader]],
     case_id: str,
@@ -60,7 +61,7 @@ def affinities_of(
             total[:, first + inside.start : first + inside.start + part.shape[1]] += part
             first += values.shape[1]
     if total is not found:
-        np.round(total / np.float32(len(heads)), out=found, casting="unsafe")
+        found[:] = np.round(total / np.float32(len(heads)))
     return found
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +57,7 @@ def agglomerate(
     if fragments is not None and fragments.shape != predicted.shape[1:]:
         raise VolumeError(f"fragments of shape {fragments.shape} for affinities of {predicted.shape}")
     own = None if fragments is None else fragments.astype(np.uint64, order="C")
-    return _merged(predicted, thresholds, own, merging)
+    return _merged(as_likelihood(predicted[:3]), thresholds, own, merging)
 
 
 def agglomerate_sections(
@@ -66,7 +67,8 @@ def agglomerate_sections(
 
     waterz keeps every affinity between two fragments in lists, which small fragments make longer than the volume. So
     fragments are made, and merged up to half of the lowest threshold, slab by slab; then all merge, across slabs too,
-    with the affinities of all of their faces. A volume of one slab is merged at once.
+    with the affinities of all of their faces, which lie in a temporary file of 12 bytes a voxel, as they are read only
+    once. A volume of one slab is merged at once, in memory.
 
     Args:
         predicted: see `agglomerate`.
@@ -89,13 +91,23 @@ def agglomerate_sections(
         part = predicted[:, first : first + sections]
         found = fragments_of(part)
         if sections < len(fragments):
-            (found,) = _merged(part, [_BEFOREHAND * thresholds[0]], found, merging)
+            (found,) = _merged(as_likelihood(part[:3]), [_BEFOREHAND * thresholds[0]], found, merging)
         ids = np.flatnonzero(np.bincount(found.ravel().view(np.int64)))
         numbers = np.zeros(int(ids[-1]) + 1, np.uint64)
         numbers[ids] = np.arange(count + 1, count + 1 + len(ids))
         fragments[first : first + sections] = numbers[found]
         count += len(ids)
-    return _merged(predicted, thresholds, fragments, merging)
+    likelihood = as_likelihood(predicted[:3]) if sections >= len(fragments) else _on_disk(predicted)
+    return _merged(likelihood, thresholds, fragments, merging)
+
+
+def _on_disk(predicted: NDArray[Any]) -> NDArray[np.float32]:
+    """`as_likelihood` in a file without a name, which is gone when nothing refers to the array any more."""
+    with TemporaryFile() as file:
+        found = np.memmap(file, np.float32, "w+", shape=(3, *predicted.shape[1:]))
+    for depth in range(predicted.shape[1]):
+        found[:, depth] = as_likelihood(predicted[:3, depth : depth + 1])[:, 0]
+    return found
 
 
 def _check(thresholds: Sequence[float], merging: Merging) -> None:
@@ -106,12 +118,14 @@ def _check(thresholds: Sequence[float], merging: Merging) -> None:
 
 
 def _merged(
-    predicted: NDArray[Any], thresholds: Sequence[float], fragments: NDArray[np.uint64] | None, merging: Merging
+    likelihood: NDArray[np.float32],
+    thresholds: Sequence[float],
+    fragments: NDArray[np.uint64] | None,
+    merging: Merging,
 ) -> Iterator[NDArray[np.uint64]]:
     """See `agglomerate`; fragments are merged in place."""
     waterz = _waterz()
     scoring, bins = _SCORING[merging]
-    likelihood = as_likelihood(predicted[:3])
     with _nothing_printed():
         found = waterz.agglomerate(
             likelihood,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -98,7 +99,7 @@ def error_of(tissue, path, name="t"):
 
 @pytest.mark.parametrize("head", ["linear", "decoder"])
 def test_a_head_learns_and_its_objects_are_better_than_those_of_random_features(tissue, tmp_path, head):
-    config = train(tissue, tmp_path / "head", plan_of(head, epochs=10))
+    config = train(tissue, tmp_path / "head", plan_of(head))
     assert config.labels == {}
     assert config.name.startswith(f"{head}-affinities-neighbours")
     assert config.training["error"] < 0.25
@@ -163,7 +164,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tissue, tmp_pa
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 
-    store, plan = open_store(tissue / "em.zarr"), plan_of("decoder", epochs=3)
+    store, plan = open_store(tissue / "em.zarr"), plan_of("decoder", epochs=3, patch=(8, 60, 68))
     with pytest.raises(KeyboardInterrupt):
         train_head(store, masks_of(tissue), SPLIT, plan, tmp_path / "killed", precision="fp32", told=stop)
     assert (tmp_path / "killed" / CHECKPOINT).exists()
@@ -172,7 +173,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tissue, tmp_pa
     assert weights[0] == weights[1]
     assert configs[0].objects == configs[1].objects
     with pytest.raises(OptionError, match="another plan: affinities"):
-        train(tissue, tmp_path / "whole", plan_of("decoder", epochs=3, affinities=AffinitySettings(widen=False)))
+        train(tissue, tmp_path / "whole", replace(plan, affinities=AffinitySettings(widen=False)))
 
 
 def test_targets_of_a_crop_are_those_of_the_whole_volume():
@@ -231,9 +232,9 @@ def test_slabs_are_the_windows_of_the_whole_and_few_channels_are_the_first(tissu
     plan = plan_of("decoder", affinities=AffinitySettings("neighbours"))
     material, objects = survey_objects(store, masks_of(tissue), SPLIT, plan)
     network = AffinityTask(material, objects, plan).network.eval()
-    slabs = list(slabs_of(network, material.reader, "t", (3, 16, 16), CPU, channels=2))
+    slabs = list(slabs_of(network, material.reader, "t", (3, 32, 68), CPU, channels=2))
     assert len(slabs) > 2
-    whole = logits_of(network, material.reader, "t", (3, 16, 16), CPU)
+    whole = logits_of(network, material.reader, "t", (3, 32, 68), CPU)
     torch.testing.assert_close(torch.cat(slabs, dim=1), whole[:2])
     assert whole.shape == (3, 8, 60, 68)
 

@@ -234,11 +234,12 @@ def _summary(config: Config) -> str:
     counts = config.parameters
     parts = "".join(f", {count:,} of them {name}" for name, count in counts.items() if name != "trainable")
     training = config.training
-    measure = "error" if config.objects else "dice"
-    objects = "; threshold {threshold:g}: VOI {voi:.3f} bits, ARAND {arand:.3f}".format(**config.objects)
+    measure, name, objects = "dice", "Dice", ""
+    if held := config.objects:
+        measure = name = "error"
+        objects = f"; threshold {held['threshold']:g}: VOI {held['voi']:.3f} bits, ARAND {held['arand']:.3f}"
     return (
-        f"{config.name}: {counts['trainable']:,} trainable parameters{parts}; best validation "
-        f"{measure.capitalize() if measure == 'dice' else measure} {training[measure]:.3f} after epoch "
-        f"{training['best_epoch']:.0f} of {training['epochs']}, {training['seconds']:.0f} s"
-        f"{objects if config.objects else ''}"
+        f"{config.name}: {counts['trainable']:,} trainable parameters{parts}; "
+        f"best validation {name} {training[measure]:.3f} after epoch {training['best_epoch']:.0f} of "
+        f"{training['epochs']}, {training['seconds']:.0f} s{objects}"
     )

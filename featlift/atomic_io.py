@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from featlift.checksums import sha256_of_file
 from featlift.errors import AccessError, OutputError, RemoteError
-from featlift.staging import remove_abandoned, staging_name
+from featlift.staging import remove_abandoned, staging_name, temporary_folder
 
 
 @contextmanager
@@ -83,6 +83,23 @@ def write_atomically(path: Path, write: Callable[[Path], object], staging: Path 
             sync(path.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def write_folder_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a folder beside `path`, then move it there; one that is there already is removed just before.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with as_output_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(path.parent) as staging:
+            write(staging / path.name)
+            sync_tree(staging)
+            if path.is_dir():  # a folder cannot be replaced in one step
+                shutil.rmtree(path)
+            (staging / path.name).replace(path)
+        sync(path.parent)
 
 
 @cache  # a folder of ten thousand predictions is not looked through for each of them

@@ -11,6 +11,8 @@ import typer
 from featlift.cli import choices
 from featlift.cli.curves import epochs_bar
 from featlift.cli.options import LabelNames, MaskPattern, MaskPlace, numbers, words
+from featlift.cli.segment_objects import affinity_settings, finding, objects_written
+from featlift.cli.segment_score import score
 from featlift.counting import number_of
 from featlift.errors import OptionError
 
@@ -27,6 +29,9 @@ segment = typer.Typer(
 Labels = Annotated[
     Path | None, typer.Option(help="A CSV with id,split and perhaps patient. Default: those columns of the index.")
 ]
+Agglomeration = Annotated[
+    str | None, choices.one_of(choices.AGGLOMERATIONS, "Of affinities: how objects are made. Default: mean, by waterz.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Precision = Annotated[str, choices.one_of(choices.HEAD_PRECISIONS, "auto is bf16 where the hardware has it.")]
 
@@ -37,6 +42,15 @@ def train(
     masks: MaskPlace,
     head: Annotated[str, choices.one_of(choices.HEADS, "What is trained.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the head.")],
+    task: Annotated[
+        str, choices.one_of(choices.SEGMENT_TASKS, "affinities: whether neighbours are of one object, as of a neuron.")
+    ] = "labels",
+    offsets: Annotated[
+        str | None, choices.one_of(choices.OFFSETS, "Of affinities: 3 of them, or 12. Default: neighbours.")
+    ] = None,
+    no_widen: Annotated[bool, typer.Option("--no-widen", help="Of affinities: no gaps between objects.")] = False,
+    ignore: Annotated[str | None, typer.Option(help="Of affinities: ids that say nothing, as in 7,8.")] = None,
+    agglomeration: Agglomeration = None,
     mask_pattern: MaskPattern = None,
     labels: Labels = None,
     label_names: LabelNames = None,
@@ -57,11 +71,13 @@ def train(
     skip: Annotated[bool, typer.Option("--skip", help="Of decoder: put the scan beside the features.")] = False,
     window: Annotated[str | None, typer.Option(help="Of subcube: cells along d,h,w. Default: 8,8,8.")] = None,
     without: Annotated[str | None, choices.some_of(choices.ABLATIONS, "Of dino3dra: what it lacks.")] = None,
-    patch: Annotated[int, typer.Option(min=1, help="Predicted voxels a side of a patch, at most.")] = 64,
+    patch: Annotated[
+        str, typer.Option(help="Predicted voxels a side of a patch, at most, or along d,h,w: 18,160,160.")
+    ] = "64",
     epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 50,
     batch: Annotated[int, typer.Option(min=1, help="Patches in a step.")] = 1,
     rate: Annotated[float | None, typer.Option(help="Learning rate. Default: the head's own.")] = None,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs to wait for a better validation Dice.")] = 15,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs to wait for a better validation.")] = 15,
     folds: Annotated[
         int | None,
         typer.Option(min=2, help="Cross-validate: a head a fold, patients kept together, split test left out."),
@@ -80,6 +96,10 @@ def train(
     from featlift.evaluation import read_column, read_splits
     from featlift.segmentation import Plan, cross_validate, folds_of, split_of, train_head
 
+    affinities = affinity_settings(task, offsets, no_widen, ignore, agglomeration)
+    if affinities and label_names:
+        raise OptionError("--label-names are of labels, and --task affinities learns objects, whose ids are arbitrary")
+    sides = numbers(patch, int, "--patch")
     given: dict[str, Any] = {"width": width, "skip": skip or None, "window": _window(window), "without": words(without)}
     plan = Plan(
         head,
@@ -87,12 +107,13 @@ def train(
         layers=numbers(layers, int, "--layers"),
         features=features,  # type: ignore[arg-type]
         step=step,
-        patch=patch,
+        patch=sides[0] if len(sides) == 1 else sides,
         epochs=epochs,
         batch=batch,
         rate=rate,
         patience=patience,
         seed=seed,
+        affinities=affinities,
     )
     (opened_store,) = opened([store])
     pairs, names = found_masks(opened_store, masks, mask_pattern, label_names)
@@ -102,18 +123,17 @@ def train(
         "device": resolve_device(device),
         "precision": precision,
         "workers": workers,
+        "told": epochs_bar(head, "error" if affinities else "dice"),
     }
     configs: Iterable[Config]
     if folds is None:
         split = split_of(read_splits(opened_store, labels), patients, seed)
-        configs = [
-            train_head(opened_store, pairs, split, plan, output, told=epochs_bar(head), progress=bars(head), **how)
-        ]
+        configs = [train_head(opened_store, pairs, split, plan, output, progress=bars(head), **how)]
     else:
         splits = read_column(opened_store, labels, "split")
         ids = [case_id for case_id in opened_store if case_id in pairs and splits.get(case_id) != "test"]
         parts = folds_of(ids, patients, folds, seed)
-        configs = cross_validate(opened_store, pairs, parts, plan, output, told=epochs_bar(head), **how)
+        configs = cross_validate(opened_store, pairs, parts, plan, output, **how)
     for config in configs:
         typer.echo(_summary(config))
 
@@ -134,10 +154,23 @@ def predict(
         str,
         choices.one_of(choices.PREDICTED, "The voxels of each case's own file, or those of the stored scan."),
     ] = "input",
+    agglomeration: Agglomeration = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Of affinities: 0 to 1; larger merges more. Default: chosen in training.")
+    ] = None,
+    format: Annotated[  # noqa: A002 - the word of the command line
+        str | None, choices.one_of(choices.OBJECT_FORMATS, "Of affinities: files of objects. Default: hdf5.")
+    ] = None,
+    resolution: Annotated[
+        str | None, typer.Option(help="Of affinities: nanometres along d,h,w of scans that do not say, as in 40,4,4.")
+    ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Segment cases, as NIfTI files in the place of their scans in the patient."""
+    """Segment cases, as NIfTI files in the place of their scans in the patient; into objects with a head of affinities.
+
+    These are written in CREMI's layout, and scored by `featlift segment score FOLDER --masks TRUTH --metric voi,arand`.
+    """
     from featlift.backbones.precision import resolve_device
     from featlift.cli.results import bars, opened, some
     from featlift.evaluation import read_splits
@@ -156,6 +189,10 @@ def predict(
         raise OptionError("--labels says which cases are in which split: give --split too")
     trained = open_trained(head)
     opened_store.require_cases(ids)
+    if how := finding(trained.config, agglomeration, threshold, format, resolution, grid, like):
+        written = objects_written(opened_store, trained, output, ids, how, device, precision)
+        typer.echo(f"{number_of(len(written), 'segmentation')} in {output}")
+        return
     if like is None and grid == "input":
         own = grids_of(opened_store, ids or list(opened_store))
         if kept := [case_id for case_id in ids or opened_store if case_id not in own]:
@@ -179,78 +216,7 @@ def predict(
     typer.echo(f"{number_of(len(written), 'segmentation')} in {output}")
 
 
-@segment.command()
-def score(
-    store: Annotated[
-        str,
-        typer.Argument(help="The store, or its URL. With --metric a segmentation, FILE::NAME, or a folder of them."),
-    ],
-    masks: MaskPlace,
-    predictions: Annotated[
-        list[Path] | None, typer.Option(help="Folder of segmentations; several times for several.")
-    ] = None,
-    mask_pattern: MaskPattern = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(metavar="voi,arand", help="Of instances: variation of information, adapted Rand error."),
-    ] = None,
-    convention: Annotated[
-        str, choices.one_of(choices.CONVENTIONS, "With --metric: whose adapted Rand error and ignored ids.")
-    ] = "skimage",
-    ignore: Annotated[
-        str | None,
-        typer.Option(help="With --metric: ids of the truth that do not count. Default: 0; of cremi 2^64 - 1."),
-    ] = None,
-    border: Annotated[
-        float,
-        typer.Option(min=0, help="With --metric: nanometres from a true border in the section that do not count."),
-    ] = 0.0,
-    resolution: Annotated[
-        str | None, typer.Option(help="With --border: nanometres along d,h,w, as in 40,4,4. Default: as the files say.")
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 1_000,
-) -> None:
-    """Compare segmentations with masks: Dice, HD95, ASD, volume similarity, failures.
-
-    Cases that the head was trained on do not count. With --metric: segmentations into objects, such as neurons, whose
-    ids are arbitrary.
-    """
-    from featlift.cli.score_instances import score_instances, scoring_of
-
-    if metric is not None:
-        if predictions:
-            raise OptionError("--metric scores instances: give their segmentation in the place of the store")
-        how = scoring_of(metric, convention, ignore, border, resolution)
-        score_instances(store, masks, mask_pattern, how, output, seed, resamples)
-        return
-    if ignore or border or resolution or convention != "skimage":
-        raise OptionError("--convention, --ignore, --border and --resolution are of instances: give --metric voi,arand")
-    if not predictions:
-        raise OptionError("--predictions: give the folder that `featlift segment predict` wrote, or --metric voi,arand")
-    from featlift.cli.results import bars, intervals, opened, print_missing_distances, some, written
-    from featlift.evaluation import table
-    from featlift.segmentation import cases_to_score, read_notes, segment_result
-    from featlift.segmentation import score as compared
-    from featlift.volumes import find_masks
-    from featlift.volumes.label_names import names_of_head
-
-    (opened_store,) = opened([store])
-    results = []
-    for folder in predictions:
-        notes = read_notes(folder)
-        pairs = find_masks(opened_store, masks, mask_pattern, names_of_head(notes["labels"]))
-        ids = cases_to_score(notes, pairs)
-        if notes["seen"]:
-            count = f"{len(notes['seen'])} of {len(notes['cases'])} cases"
-            typer.echo(f"featlift: {folder}: {count} were seen in training: {some(notes['seen'])}", err=True)
-        scores = compared(opened_store, folder, pairs, ids, bars(notes["head"]))
-        results += written([segment_result(opened_store, notes, scores, seed, resamples)], output)
-    typer.echo(f"Segmentations; {intervals(results)}; failures are labels with a Dice below 0.5")
-    typer.echo(table(results))
-    for result in results:
-        print_missing_distances(result.name, result)
+segment.command()(score)
 
 
 def _window(text: str | None) -> tuple[int, ...] | None:
@@ -264,8 +230,12 @@ def _summary(config: Config) -> str:
     counts = config.parameters
     parts = "".join(f", {count:,} of them {name}" for name, count in counts.items() if name != "trainable")
     training = config.training
+    measure, name, objects = "dice", "Dice", ""
+    if held := config.objects:
+        measure = name = "error"
+        objects = f"; threshold {held['threshold']:g}: VOI {held['voi']:.3f} bits, ARAND {held['arand']:.3f}"
     return (
         f"{config.name}: {counts['trainable']:,} trainable parameters{parts}; "
-        f"best validation Dice {training['dice']:.3f} after epoch {training['best_epoch']:.0f} of "
-        f"{training['epochs']}, {training['seconds']:.0f} s"
+        f"best validation {name} {training[measure]:.3f} after epoch {training['best_epoch']:.0f} of "
+        f"{training['epochs']}, {training['seconds']:.0f} s{objects}"
     )

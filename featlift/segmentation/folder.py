@@ -9,9 +9,10 @@ from typing import Any
 from featlift.errors import StoreError
 from featlift.model_folder import load_weights, read_model_config, write_model_folder
 from featlift.segmentation.data.cases import CaseReader
+from featlift.segmentation.instances.settings import AffinitySettings
 from featlift.segmentation.networks.catalogue import make_head
 from featlift.segmentation.networks.head import Head, Size
-from featlift.segmentation.plan import Plan
+from featlift.segmentation.plan import Patch, Plan
 from featlift.store.layout import Recipe, differing_fields
 from featlift.store.reading import Store
 
@@ -32,13 +33,14 @@ class Config:
         needs: what it reads of a volume.
         layers: absolute indices of the layers it was trained on.
         step: voxels of the stored scan for each predicted one, in-plane.
-        labels: name of each label, by the label; in ascending order they are its classes.
+        labels: name of each label, by the label; in ascending order they are its classes. None of affinities.
         recipe: of the store that it was trained on.
         train: ids of the cases that it was trained on.
         val: ids of those that chose the epoch.
         test: ids of those that were left out of both.
         parameters: how many are trainable, and of them, how many of parts that the paper names.
-        training: how that went: ``epochs`` done, ``best_epoch`` and its validation ``dice``, ``seconds``.
+        training: how that went: ``epochs`` done, ``best_epoch`` and its validation ``dice`` or ``error``, ``seconds``.
+        objects: of affinities: the ``threshold`` that was chosen on validation cases, and their ``voi`` and ``arand``.
     """
 
     plan: dict[str, Any]
@@ -53,6 +55,19 @@ class Config:
     test: list[str] = field(default_factory=list)
     parameters: dict[str, int] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    objects: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def affinities(self) -> AffinitySettings | None:
+        """What it learnt in the place of labels."""
+        held = self.plan.get("affinities")
+        return None if held is None else AffinitySettings(**{**held, "ignore": tuple(held["ignore"])})
+
+    @property
+    def patch(self) -> Patch:
+        """Of its plan."""
+        patch: int | list[int] = self.plan["patch"]
+        return patch if isinstance(patch, int) else tuple(patch)
 
     @property
     def name(self) -> str:
@@ -61,7 +76,8 @@ class Config:
         usual = {each.name: each.default for each in fields(Plan)}
         others = [f"{key}{_words(self.plan[key])}" for key in _NAMED if self.plan[key] not in (usual[key], [])]
         features = "" if self.plan["features"] == "store" else self.plan["features"]
-        return "-".join(part for part in (self.plan["head"], *options, *others, features) if part)
+        learnt = f"affinities-{self.affinities.offsets}" if self.affinities else ""
+        return "-".join(part for part in (self.plan["head"], learnt, *options, *others, features) if part)
 
     def check(self, store: Store) -> None:
         """Make sure that a store holds what the head was trained on.

@@ -1,26 +1,22 @@
-"""Train one head: Dice and cross-entropy, AdamW, warm-up and cosine, the best epoch by validation Dice."""
+"""Train one head: AdamW, warm-up and cosine, the best epoch by validation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from featlift.atomic_io import check_writable
 from featlift.model_folder import CONFIG
 from featlift.progress import Progress
-from featlift.segmentation.data.patches import Patches, collated
-from featlift.segmentation.data.survey import TrainingData, survey
+from featlift.segmentation.data.survey import survey
 from featlift.segmentation.folder import Config, read_config, write_head
-from featlift.segmentation.inference.windows import logits_of
-from featlift.segmentation.loss import dice_and_cross_entropy, mean_dice
-from featlift.segmentation.networks.head import Batch, Head
+from featlift.segmentation.objects.survey import survey_objects
+from featlift.segmentation.objects.task import AffinityTask
 from featlift.segmentation.plan import Plan
+from featlift.segmentation.task import HeadTask
 from featlift.store.reading import Store
 from featlift.training.checkpoint import check_same, interrupted, remove_checkpoint
 from featlift.training.curves import draw_curves
@@ -28,7 +24,6 @@ from featlift.training.order import Order
 from featlift.training.precision import Precision, use_bf16
 from featlift.training.rates import WarmUpCosine
 from featlift.training.splits import Split
-from featlift.training.task import Task
 from featlift.training.trainer import Course, Told, Trainer
 from featlift.volumes.source import MaskFile
 
@@ -68,7 +63,7 @@ def train_head(
 
     Raises:
         OptionError: what was asked for makes no sense, or the folder holds a head of another plan.
-        VolumeError: a mask is damaged, empty, or of another place.
+        VolumeError: a mask is damaged, empty, or of another place; or its objects make no affinities, see `objects_of`.
         StoreError: the store does not keep what the head needs.
         OutputError: the folder cannot be written.
     """
@@ -80,9 +75,13 @@ def train_head(
         check_same({**config.plan, "recipe": config.recipe, "train": config.train, "val": config.val}, asked, folder)
         return config
     state = interrupted(folder, asked)
-    material = survey(store, masks, split, plan, label_names, progress)
-    task = HeadTask(material, plan)
-    training = Trainer(task, course_of(plan, task), device, use_bf16(precision, device), workers)
+    task: HeadTask
+    if plan.affinities is None:
+        task = HeadTask(survey(store, masks, split, plan, label_names, progress), plan)
+    else:
+        task = AffinityTask(*survey_objects(store, masks, split, plan, progress), plan)
+    material, bf16 = task.material, use_bf16(precision, device)
+    training = Trainer(task, course_of(plan, task), device, bf16, workers)
     training.run(folder, asked, state, told)
     config = Config(
         plan=plan.as_json(),
@@ -97,60 +96,12 @@ def train_head(
         test=split.test,
         parameters=task.network.parameter_counts(),
         training=training.summary(),
+        objects=task.settled(device, bf16),
     )
-    draw_curves(folder, training.rows)
+    draw_curves(folder, training.rows, task.measure)
     write_head(folder, task.network, config)
     remove_checkpoint(folder)
     return config
-
-
-class HeadTask(Task[Batch]):
-    """A head on patches, or whole scans, of cached features.
-
-    Args:
-        material: what it is trained on.
-        plan: how.
-    """
-
-    measure = "dice"
-    network: Head
-
-    def __init__(self, material: TrainingData, plan: Plan) -> None:
-        self.material = material
-        self.network = material.fresh_head(plan)
-        self.to_validate = material.split.val
-        self.patch = None if self.network.whole else plan.patch
-        self.patches = Patches(material, self.patch, plan.seed, plan.noise)
-
-    def dataset(self, number: int) -> Patches:
-        """See `Task`."""
-        self.patches.epoch = number
-        return self.patches
-
-    def collated(self, items: Sequence[Batch]) -> Batch:
-        """See `Task`."""
-        return collated(items)
-
-    def on(self, batch: Batch, device: torch.device) -> Batch:
-        """See `Task`."""
-        return batch.to(device)
-
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """See `Task`; Dice is of all patches together."""
-        assert batch.labels is not None
-        return dice_and_cross_entropy(outputs, batch.labels)
-
-    def validated(self, names: Sequence[str], device: torch.device, bf16: bool) -> dict[str, Any]:
-        """Mean Dice of each case over its labels, on the predicted voxels."""
-        found = {}
-        for case_id in names:
-            logits = logits_of(self.network, self.material.reader, case_id, self.patch, device, bf16)
-            found[case_id] = mean_dice(logits.argmax(dim=0).numpy(), self.material.reader.classes(case_id))
-        return found
-
-    def score(self, found: Mapping[str, Any]) -> float:
-        """Mean Dice over validation cases."""
-        return float(np.nanmean([found[case_id] for case_id in self.to_validate]))
 
 
 def course_of(plan: Plan, task: HeadTask) -> Course:

@@ -83,14 +83,15 @@ def labels_of(case: Case, mask: Volume) -> NDArray[np.int32]:
     return as_labels(case, mask, case.scan_shape, case.scan_affine)
 
 
-def _is_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two volumes are of one file and, where that holds several arrays, of one array."""
-    return one["sha256"] == other.get("sha256") and one.get("key") == other.get("key")
+def is_the_scan(case: Case, source: Mapping[str, Any]) -> bool:
+    """Whether a volume is the scan of a case: of one file and, where that holds several arrays, of one array."""
+    scan = case.attributes["source"]
+    return bool(source["sha256"] == scan.get("sha256") and source.get("key") == scan.get("key"))
 
 
 def as_labels(case: Case, mask: Volume, shape: Shape, affine: Affine | None) -> NDArray[np.int32]:
     """The labels of a mask on any grid, ``(D, H, W)``; raises as `labels_of`."""
-    if mask.source is not None and _is_of(mask.source, case.attributes["source"]):
+    if mask.source is not None and is_the_scan(case, mask.source):
         raise VolumeError("its mask is the scan itself: --mask-pattern says which files are masks")
     labels = labels_on(mask, shape, affine)
     if labels.min() < 0 or len(np.unique(labels)) > _MOST_LABELS:

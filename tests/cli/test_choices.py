@@ -37,7 +37,9 @@ from featlift.results.differences import Over
 from featlift.segmentation import HEADS
 from featlift.segmentation.inference.grids import Voxels
 from featlift.segmentation.instances.scoring import Convention, Metric
+from featlift.segmentation.instances.settings import Agglomeration, Offsets
 from featlift.segmentation.networks.dino3dra import ABLATIONS
+from featlift.segmentation.objects.prediction import Format as ObjectFormat
 from featlift.segmentation.plan import Features
 from featlift.store.cells import Nearest
 from featlift.store.layout import SAVED
@@ -58,8 +60,8 @@ OPTIONS = {
     "pca": "formats sweep foreground",
     "export": "to on",
     "register run": "features mode orient",
-    "segment train": "head features without precision",
-    "segment predict": "split precision",
+    "segment train": "head task offsets agglomeration features without precision",
+    "segment predict": "split agglomeration format precision",
     "segment score": "convention",
 }
 
@@ -174,6 +176,9 @@ def test_the_words_are_those_of_the_functions():
         (choices.SLICE_POOLINGS, get_args(SlicePooling)),
         (choices.TOKENS, get_args(Tokens)),
         (choices.ABLATIONS, ABLATIONS),
+        (choices.OFFSETS, get_args(Offsets)),
+        (choices.AGGLOMERATIONS, get_args(Agglomeration)),
+        (choices.OBJECT_FORMATS, get_args(ObjectFormat)),
         (choices.SPLITS, SPLITS),
         (choices.ENCODERS, get_args(Size)),
         (choices.EDGES, get_args(Edges)),

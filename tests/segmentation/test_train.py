@@ -18,7 +18,8 @@ from featlift.segmentation.data.patches import Patches, collated
 from featlift.segmentation.data.survey import survey
 from featlift.segmentation.inference.windows import logits_of
 from featlift.segmentation.loss import dice_and_cross_entropy, mean_dice
-from featlift.segmentation.training import HeadTask, course_of
+from featlift.segmentation.task import HeadTask
+from featlift.segmentation.training import course_of
 from featlift.staging import this_process
 from featlift.training.checkpoint import CHECKPOINT
 from featlift.training.trainer import Trainer

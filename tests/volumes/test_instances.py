@@ -91,7 +91,7 @@ def test_what_holds_no_ids(tmp_path):
             read_instances(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.h5", "a.hdf", "a.nii.gz"])
+@pytest.mark.parametrize("name", ["a.h5", "a.hdf", "a.zarr", "a.nii.gz"])
 @pytest.mark.parametrize("largest", [200, 2**32 - 1, 2**64 - 1])
 def test_what_is_written_is_read_again(tmp_path, name, largest):
     place = np.array([[0, 0, 4e-6, 1e-3], [0, 4e-6, 0, 2e-3], [4e-5, 0, 0, 0], [0, 0, 0, 1]])

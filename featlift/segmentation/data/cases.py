@@ -36,7 +36,7 @@ class CaseReader:
         layers: absolute indices; features of several stand one after the other.
         features: where features come from.
         step: voxels of the scan for each predicted one, in-plane.
-        labels: the label of each class, in ascending order, background first.
+        labels: the label of each class, in ascending order, background first; none of affinities.
         masks: the path of the mask of each case, by its id; only training needs them.
     """
 
@@ -71,7 +71,8 @@ class CaseReader:
 
     def keep(self, case_id: str) -> None:
         """Hold a whole case in memory, features as float16."""
-        self._classes[case_id] = self.classes(case_id)
+        if self.labels:
+            self._classes[case_id] = self.classes(case_id)
         batch = self.read(case_id)
         half = {name: value.half() for name, value in vars(batch).items() if value is not None and name != "depth"}
         self._kept[case_id] = Batch(batch.depth, **half)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from featlift.segmentation.data.cases import BEYOND
 from featlift.segmentation.data.frame import Frame
 from featlift.segmentation.data.survey import TrainingData
 from featlift.segmentation.networks.head import Batch
+from featlift.segmentation.plan import Patch
 from featlift.volumes.regions import Box, cut
 
 
@@ -27,35 +29,42 @@ class Patches(Dataset[Batch]):
 
     Args:
         material: the cases.
-        patch: predicted voxels a side, at most, rounded up to whole cells; None takes whole volumes.
+        patch: predicted voxels a side, or along d, h and w, at most, rounded up to whole cells; None takes whole
+            volumes.
         seed: of places and changes.
         noise: standard deviation of the noise on features, in standard deviations of the channel.
     """
 
-    def __init__(self, material: TrainingData, patch: int | None, seed: int, noise: float) -> None:
+    def __init__(self, material: TrainingData, patch: Patch | None, seed: int, noise: float) -> None:
         self.material, self.patch, self.seed, self.noise = material, patch, seed, noise
+        self.ids: list[str] = list(material.split.train)
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.material.split.train)
+        return len(self.ids)
 
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self):
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        case_id = self.material.split.train[index]
+        case_id = self.ids[index]
         reader = self.material.reader
-        classes = reader.classes(case_id)
         frame = reader.frame(reader.store[case_id])
-        box = self._place(frame, classes, rng)
+        box = self.placed(case_id, frame, rng)
         batch = reader.read(case_id, box)
-        under, _ = cut(classes, None, frame.under(box))
-        labels = torch.from_numpy(under.astype(np.int64))[None]
+        labels = torch.from_numpy(self.labels(case_id, frame.under(box)))[None]
         return self._changed(replace(batch, labels=labels), rng)
 
-    def _place(self, frame: Frame, classes: NDArray[np.int16], rng: np.random.Generator) -> Box:
+    def labels(self, case_id: str, under: Box) -> NDArray[Any]:
+        """What is learnt at the predicted voxels of a patch, see `Batch.labels`."""
+        found, _ = cut(self.material.reader.classes(case_id), None, under)
+        return found.astype(np.int64)
+
+    def placed(self, case_id: str, frame: Frame, rng: np.random.Generator) -> Box:
+        """The cells of a patch."""
         if self.patch is None:
             return Box((0, 0, 0), frame.cells)
+        classes = self.material.reader.classes(case_id)
         size = patch_cells(frame, self.patch)
         present = np.unique(classes[classes != BEYOND])
         voxels = np.flatnonzero(classes == rng.choice(present))
@@ -87,9 +96,11 @@ class Patches(Dataset[Batch]):
         return replace(batch, **changed)
 
 
-def patch_cells(frame: Frame, patch: int) -> tuple[int, int, int]:
-    """(d, h, w) in cells of a patch of as many predicted voxels a side, or of all there are."""
-    d, h, w = (min(cells, -(-patch // ratio)) for cells, ratio in zip(frame.cells, frame.ratio, strict=True))
+def patch_cells(frame: Frame, patch: Patch) -> tuple[int, int, int]:
+    """(d, h, w) in cells of a patch of as many predicted voxels a side or along each axis, or of all there are."""
+    sides = (patch,) * 3 if isinstance(patch, int) else patch
+    axes = zip(frame.cells, frame.ratio, sides, strict=True)
+    d, h, w = (min(cells, -(-side // ratio)) for cells, ratio, side in axes)
     return d, h, w
 
 

@@ -20,11 +20,14 @@ from featlift.segmentation.plan import Plan
 from featlift.store.case import Case
 from featlift.store.reading import Store
 from featlift.training.splits import Split
+from featlift.volumes.grid import Shape
 from featlift.volumes.label_names import names_in
 from featlift.volumes.opening import open_image
 from featlift.volumes.reading import source_of_mask
+from featlift.volumes.regions import Box
 from featlift.volumes.source import MaskFile
 
+_SLAB = 8  # sections that are standardised at a time, as they are chunked
 _KEPT = 4 << 30  # bytes of cases that are held in memory; where all do not fit, patches are read every time
 
 
@@ -81,18 +84,8 @@ def survey(
         VolumeError: a mask is damaged, empty, of another place, or the scan itself.
         StoreError: the store does not keep what the head needs, or it is damaged.
     """
-    needs = head_class(plan.head, plan.options).needs_for(plan.options)
-    needs = tuple(name for name in needs if name == "scan" or plan.features != "none")
-    for name in needs:
-        store.require(name)
-    _check_masks(split, masks)
-    layers = layers_of(store, plan.layers)
-    given = [*split.train, *split.val, *(case_id for case_id in split.test if case_id in masks)]
-    first = store[split.train[0]]
-    stride = min((first.layers[index].stride for index in layers), key=lambda stride: stride[1])
-    step = plan.step or step_for(stride, median(_enlarged(store[case_id], masks[case_id]) for case_id in split.train))
-    doublings = check_step(stride, step)
-    reader = CaseReader(store, needs, layers, plan.features, step, masks=masks)
+    reader = reader_for(store, masks, split, plan)
+    given = with_masks(split, masks)
     labels: dict[str, list[int]] = {}
     present: set[int] = set()  # on predicted voxels
     for number, case_id in enumerate(counted(given, "reading masks", progress)):
@@ -104,19 +97,76 @@ def survey(
     _check_labels(labels, trained, split, label_names or {})
     if lost := sorted(set(trained) - present):
         raise OptionError(
-            f"label {lost[0]} is on no predicted voxel of any training case: give a smaller --step than {step}"
+            f"label {lost[0]} is on no predicted voxel of any training case: give a smaller --step than {reader.step}"
         )
-    reader = replace(reader, labels=tuple(trained))
+    called = label_names or names_in(masks[case_id] for case_id in given)
+    names = {label: called.get(label, "background" if label == 0 else str(label)) for label in trained}
+    return material_of(replace(reader, labels=tuple(trained)), split, len(trained), names, progress)
+
+
+def reader_for(store: Store, masks: Mapping[str, MaskFile], split: Split, plan: Plan) -> CaseReader:
+    """What reads the cases of a training, without labels; what can be refused before masks are read, is.
+
+    Args:
+        store: of the cases.
+        masks: the path of the mask of each case, by its id.
+        split: who trains and who validates.
+        plan: of the training; of affinities every voxel of the scan is predicted.
+
+    Raises:
+        OptionError: nobody to train on, a case without a mask, or a step that cells cannot be divided to.
+        VolumeError: the header of a mask is damaged.
+        StoreError: the store does not keep what the head needs.
+    """
+    needs = head_class(plan.head, plan.options).needs_for(plan.options)
+    needs = tuple(name for name in needs if name == "scan" or plan.features != "none")
+    for name in needs:
+        store.require(name)
+    _check_masks(split, masks)
+    layers = layers_of(store, plan.layers)
+    stride = _finest(store, split, layers)
+    if plan.affinities is not None and stride[0] != 1:
+        raise OptionError(f"features of every {stride[0]} sections: affinities are of each, which --mode 2d or pcg has")
+    step = 1 if plan.affinities is not None else plan.step
+    step = step or step_for(stride, median(_enlarged(store[case_id], masks[case_id]) for case_id in split.train))
+    check_step(stride, step)
+    return CaseReader(store, needs, layers, plan.features, step, masks=masks)
+
+
+def material_of(
+    reader: CaseReader, split: Split, classes: int, label_names: dict[int, str], progress: Progress | None = None
+) -> TrainingData:
+    """Read the features of a training once, and keep them if they fit.
+
+    Args:
+        reader: of the cases.
+        split: who trains and who validates.
+        classes: channels that the head predicts.
+        label_names: by label.
+        progress: called with what is being done, the cases that are done and their number.
+
+    Raises:
+        StoreError: they are damaged.
+    """
     used = [*split.train, *split.val]
     if sum(map(reader.bytes_of, used)) <= _KEPT:
         for case_id in counted(used, "reading features", progress):
             reader.keep(case_id)
     mean, std = _statistics(reader, split.train, progress)
-    scan_channels = 3 if "scan" in needs and len(first.scan.shape) == 4 else 1
-    size = Size(len(mean), len(trained), doublings, scan_channels)
-    called = label_names or names_in(masks[case_id] for case_id in given)
-    names = {label: called.get(label, "background" if label == 0 else str(label)) for label in trained}
-    return TrainingData(reader, size, split, mean, std, names)
+    windows = "scan" in reader.needs and len(reader.store[split.train[0]].scan.shape) == 4
+    doublings = check_step(_finest(reader.store, split, reader.layers), reader.step)
+    return TrainingData(reader, Size(len(mean), classes, doublings, 3 if windows else 1), split, mean, std, label_names)
+
+
+def with_masks(split: Split, masks: Mapping[str, MaskFile]) -> list[str]:
+    """The cases whose masks are read: those that train first, and those of the test that have one last."""
+    return [*split.train, *split.val, *(case_id for case_id in split.test if case_id in masks)]
+
+
+def _finest(store: Store, split: Split, layers: Sequence[int]) -> Shape:
+    """The stride of the finest of the layers."""
+    of_layers = store[split.train[0]].layers
+    return min((of_layers[index].stride for index in layers), key=lambda stride: stride[1])
 
 
 def _enlarged(case: Case, mask: MaskFile) -> float:
@@ -169,11 +219,16 @@ def _statistics(
     if name == "slices" and "slice_mean" not in reader.needs:
         return np.empty(0, np.float32), np.empty(0, np.float32)
     for case_id in counted(ids, "standardising", progress):
-        values = getattr(reader.read(case_id), name)[0].flatten(1).double()
-        if not torch.isfinite(values).all():
-            raise StoreError(f"{case_id}: its features are not finite; `featlift verify` says where")
-        means.append(values.mean(dim=1))
-        squares.append((values**2).mean(dim=1))
+        total, square, count = torch.zeros(()), torch.zeros(()), 0
+        depth, *plane = reader.frame(reader.store[case_id]).cells
+        for first in range(0, depth, _SLAB):
+            box = Box((first, 0, 0), (min(_SLAB, depth - first), plane[0], plane[1]))
+            values = getattr(reader.read(case_id, box), name)[0].flatten(1).double()
+            if not torch.isfinite(values).all():
+                raise StoreError(f"{case_id}: its features are not finite; `featlift verify` says where")
+            total, square, count = total + values.sum(1), square + (values**2).sum(1), count + values.shape[1]
+        means.append(total / count)
+        squares.append(square / count)
     mean = torch.stack(means).mean(dim=0)
     std = (torch.stack(squares).mean(dim=0) - mean**2).clamp_min(0).sqrt()
     std = torch.where(

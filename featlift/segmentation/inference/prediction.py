@@ -53,6 +53,19 @@ class Trained:
         """The heads that neither trained nor validated on a case; all of them if each did."""
         return [each for each in self.heads if case_id not in (*each[1].train, *each[1].val)] or self.heads
 
+    def cases_of(self, store: Store, ids: Sequence[str]) -> list[str]:
+        """The cases to predict, all where none are named, after making sure that the store has what heads need.
+
+        Raises:
+            StoreError: the store has another recipe than the head was trained on, or keeps too little.
+            OptionError: an id that is no case.
+        """
+        self.config.check(store)
+        for name in self.config.needs:
+            store.require(name)
+        store.require_cases(ids)
+        return list(ids) or list(store)
+
     def saw(self, case_id: str) -> bool:
         """Whether every head trained or validated on a case, so that no score of it counts."""
         return all(case_id in (*config.train, *config.val) for _, config in self.heads)
@@ -121,15 +134,13 @@ def predict(
         OutputError: the folder cannot be written.
     """
     output, device = Path(output), device or torch.device("cpu")
-    trained.config.check(store)
-    for name in trained.config.needs:
-        store.require(name)
-    store.require_cases(ids)
-    ids = list(ids) or list(store)
+    if trained.config.affinities is not None:
+        raise OptionError("a head of affinities finds objects, not labels: predict_objects")
+    ids = trained.cases_of(store, ids)
     grids = grids_of(store, ids, grid, None if like is None else Path(like))
     check_writable(output)
     voxels_of: Literal["scan", "image"] = "image" if grids else "scan"
-    there = _there(output, notes_of(trained, (), voxels_of))
+    there = predictions_in(output, notes_of(trained, (), voxels_of))
     names = file_names([*store, *there["cases"]])
     bf16 = use_bf16(precision, device)
     written = []
@@ -143,11 +154,14 @@ def predict(
             labels = _on_scan(chances, trained.config, store, case)
             written.append(write_labels(output / f"{names[case_id]}.nii.gz", labels, case.scan_affine))
     others = {*there["on_stored_grid"]} - {*ids} | ({*ids} - {*grids} if grids else set())
-    notes = notes_of(trained, sorted({*there["cases"], *ids}), voxels_of, sorted(others))
-    write_atomically(
-        output / NOTES, lambda draft: draft.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
-    )
+    write_notes(output, notes_of(trained, sorted({*there["cases"], *ids}), voxels_of, sorted(others)))
     return written
+
+
+def write_notes(folder: Path, notes: dict[str, Any]) -> None:
+    """Write what is said of the predictions in a folder."""
+    text = json.dumps(notes, indent=2) + "\n"
+    write_atomically(folder / NOTES, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def notes_of(
@@ -177,11 +191,11 @@ def notes_of(
     }
 
 
-def _there(folder: Path, notes: dict[str, Any]) -> dict[str, list[str]]:
+def predictions_in(folder: Path, notes: dict[str, Any]) -> dict[str, list[str]]:
     """``cases`` and others of a folder's notes, after making sure that they are by the same head on the same store.
 
     Raises:
-        OptionError: they are by another, or on another grid.
+        OptionError: they are by another, or of another kind, such as on another grid.
     """
     try:
         earlier = json.loads((folder / NOTES).read_bytes())
@@ -202,7 +216,7 @@ def _chances(store: Store, trained: Trained, case_id: str, device: torch.device,
     heads = trained.unseen(case_id)
     found = []
     for head, config in heads:
-        patch = None if head.whole else int(config.plan["patch"])
+        patch = None if head.whole else config.patch
         logits = logits_of(head.to(device), config.reader(store), case_id, patch, device, bf16)
         found.append(logits.softmax(dim=0))
     return torch.stack(found).mean(dim=0)

@@ -68,6 +68,7 @@ def read_notes(predictions: str | Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such folder, or it holds no predictions.
         StoreError: it is damaged.
+        OptionError: it holds objects, which have other scores.
     """
     path = Path(predictions, NOTES)
     try:
@@ -81,6 +82,11 @@ def read_notes(predictions: str | Path) -> dict[str, Any]:
         or not {"head", "plan", "labels", "cases", "seen", "trained", "recipe"} <= notes.keys()
     ):
         raise StoreError(f"{path}: not written by `featlift segment predict`")
+    if "affinities" in notes["plan"]:
+        raise OptionError(
+            f"{predictions} holds objects, whose ids are arbitrary: "
+            f"`featlift segment score {predictions} --masks TRUTH --metric voi,arand`"
+        )
     return notes
 
 

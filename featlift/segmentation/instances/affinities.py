@@ -85,7 +85,12 @@ def class_weights(affinity: NDArray[Any]) -> tuple[float, float]:
     Returns:
         The weights of ones and of zeros, the smaller of which is 1. The share of ones is taken as 0.05 to 0.99.
     """
-    share = float(np.clip(affinity.mean(dtype=np.float64), _LEAST_SHARE, _LARGEST_SHARE))
+    return weights_of_share(float(affinity.mean(dtype=np.float64)))
+
+
+def weights_of_share(share: float) -> tuple[float, float]:
+    """`class_weights` of so large a share of ones."""
+    share = min(max(share, _LEAST_SHARE), _LARGEST_SHARE)
     return (1.0, share / (1 - share)) if share > 0.5 else ((1 - share) / share, 1.0)
 
 

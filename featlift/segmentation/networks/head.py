@@ -22,7 +22,8 @@ class Batch:
         features: ``(B, C, d, h, w)``; None for a head that asks for none.
         slices: mean patch token of each slice, ``(B, C, D)``; None likewise.
         scan: ``(B, 1 or 3, D, H, W)``; None likewise.
-        labels: class of each predicted voxel ``(B, D, H, W)`` int64, -1 where there is no scan; None where unknown.
+        labels: class of each predicted voxel ``(B, D, H, W)`` int64, -1 where there is no scan; or affinities of each
+            ``(B, K, D, H, W)`` int8, -1 where they do not count; None where unknown.
     """
 
     depth: Tensor
@@ -43,7 +44,7 @@ class Size:
 
     Attributes:
         channels: C, of all layers together; 0 without features.
-        classes: K, background included.
+        classes: K, background included; or offsets of affinities.
         doublings: n, how often cells are halved in-plane: r = 2ⁿ.
         scan_channels: 1, or 3 for three windows.
     """

@@ -20,6 +20,7 @@ _COSTS = {
 _MARKERS = "osD^vP*X<>"
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 3)))
 _LONG = 36  # letters of a name in the legend
+_NARROW = 22  # letters of a place along the axis
 _WIDE = 5  # times: costs that far apart are drawn by their logarithms
 
 
@@ -94,7 +95,7 @@ def _draw_across(panel: Any, summary: Summary, rows: Sequence[Row]) -> None:
             panel.axhline(found[0][1], color=how["color"], linestyle=how["linestyle"], linewidth=1)
         else:
             panel.plot(*zip(*found, strict=True), markersize=5, linewidth=1.2, **how)
-    panel.set_xticks(list(places.values()), list(places), fontsize=8)
+    panel.set_xticks(list(places.values()), [_short(place) for place in places], fontsize=8)
     best = "" if across == "layer" else ", best layer"
     panel.set_xlabel(across)
     panel.set_ylabel(f"{title(rows[0].measure) if rows else ''}, split {split}{best}")
@@ -106,6 +107,13 @@ def _places(values: Sequence[Any]) -> dict[str, float]:
     if all(isinstance(value, (int, float)) for value in values):
         return {str(value): float(value) for value in sorted(values)}
     return {name: float(number) for number, name in enumerate(dict.fromkeys(map(str, values)))}
+
+
+def _short(name: str) -> str:
+    """A place along the axis; of a network in a folder its kind and the end of its path."""
+    folders, _, last = name.rpartition("/")
+    text = f"{folders.partition(':')[0]}:{last}" if ":" in folders else last
+    return text if len(text) <= _NARROW else f"{text[: _NARROW - 1]}…"
 
 
 def _line(row: Row, rows: Sequence[Row], across: str) -> str:

@@ -158,8 +158,9 @@ def outline(
 
     _, across, down, _ = place
     rows, columns = labels.shape
-    x = (np.arange(columns) + 0.5) * across / columns
-    y = (np.arange(rows) + 0.5) * down / rows
+    labels = np.pad(labels, 1)  # which closes the borders of what reaches an edge of the picture
+    x = (np.arange(columns + 2) - 0.5) * across / columns
+    y = (np.arange(rows + 2) - 0.5) * down / rows
     found = np.unique(labels[labels != 0])
     width = width or (0.8 if len(found) <= _MANY else 0.5)
     shade = [withStroke(linewidth=width + 0.8, foreground="black")] if colour else None

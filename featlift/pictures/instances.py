@@ -145,8 +145,8 @@ class Segmented:
 def colours_of(ids: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """A colour for every id, by the id alone, so that an object has the same one in every picture.
 
-    Bits of an id are mixed as by SplitMix64 (Steele et al. 2014, OOPSLA: 453-472), so that ids that follow one another,
-    as neighbours often do, differ: the hue is one of a circle in CIELAB, the lightness one of three.
+    In CIELAB. The hue turns by the golden ratio from id to id, so that ids that follow one another, as neighbours often
+    do, are far apart; the lightness is one of three, by SplitMix64 (Steele et al. 2014, OOPSLA: 453-472).
 
     Args:
         ids: ``(N,)``.
@@ -156,12 +156,12 @@ def colours_of(ids: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """
     from skimage.color import lab2rgb
 
-    mixed = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)  # wraps, as all that follows
+    turned = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # 2^64 of a turn; it wraps, as all that follows
+    hue = (turned >> np.uint64(40)).astype(np.float64) * (2 * np.pi / (1 << 24))
+    mixed = turned
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    hue = (mixed >> np.uint64(40)).astype(np.float64) * (2 * np.pi / (1 << 24))
-    lightness = np.array(_LIGHTNESS)[mixed % np.uint64(len(_LIGHTNESS))]
+    lightness = np.array(_LIGHTNESS)[(mixed ^ (mixed >> np.uint64(31))) % np.uint64(len(_LIGHTNESS))]
     lab = np.stack([lightness, _CHROMA * np.cos(hue), _CHROMA * np.sin(hue)], axis=-1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*negative Z")  # colours that no screen has: the nearest it has

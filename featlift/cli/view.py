@@ -65,9 +65,9 @@ def view(
     if overlay is not None:
         overlays = find_overlays(overlay, file_names(found[0]), case or found[0], words(maps))
     ids = chosen_cases(found, case, (0 if serve else _CASES) if limit is None else limit, overlays or None)
-    basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
     outlined, names = masks_of(found[0], ids, masks, mask_pattern, label_names)
     objects = instances_of(found[0], ids, instances, true_instances)
+    basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
     scene = Scene(found, ids, basis, outlined, channels, layer, overlays, names, objects)
     if serve:
         _serve(scene, port)

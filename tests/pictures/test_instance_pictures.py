@@ -14,7 +14,7 @@ from featlift.pictures.instances import FOUND, TRUE, InstanceFiles, InstanceMap,
 from featlift.volumes.instance_files import write_instances
 from featlift.volumes.instances import Instances
 from featlift.volumes.nifti import write_nifti
-from tests.support.neuropil import RAW, neuropil
+from tests.support.neuropil import NEURONS, RAW, neuropil
 from tests.support.planted import AFFINE, SHAPE, plant
 from tests.support.scans import patch_mean_options
 
@@ -119,7 +119,7 @@ def test_a_picture_shows_colours_outlines_and_counts(featlift, store, tmp_path):
     assert "true" not in re.sub("<image.*?>", "", other)
 
 
-def test_neuropil_in_the_page(featlift, tmp_path, browse):
+def test_neuropil_in_both(featlift, tmp_path, browse):
     """From an extracted phantom to a browser: ids to the last digit, their colours, and what is split and merged."""
     phantom = neuropil(5, (6, 48, 52), cells=10, organelles=0, first_id=FIRST_ID)
     phantom.write(tmp_path / "em.h5")
@@ -135,9 +135,14 @@ def test_neuropil_in_the_page(featlift, tmp_path, browse):
     half = half[len(half) // 2 :]
     found[tuple(half.T)] = ids[-1] + np.uint64(1)
     written(tmp_path / "found" / "em.h5", found, case.scan_affine)
-    written(tmp_path / "true" / "em.h5", truth, case.scan_affine)
+    (tmp_path / "true.csv").write_text(f"id,path\n{case.id},em.h5::{NEURONS}\n")
+    done = featlift("pca", "em.zarr", "--instances", "found", "--true-instances", "true.csv", "--formats", "svg")
+    assert done.returncode == 0, done.stderr
+    svg = (tmp_path / "pictures" / f"{case.id}.svg").read_text()
+    assert ">50 nm<" in svg  # of 208
+    assert f"1 of {len(ids)} true ones are split" in " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
 
-    done = featlift("view", "em.zarr", "--instances", "found/em.h5", "--true-instances", "true/em.h5", "-o", "p.html")
+    done = featlift("view", "em.zarr", "--instances", "found", "--true-instances", "true.csv", "-o", "p.html")
     assert done.returncode == 0, done.stderr
     page = browse(tmp_path / "p.html")
     content = "viewer.content"

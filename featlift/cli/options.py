@@ -25,6 +25,14 @@ LabelNames = Annotated[
     ),
 ]
 
+InstancePlace = Annotated[
+    str | None,
+    typer.Option("--instances", help="Masks of objects, each in a colour by its id: a folder, a CSV, or a file."),
+]
+TruePlace = Annotated[
+    str | None, typer.Option("--true-instances", help="The true objects: marks what --instances split or merged.")
+]
+
 
 def numbers(text: str | None, kind: type[Number], option: str) -> tuple[Number, ...]:
     """Read ``"1,2,3"``; nothing gives an empty tuple."""

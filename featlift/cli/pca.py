@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli import choices
-from featlift.cli.options import LabelNames, MaskPattern, numbers, words
-from featlift.cli.results import chosen_cases, masks_of, opened, print_failures
+from featlift.cli.options import InstancePlace, LabelNames, MaskPattern, TruePlace, numbers, words
+from featlift.cli.results import chosen_cases, instances_of, masks_of, opened, print_failures
 from featlift.errors import FeatliftError, OptionError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def pca(
     masks: Annotated[str | None, typer.Option(help="Masks to outline: a folder, a CSV, or a file.")] = None,
     mask_pattern: MaskPattern = None,
     label_names: LabelNames = None,
+    instances: InstancePlace = None,
+    true_instances: TruePlace = None,
     overlay: Annotated[
         Path | None, typer.Option(help="A folder of maps, as of `probe --attention`, drawn over the scan in rows.")
     ] = None,
@@ -68,6 +70,7 @@ def pca(
     overlays = {} if overlay is None else find_overlays(overlay, names, case or found[0], words(maps))
     chosen = chosen_cases(found, case, limit, overlays or None)
     outlined, called = masks_of(found[0], chosen, masks, mask_pattern, label_names)
+    objects = instances_of(found[0], chosen, instances, true_instances)
     basis = _colours(found, case, layer, foreground, outlined, colours)
     if save_colours is not None:
         basis.write(save_colours)
@@ -75,7 +78,8 @@ def pca(
     for case_id in tqdm(chosen, unit="case", disable=None):
         try:
             mask = outlined.get(case_id)
-            figure = CaseFigure.of(found, case_id, basis, layer, mask, foreground, dark, overlays.get(case_id), called)  # type: ignore[arg-type]
+            drawn = (mask, foreground, dark, overlays.get(case_id), called, objects.get(case_id))
+            figure = CaseFigure.of(found, case_id, basis, layer, *drawn)  # type: ignore[arg-type]
             for kind in kinds:
                 figure.write(output / f"{names[case_id]}.{kind}", voxel or figure.middle, dpi)
             if sweep:

@@ -15,6 +15,7 @@ from featlift.progress import Progress
 
 if TYPE_CHECKING:
     from featlift.evaluation import Result, Task
+    from featlift.pictures.instances import InstanceFiles
     from featlift.store import Store
     from featlift.volumes.label_names import Names
     from featlift.volumes.source import MaskFile
@@ -93,6 +94,17 @@ def masks_of(
     if without := [case_id for case_id in ids if case_id not in pairs]:
         typer.echo(f"featlift: {len(without)} of {len(ids)} cases have no mask: {some(without)}", err=True)
     return pairs, names
+
+
+def instances_of(store: Store, ids: Sequence[str], found: str | None, truth: str | None) -> dict[str, InstanceFiles]:
+    """The masks of the objects of each case, with those of the true ones where there are any."""
+    from featlift.pictures.instances import InstanceFiles
+
+    if found is None and truth is not None:
+        raise OptionError("--true-instances: say with --instances where the objects are that are compared with them")
+    pairs, _ = masks_of(store, ids, found, None)
+    truths, _ = masks_of(store, list(pairs), truth, None)
+    return {case_id: InstanceFiles(mask, truths.get(case_id)) for case_id, mask in pairs.items()}
 
 
 def tasks_of(store: Store, labels: Path | None, columns: Sequence[str]) -> list[Task]:

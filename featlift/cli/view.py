@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featlift.cli.options import LabelNames, MaskPattern, words
-from featlift.cli.results import bars, chosen_cases, masks_of, opened, print_failures
+from featlift.cli.options import InstancePlace, LabelNames, MaskPattern, TruePlace, words
+from featlift.cli.results import bars, chosen_cases, instances_of, masks_of, opened, print_failures
 from featlift.counting import number_of
 from featlift.sizes import decimal_bytes
 
@@ -31,6 +31,8 @@ def view(
     ] = None,
     mask_pattern: MaskPattern = None,
     label_names: LabelNames = None,
+    instances: InstancePlace = None,
+    true_instances: TruePlace = None,
     overlay: Annotated[
         Path | None, typer.Option(help="A folder of maps, as of `probe --attention`: layers over the scan.")
     ] = None,
@@ -63,9 +65,10 @@ def view(
     if overlay is not None:
         overlays = find_overlays(overlay, file_names(found[0]), case or found[0], words(maps))
     ids = chosen_cases(found, case, (0 if serve else _CASES) if limit is None else limit, overlays or None)
-    basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
     outlined, names = masks_of(found[0], ids, masks, mask_pattern, label_names)
-    scene = Scene(found, ids, basis, outlined, channels, layer, overlays, names)
+    objects = instances_of(found[0], ids, instances, true_instances)
+    basis = Colours.read(colours) if colours else fit_colours(found, ids, layer)
+    scene = Scene(found, ids, basis, outlined, channels, layer, overlays, names, objects)
     if serve:
         _serve(scene, port)
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
 from typing import Any
@@ -23,7 +24,6 @@ _EDGE, _GAP = 0.06, 0.05
 _LOW = 0.6  # a panel of less height has its texts side by side
 _LINE = 0.115  # of small print
 _LETTERS_AN_INCH = 20  # of small print
-_SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # lengths of a scale bar, mm
 _INK = {False: ("white", "#1a1a1a", "#666666"), True: ("#101214", "#f0f0f0", "#a0a0a0")}  # page, text, small print
 _NAMED = 6  # labels in the legend
 _MANY = 20  # labels in a plane, from where on lines are thin
@@ -126,38 +126,58 @@ def _dress(panel: Any, view: View, extent: tuple[float, float], inch: float, wit
             start, 0.98, view.name, transform=panel.transAxes, ha="left", va="top", fontsize=7, **text
         )  # fmt: skip
     if with_scale and view.letters is not None:
-        length = max((each for each in _SCALES if each <= across / 3), default=_SCALES[0])
+        length, told = _scale(across / 3)
         right, low = 0.94 * across, 0.94 * down
         panel.plot(
             [right - length, right], [low, low], color="white", linewidth=2, solid_capstyle="butt",
             path_effects=[withStroke(linewidth=3.2, foreground="black")],
         )  # fmt: skip
         panel.text(
-            right - length / 2, low - 0.015 * down, f"{length} mm", ha="center", va="bottom", fontsize=6.5,
+            right - length / 2, low - 0.015 * down, told, ha="center", va="bottom", fontsize=6.5,
             **text,
         )  # fmt: skip
 
 
-def outline(panel: Any, labels: NDArray[np.int32], place: tuple[float, float, float, float]) -> None:
-    """The border of every label."""
+def _scale(most: float) -> tuple[float, str]:
+    """The longest bar of 1, 2, 5, 10, ... of a unit that is not longer, in millimetres, and what it is called."""
+    unit, size = next(((unit, size) for unit, size in (("mm", 1.0), ("µm", 1e-3)) if most >= size), ("nm", 1e-6))
+    power = 10.0 ** math.floor(math.log10(most / size))
+    length = max(step * power for step in (1, 2, 5) if step == 1 or step * power * size <= most)
+    return length * size, f"{length:g} {unit}"
+
+
+def outline(
+    panel: Any,
+    labels: NDArray[Any],
+    place: tuple[float, float, float, float],
+    colour: str | None = None,
+    width: float | None = None,
+) -> None:
+    """The border of every label, in its own colour, or in one for all and with a shade."""
+    from matplotlib.patheffects import withStroke
+
     _, across, down, _ = place
     rows, columns = labels.shape
-    x = (np.arange(columns) + 0.5) * across / columns
-    y = (np.arange(rows) + 0.5) * down / rows
+    labels = np.pad(labels, 1)  # which closes the borders of what reaches an edge of the picture
+    x = (np.arange(columns + 2) - 0.5) * across / columns
+    y = (np.arange(rows + 2) - 0.5) * down / rows
     found = np.unique(labels[labels != 0])
-    width = 0.8 if len(found) <= _MANY else 0.5
+    width = width or (0.8 if len(found) <= _MANY else 0.5)
+    shade = [withStroke(linewidth=width + 0.8, foreground="black")] if colour else None
     for label in found:
-        panel.contour(x, y, labels == label, levels=[0.5], colors=[_colour(label)], linewidths=width)
+        drawn = panel.contour(
+            x, y, labels == label, levels=[0.5], colors=[colour or label_colour(label)], linewidths=width
+        )  # fmt: skip
+        drawn.set(path_effects=shade)
 
 
-def legend(panel: Any, names: Mapping[int, str]) -> None:
-    """What the outlined labels are called, in their colours."""
+def legend(panel: Any, names: Sequence[tuple[str, str]]) -> None:
+    """What is outlined, with its colour."""
     from matplotlib.lines import Line2D
 
-    shown = dict(sorted(names.items())[:_NAMED])
-    lines = [Line2D([], [], color=_colour(label), linewidth=1.2, label=name) for label, name in shown.items()]
-    if len(names) > len(shown):
-        lines.append(Line2D([], [], linewidth=0, label=f"and {len(names) - len(shown)} more"))
+    lines = [Line2D([], [], color=colour, linewidth=1.2, label=name) for name, colour in names[:_NAMED]]
+    if len(names) > _NAMED:
+        lines.append(Line2D([], [], linewidth=0, label=f"and {len(names) - _NAMED} more"))
     if lines:
         panel.legend(
             handles=lines, loc="lower left", fontsize=5.5, labelcolor="white", facecolor="black", framealpha=0.35,
@@ -165,7 +185,8 @@ def legend(panel: Any, names: Mapping[int, str]) -> None:
         )  # fmt: skip
 
 
-def _colour(label: int) -> str:
+def label_colour(label: int) -> str:
+    """Of the outlines of a label, from 1."""
     return _OUTLINES[(int(label) - 1) % len(_OUTLINES)]
 
 

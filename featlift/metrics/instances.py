@@ -1,7 +1,7 @@
-"""Segmentations into objects whose ids are arbitrary: variation of information and adapted Rand error.
+"""Segmentations into objects whose ids are arbitrary: variation of information, adapted Rand error, splits and merges.
 
-By scikit-image's definitions, and as the CREMI challenge computes them. docs/reference/instance-metrics.md has the
-formulas.
+Scores by scikit-image's definitions, and as the CREMI challenge computes them. docs/reference/instance-metrics.md has
+the formulas.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.errors import VolumeError
+
+#: Of the smaller of an object and a segment, the share from which on what they have in common is no ragged border.
+LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +139,30 @@ def adapted_rand_of_cremi(found: Overlaps) -> AdaptedRand:
     precision = together / ((within.sum(axis=0) ** 2).sum() + beside)
     recall = together / (found.table.sum(axis=1) ** 2).sum()
     return AdaptedRand(float(1 - 2 * precision * recall / (precision + recall)), float(precision), float(recall))
+
+
+def splits_and_merges(
+    found: Overlaps, least: float = LEAST_SHARE, nothing: int = 0
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Objects that are cut into several segments, and segments that span several objects.
+
+    What an object and a segment have in common counts if it is at least a share of the smaller of the two.
+
+    Args:
+        found: of all voxels (``ignored=()``), so that the sizes are those of whole objects and segments.
+        least: the share.
+        nothing: the id of no object and no segment.
+
+    Returns:
+        The ids of these objects and of these segments, in order.
+    """
+    pairs = found.table.tocoo()
+    row, column = pairs.coords
+    smaller = np.minimum(found.table.sum(axis=1)[row], found.table.sum(axis=0)[column])
+    is_pair = (found.objects[row] != nothing) & (found.segments[column] != nothing) & (pairs.data >= least * smaller)
+    split = np.bincount(row[is_pair], minlength=len(found.objects)) > 1
+    merged = np.bincount(column[is_pair], minlength=len(found.segments)) > 1
+    return found.objects[split], found.segments[merged]
 
 
 def near_borders(labels: NDArray[Any], distance: float) -> NDArray[np.bool_]:

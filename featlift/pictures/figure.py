@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from featlift.atomic_io import write_atomically
 from featlift.drawing.anatomy import View
-from featlift.drawing.panels import laid_out, legend, outline, styled
+from featlift.drawing.panels import label_colour, laid_out, legend, outline, styled
 from featlift.errors import OptionError
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import Foreground
+from featlift.pictures.instances import InstanceFiles, Segmented
 from featlift.pictures.overlay import overlay_of
 from featlift.pictures.painting import Painting
 from featlift.store.case import Case
@@ -43,6 +44,7 @@ class CaseFigure:
         dark: light on dark, for slides.
         overlays: maps on the scan's grid ``(D, H, W)``, nan where there is none, by the name that each one's row gets.
         label_names: what labels are called.
+        segmented: objects, a row for each of their maps, errors outlined; None for none.
     """
 
     case: Case
@@ -51,6 +53,7 @@ class CaseFigure:
     dark: bool = False
     overlays: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     label_names: Mapping[int, str] = field(default_factory=dict)
+    segmented: Segmented | None = None
 
     @classmethod
     def of(
@@ -64,6 +67,7 @@ class CaseFigure:
         dark: bool = False,
         overlays: Mapping[str, Path] | None = None,
         label_names: Mapping[int, str] | None = None,
+        instances: InstanceFiles | None = None,
     ) -> CaseFigure:
         """Read what is to be drawn of a case.
 
@@ -77,12 +81,13 @@ class CaseFigure:
             dark: light on dark.
             overlays: files of maps, see `overlay_of`, by the name that each one's row gets.
             label_names: what labels of the mask are called; the first picture says so.
+            instances: masks of objects, see `Segmented`.
 
         Raises:
             OptionError: no such case or layer.
             StoreError: its features are damaged.
-            InputError: there is no such map.
-            VolumeError: the mask or a map is damaged, empty, or of another place.
+            InputError: there is no such map or mask of objects.
+            VolumeError: a mask or a map is damaged, empty, or of another place.
         """
         modes = [_mode(store) for store in stores]
         names = modes if len(set(modes)) == len(modes) else [store.name.removesuffix(".zarr") for store in stores]
@@ -95,7 +100,8 @@ class CaseFigure:
             name: Painting.of(store[case_id], colours, layer, inside) for name, store in zip(names, stores, strict=True)
         }
         maps = {name: overlay_of(case, path) for name, path in (overlays or {}).items()}
-        return cls(case, rows, labels, dark, maps, label_names or {})
+        segmented = None if instances is None else Segmented.of(case, instances)
+        return cls(case, rows, labels, dark, maps, label_names or {}, segmented)
 
     @property
     def middle(self) -> Shape:
@@ -148,11 +154,21 @@ class CaseFigure:
 
     def _laid_out(self) -> tuple[Any, Callable[[Sequence[int]], None]]:
         """The figure, and a function that shows the planes through a voxel."""
-        names = [*(["scan"] if "scan" in self.case.saved else []), *self.rows, *self.overlays]
+        scan = ["scan"] if "scan" in self.case.saved else []
+        objects = [] if self.segmented is None else list(self.segmented.maps)
+        names = [*scan, *self.rows, *self.overlays, *objects]
         figure, panels = laid_out(names, self.case.scan_shape, self.case.scan_affine, self._small_print(), self.dark)
         if self.labels is not None:
             held = np.unique(self.labels)
-            legend(panels[0][2], {label: name for label, name in self.label_names.items() if label and label in held})
+            named = [
+                (name, label_colour(label))
+                for label, name in sorted(self.label_names.items())
+                if label in held[held != 0]
+            ]
+            legend(panels[0][2], named)
+        if self.segmented is not None:
+            first = next(panel for name, _, panel in panels if name == objects[0])
+            legend(first, [(marked.kind, marked.colour) for marked in self.segmented.marked])
         return figure, lambda voxel: self._show(panels, voxel)
 
     def _show(self, panels: Sequence[tuple[str, View, Any]], voxel: Sequence[int]) -> None:
@@ -172,6 +188,18 @@ class CaseFigure:
                 low, high = np.nanmin(values), np.nanmax(values)
                 panel.imshow(view.picture(values, index), extent=place, interpolation="nearest", cmap="inferno",
                              vmin=low, vmax=high, alpha=_VEIL)  # fmt: skip
+            if self.segmented is not None and name in self.segmented.maps:
+                objects = self.segmented.maps[name]
+                colours = objects.colours[view.picture(objects.numbers, index)]
+                panel.imshow(colours, extent=place, interpolation="nearest", alpha=_VEIL * (colours[..., 3] > 0))
+                for marked in self.segmented.marked:
+                    outline(
+                        panel,
+                        marked.within(view.picture(marked.map.numbers, index)),
+                        place,
+                        marked.colour,
+                        marked.width,
+                    )
             if self.labels is not None:
                 outline(panel, view.picture(self.labels, index), place)
 
@@ -184,9 +212,10 @@ class CaseFigure:
         cell = [stride * step for stride, step in zip(painting.grid.stride, voxel, strict=True)]
         size = " x ".join(f"{each:.3g}" for each in cell)
         ranges = [f" · {name} {np.nanmin(map_):.3g} to {np.nanmax(map_):.3g}" for name, map_ in self.overlays.items()]
+        counts = [] if self.segmented is None else [f" · {self.segmented}"]
         return (
             f"{self.case.id} · {about['meaning']['model']}, layer {about['layer']} · components 1 to 3 as red, green, "
-            f"blue ({kept}), one basis for all · cells of {size} {unit} (d x h x w)" + "".join(ranges)
+            f"blue ({kept}), one basis for all · cells of {size} {unit} (d x h x w)" + "".join(ranges + counts)
         )
 
 

@@ -15,6 +15,7 @@ from featlift.metrics.instances import (
     adapted_rand_of_cremi,
     near_borders,
     overlaps,
+    splits_and_merges,
     variation_of_information,
 )
 from tests.conftest import GOLDEN
@@ -113,3 +114,30 @@ def test_borders_are_those_within_a_section():
 def test_what_has_no_score(truth, found, why):
     with pytest.raises(VolumeError, match=why):
         overlaps(truth, found)
+
+
+def test_objects_that_are_split_and_segments_that_merge():
+    """By hand: 100 and 2^60 are whole but for a border, 3 is cut in two, 4 and 5 are one, 6 was not found."""
+    large = 2**60
+    truth = np.repeat(np.array([100, large, 3, 4, 5, 6, 0], np.uint64), 100)
+    found = np.repeat(np.array([1, large + 1, 3, 4, 4, 0, 0], np.uint64), 100)
+    found[100:104] = 1  # 4 % of the smaller, 2^60: a ragged border
+    found[250:300] = 9
+    found[600:690] = 7  # where nothing is true ...
+    found[0:3] = 7  # ... but for a border with 100
+    table = overlaps(truth[None, None], found[None, None], ignored=())
+    split, merged = splits_and_merges(table)
+    assert (split.tolist(), merged.tolist()) == ([3], [4])
+    split, merged = splits_and_merges(table, least=0.03)
+    assert (split.tolist(), merged.tolist()) == ([3, 100, large], [1, 4])
+    same = overlaps(truth[None, None], truth[None, None], ignored=())
+    assert [len(each) for each in splits_and_merges(same, least=0)] == [0, 0]
+
+
+def test_what_is_split_and_merged_is_of_the_whole_not_of_single_pairs():
+    """A small object within a large segment is merged with it, however small; a fragment cuts its object."""
+    truth = np.repeat([1, 2], [990, 10]).reshape(1, 1, -1)
+    split, merged = splits_and_merges(overlaps(truth, np.ones_like(truth), ignored=()))
+    assert (split.tolist(), merged.tolist()) == ([], [1])
+    split, merged = splits_and_merges(overlaps(np.ones_like(truth), truth, ignored=()))
+    assert (split.tolist(), merged.tolist()) == ([1], [])

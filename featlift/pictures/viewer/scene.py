@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featlift.drawing.anatomy import views
 from featlift.pictures.colours import Colours
+from featlift.pictures.instances import FOUND, TRUE, InstanceFiles, Segmented
 from featlift.pictures.overlay import overlay_of
 from featlift.pictures.painting import Painting
 from featlift.pictures.viewer.placing import Shown
@@ -42,6 +43,7 @@ class Scene:
         layer: absolute index; None takes the deepest.
         overlays: files of maps, the same for every case, by case id and then by name; see `overlay_of`.
         label_names: what labels of masks are called.
+        instances: masks of objects by case id, for those that have them.
     """
 
     stores: Sequence[Store]
@@ -52,6 +54,7 @@ class Scene:
     layer: int | None = None
     overlays: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     label_names: Mapping[int, str] = field(default_factory=dict)
+    instances: Mapping[str, InstanceFiles] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for store in self.stores:
@@ -65,10 +68,12 @@ class Scene:
         Args:
             cases: those that it has, by default all.
         """
+        has_truth = any(files.truth is not None for files in self.instances.values())
         return {
             "version": __version__,
             "cases": list(self.cases if cases is None else cases),
             "maps": list(next(iter(self.overlays.values()), ())),
+            "instances": [FOUND, TRUE][: bool(self.instances) + has_truth],
             "coloursKept": self.colours.variance_kept,
             "stores": [
                 {"name": store.name.removesuffix(".zarr"), "layer": self.colours.about["layer"]}
@@ -78,10 +83,10 @@ class Scene:
         }
 
     def case(self, case_id: str) -> dict[str, Any]:
-        """Everything of one case: scan, labels, and of every store reduced features and colours.
+        """Everything of one case: scan, labels, objects, and of every store reduced features and colours.
 
         Raises:
-            VolumeError: its mask or a map is damaged, empty, or of another place.
+            VolumeError: a mask or a map of it is damaged, empty, or of another place.
             StoreError: its features are damaged.
             OptionError: the stores hold it on grids that are turned against each other.
         """
@@ -101,6 +106,7 @@ class Scene:
             "labelValues": values,
             "labelNames": [self.label_names.get(value, "") for value in values],
             "maps": [_map(base, shown, path) for path in self.overlays.get(case_id, {}).values()],
+            **_objects(base, shown, self.instances.get(case_id)),
             "stores": [self._features(case, shown, base) for case in held],
         }
 
@@ -134,6 +140,35 @@ class Scene:
             "meanError": reduced.error[0],
             "largestError": reduced.error[1],
         }
+
+
+def _objects(base: Case, shown: Shown, files: InstanceFiles | None) -> dict[str, Any]:
+    """Of each mask of objects numbers at the voxels that are shown, and by number id and colour; errors; a caption."""
+    if files is None:
+        return {"instances": [], "marked": [], "counted": ""}
+    segmented = Segmented.of(base, files)
+    maps = list(segmented.maps.values())
+    return {
+        "instances": [
+            {
+                "numbers": _packed(shown.nearest(each.numbers)),
+                "ids": ["none", *map(str, each.ids.tolist())],  # as text: numbers of JavaScript are float64
+                "colours": _packed(each.colours),
+            }
+            for each in maps
+        ],
+        "marked": [
+            {
+                "kind": each.kind,
+                "colour": each.colour,
+                "width": each.width,
+                "instances": maps.index(each.map),
+                "numbers": each.numbers.tolist(),
+            }
+            for each in segmented.marked
+        ],
+        "counted": str(segmented),
+    }
 
 
 def _map(base: Case, shown: Shown, path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 // Arrays of a case as they stand in the page: JSON with base64 of zlib.
 
-const TYPES = { uint8: Uint8Array, int8: Int8Array };
+const TYPES = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, uint32: Uint32Array };
 
 /** The typed array of {type, shape, data}. */
 async function decode(array) {
@@ -27,6 +27,11 @@ async function loadCase(number) {
   const [scan, labels] = await Promise.all([content.scan, content.labels].map((array) => array && decode(array)));
   const maps = [];
   for (const { values, ...range } of content.maps) maps.push({ ...range, values: await decode(values) });
+  const instances = [];
+  for (const { numbers, colours, ids } of content.instances) {
+    instances.push({ ids, numbers: await decode(numbers), colours: await decode(colours) });
+  }
+  const marked = content.marked.map((mark) => ({ ...mark, numbers: new Set(mark.numbers) }));
   const stores = [];
   for (const store of content.stores) {
     const [values, colours] = await Promise.all([decode(store.features), decode(store.colours)]);
@@ -37,5 +42,5 @@ async function loadCase(number) {
       colours,
     });
   }
-  return { ...content, scan, labels, maps, stores };
+  return { ...content, scan, labels, maps, instances, marked, stores };
 }

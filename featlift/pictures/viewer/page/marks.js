@@ -1,7 +1,7 @@
 // What is drawn over a picture: outlines, crosshair, the cell asked for, letters and a scale bar.
 
-/** The border of all pixels of a slice for which isInside(pixel), as a path in pixels of the screen. */
-function outline(view, box, isInside) {
+/** The borders between pixels of a slice whose part(pixel) differs, 0 or false beyond it, as a path in pixels of the screen. */
+function outline(view, box, part) {
   const path = new Path2D();
   const { rows, columns } = view;
   const x = (column) => box.left + (column / columns) * box.width;
@@ -9,8 +9,8 @@ function outline(view, box, isInside) {
   for (let row = 0; row <= rows; row++) {
     let start = -1; // of a run of edges below row - 1
     for (let column = 0; column <= columns; column++) {
-      const above = row > 0 && column < columns && isInside((row - 1) * columns + column);
-      const below = row < rows && column < columns && isInside(row * columns + column);
+      const above = (row > 0 && column < columns && part((row - 1) * columns + column)) || 0;
+      const below = (row < rows && column < columns && part(row * columns + column)) || 0;
       if (above !== below && start < 0) start = column;
       if (above === below && start >= 0) {
         path.moveTo(x(start), y(row));
@@ -22,8 +22,8 @@ function outline(view, box, isInside) {
   for (let column = 0; column <= columns; column++) {
     let start = -1;
     for (let row = 0; row <= rows; row++) {
-      const left = column > 0 && row < rows && isInside(row * columns + column - 1);
-      const right = column < columns && row < rows && isInside(row * columns + column);
+      const left = (column > 0 && row < rows && part(row * columns + column - 1)) || 0;
+      const right = (column < columns && row < rows && part(row * columns + column)) || 0;
       if (left !== right && start < 0) start = row;
       if (left === right && start >= 0) {
         path.moveTo(x(column), y(start));
@@ -108,6 +108,12 @@ function scaleLength(millimetres) {
   return [5, 2, 1].map((step) => step * power).find((length) => length <= millimetres / 3);
 }
 
+/** A length in millimetres, in the unit that suits it. */
+function lengthText(length) {
+  const [unit, size] = [["cm", 10], ["mm", 1], ["µm", 1e-3]].find(([, size]) => length >= size) ?? ["nm", 1e-6];
+  return `${Math.round(length / size)} ${unit}`;
+}
+
 /** A bar at the lower left; perMillimetre in pixels. */
 function drawScale(context, width, height, perMillimetre) {
   const length = scaleLength(width / perMillimetre);
@@ -118,5 +124,5 @@ function drawScale(context, width, height, perMillimetre) {
   bar.lineTo(x + length * perMillimetre, y);
   bar.lineTo(x + length * perMillimetre, y - 4);
   strokeTwice(context, bar, "#fff", 1.5);
-  write(context, length < 10 ? `${length} mm` : `${length / 10} cm`, x, y - 7, "left", "bottom", 500);
+  write(context, lengthText(length), x, y - 7, "left", "bottom", 500);
 }

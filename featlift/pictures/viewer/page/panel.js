@@ -10,6 +10,16 @@ function tag(name, text = "", attributes = {}) {
 /** What the i-th label of a case is called. */
 const nameOf = (content, i) => content.labelNames[i] || `label ${content.labelValues[i]}`;
 
+/** What a layer of maps or objects is called. */
+const title = (layer) => (layer.startsWith("map ") ? layer.slice(4) : layer[0].toUpperCase() + layer.slice(1));
+
+/** What outlines of a colour mean. */
+function keyOf({ kind, colour }) {
+  const sample = tag("i");
+  sample.style.background = colour;
+  return [sample, tag("span", kind)];
+}
+
 class Panel {
   constructor(viewer) {
     this.viewer = viewer;
@@ -18,10 +28,11 @@ class Panel {
     this.rows = viewer.manifest.stores.map((store, i) => this._row(store, i));
     element("scores").append(...this.rows);
     element("gradient").style.background = similarityGradient();
-    manifest.maps.forEach((name) => {
+    for (const layer of viewer.layers.slice(3)) {
       const label = element("layers").appendChild(tag("label"));
-      label.append(tag("input", "", { type: "radio", name: "layer", value: `map ${name}` }), tag("span", name));
-    });
+      const input = tag("input", "", { type: "radio", name: "layer", value: layer });
+      label.append(input, tag("span", title(layer)));
+    }
     const on = (id, event, act) => element(id).addEventListener(event, () => act(element(id)));
     on("case", "change", (select) => viewer.open(select.selectedIndex));
     on("previous", "click", () => viewer.open(viewer.number - 1));
@@ -53,6 +64,8 @@ class Panel {
     element("status").className = "";
     element("summary").textContent = sizeOf(content);
     element("label").replaceChildren(...content.labelValues.map((_, i) => tag("option", nameOf(content, i))));
+    element("marked").hidden = !content.counted;
+    element("marked").replaceChildren(...content.marked.flatMap(keyOf), tag("div", content.counted));
     element("label-row").hidden = !content.labels;
     element("table").hidden = !content.labels;
     element("source").textContent = sourceOf(content);
@@ -120,6 +133,7 @@ class Panel {
       const value = this.viewer.mapAt(i, at);
       rows.push([name, value === null ? "none" : value.toPrecision(3).replace("-", "−")]);
     });
+    content.instances.forEach(({ ids, numbers }, i) => rows.push([manifest.instances[i], ids[numbers[at]]]));
     manifest.stores.forEach((store, i) => {
       const cosine = this.viewer.cosineAt(i, state.position).toFixed(3).replace("-", "−");
       rows.push([i ? "" : "cosine", manifest.stores.length > 1 ? `${cosine} ${store.name}` : cosine]);

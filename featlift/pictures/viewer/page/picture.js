@@ -1,7 +1,7 @@
-// The picture of a slice: the scan, and over it colours of features, of similarity, or of a map.
+// The picture of a slice: the scan, and over it colours of features, of similarity, of a map, or of objects.
 
 /** Draw a slice into a canvas of one pixel a voxel. */
-function paintSlice(canvas, { scan, grid, view, index, layer, map, opacity, smooth }) {
+function paintSlice(canvas, { scan, grid, view, index, layer, map, objects, opacity, smooth }) {
   canvas.width = view.columns;
   canvas.height = view.rows;
   const context = canvas.getContext("2d");
@@ -14,6 +14,7 @@ function paintSlice(canvas, { scan, grid, view, index, layer, map, opacity, smoo
   if (layer === "colours") blendColours(image.data, grid.slice(map, view, index, 4, smooth), opacity);
   if (layer === "similarity") blendSimilarity(image.data, grid.slice(map, view, index, 1, smooth), opacity);
   if (layer.startsWith("map ")) blendMap(image.data, view.slice(map, index), opacity);
+  if (objects) blendObjects(image.data, view.slice(objects.numbers, index), objects.colours, opacity);
   context.putImageData(image, 0, 0);
 }
 
@@ -23,6 +24,17 @@ function blendColours(pixels, colours, opacity) {
     if (colours[to + 3] <= 128) continue;
     for (let part = 0; part < 3; part++) pixels[to + part] += (colours[to + part] - pixels[to + part]) * opacity;
   }
+}
+
+/** Over pixels, objects by their number in the colours of a palette; number 0 is none. */
+function blendObjects(pixels, numbers, palette, opacity) {
+  numbers.forEach((number, i) => {
+    if (!number) return;
+    for (let part = 0; part < 3; part++) {
+      const to = 4 * i + part;
+      pixels[to] += (palette[4 * number + part] - pixels[to]) * opacity;
+    }
+  });
 }
 
 const NONE = 255; // where a map has no value

@@ -41,12 +41,13 @@ class Tile {
     const overlay = content.maps[viewer.mapOf(layer)]?.values;
     const map = overlay ?? (layer === "similarity" ? similarity.values : colours);
     const opacity = state.opacity[layer];
-    paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, opacity, smooth });
+    const objects = content.instances[viewer.manifest.instances.indexOf(layer)];
+    paintSlice(this.picture, { scan: content.scan, grid, view, index, layer, map, objects, opacity, smooth });
     const context = this.canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.fillStyle = "#000";
     context.fillRect(0, 0, this.width, this.height);
-    context.imageSmoothingEnabled = smooth;
+    context.imageSmoothingEnabled = smooth && !objects; // whose borders are sharp
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, box.left, box.top, box.width, box.height);
     if (state.outlines) this._drawOutlines(context, index, layer === "similarity" && similarity.values);
@@ -62,7 +63,7 @@ class Tile {
     drawQuery(context, this.box, this.view, asked, index, 2 * Math.max(this.stroke, 0.7));
   }
 
-  /** Of every label, the chosen one bolder, and dashed of what lies above the threshold. */
+  /** Of every label, the chosen one bolder, of objects split or merged, and of what lies above the threshold. */
   _drawOutlines(context, index, map) {
     const { view, box, viewer } = this;
     const { state, content } = viewer;
@@ -81,6 +82,11 @@ class Tile {
         }
       }
       context.globalAlpha = 1;
+    }
+    for (const { instances, numbers, colour, width } of content.marked) {
+      const objects = view.slice(content.instances[instances].numbers, index);
+      const path = outline(view, box, (pixel) => (numbers.has(objects[pixel]) ? objects[pixel] : 0));
+      strokeTwice(context, path, colour, 1.4 * width * this.stroke);
     }
     if (map) {
       const values = content.stores[this.store].grid.slice(map, view, index);

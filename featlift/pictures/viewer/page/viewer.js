@@ -4,7 +4,7 @@ class Viewer {
   constructor(manifest) {
     this.manifest = manifest;
     this.plane = 0; // that keys move in
-    this.layers = ["scan", "colours", "similarity", ...manifest.maps.map((name) => `map ${name}`)];
+    this.layers = ["scan", "colours", "similarity", ...manifest.maps.map((name) => `map ${name}`), ...manifest.instances];
     this.state = {
       position: [0, 0, 0],
       query: [0, 0, 0], // voxel in whose cell similarity is asked for

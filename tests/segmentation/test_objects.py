@@ -302,7 +302,7 @@ def test_masks_that_cannot_be_learnt_are_refused_before_work_starts(tissue, tmp_
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--task", "affinities", "--head", "dino3dra"), "--head dino3dra finds labels"),
+        (("--task", "affinities", "--head", "subcube"), "--head subcube finds labels"),
         (("--task", "affinities", "--head", "linear", "--label-names", "1=a"), "--label-names are of labels"),
         (("--task", "affinities", "--head", "linear", "--step", "4"), "--step 4 is of labels"),
         (("--task", "affinities", "--head", "linear", "--ignore", "0"), "0 is background"),

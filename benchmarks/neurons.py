@@ -1,12 +1,13 @@
 """Neurons from affinities on lifted features, by resolution: heads and controls on phantoms of neuropil.
 
-    python -m benchmarks.neurons FOLDER [--rows NAME ...] [--shape 12,224,224] [--epochs 12] [--hours 3]
+    python -m benchmarks.neurons FOLDER [--rows NAME ...] [--shape 12,224,224] [--epochs 40] [--hours 3]
 
 Phantoms (`tests.support.neuropil`) that train, choose and test have seeds of their own. A row is extracted, trained,
 predicted and scored as `featlift extract`, `segment train --task affinities`, `segment predict` and `segment score`
 do; epoch and threshold are chosen on the phantoms of val. What is done is kept: the same command goes on where it was
 killed, and begins no row once the processor hours are spent. FOLDER gets ``neurons.json`` and the table
-``neurons.md``, and ``results/`` for `featlift compare`. One thread, as costs are seconds of a processor.
+``neurons.md``, and ``results/`` for `featlift compare`. One thread, as costs are seconds of a processor. Needs waterz
+and the weights of both networks, see `featlift models`.
 
 Rows are NETWORK-MODE-mM-HEAD, such as lite0-pcg-m4-decoder: magnification M shows the network tiles of as many pixels
 as a section has, whatever M. The decoder sees intensities too, as one would use it. Controls: random weights; 5 x 5
@@ -81,7 +82,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "unet": {"head": "dino3dra", "features": "none"},
 }
 
-COUNTS = {"train": 3, "val": 2, "test": 10}
+COUNTS = {"train": 4, "val": 2, "test": 10}
 PREPARATION = {"intensity": "window:0,255", "save": ("dense", "scan"), "workers": 0}
 VOXELS_OF_A_CELL, VOXELS_OF_AN_ORGANELLE = 3700, 5900
 
@@ -118,7 +119,7 @@ class Bench:
         folder: of all of it.
         shape: (D, H, W) of a phantom.
         counts: phantoms that train, choose and test.
-        epochs: of every training.
+        epochs: of every training, at most.
         patch: predicted voxels of a crop.
     """
 
@@ -165,7 +166,7 @@ class Bench:
             return open_store(path), cost.seconds["extraction"]
         with cost.of("extraction") as keep:
             if name == "squares":
-                extract_squares(scans, path, ExtractConfig().with_values(PREPARATION))
+                extract_squares(scans, path, ExtractConfig().with_values(PREPARATION), keep)
             else:
                 found = extract_cohort(scans, path, progress=keep, **self.lifting(name), **PREPARATION)
                 if found.failed:
@@ -206,8 +207,8 @@ class Bench:
             about |= {"threshold": config.objects["threshold"], "epoch": config.training["best_epoch"]}
             about["parameters"] = config.parameters["trainable"]
         scores = score_pairs(pairs_of(home / "found", self.folder / "masks.csv")[0], Scoring())
-        write_result(instances_result(row, scores, Scoring()), self.folder / "results")
-        return {"row": row, **about, **cost.seconds, "cases": [{"id": each.id, **each.values} for each in scores]}
+        write_result(instances_result(f"phantom-{row}", scores, Scoring()), self.folder / "results")
+        return {**about, **cost.seconds, "cases": [{"id": each.id, **each.values} for each in scores]}
 
     def agglomerated(self, widen: bool, found: Path) -> float:
         """Objects by waterz on true affinities of the phantoms of test; the threshold, chosen on val."""
@@ -247,25 +248,33 @@ def main() -> None:
     parser.add_argument("--shape", type=_sizes, default=(12, 224, 224), help="sections, rows and columns of a phantom")
     parser.add_argument("--counts", type=_sizes, default=tuple(COUNTS.values()), help="phantoms: train,val,test")
     parser.add_argument("--patch", type=_sizes, default=(12, 56, 56), help="predicted voxels of a crop")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=40, help="of every training, at most")
     parser.add_argument("--hours", type=float, default=3.0, help="of a processor, after which no row begins")
     options = parser.parse_args()
     torch.set_num_threads(1)
     counts = dict(zip(COUNTS, options.counts, strict=True))
     bench = Bench(options.folder, options.shape, counts, options.epochs, options.patch)
-    bench.draw()
+    made = {
+        "data": "phantoms of neuropil",
+        **{name: list(getattr(bench, name)) for name in ("shape", "patch")},
+        "counts": counts,
+        "epochs": bench.epochs,
+    }
     results = bench.folder / "neurons.json"
-    rows = {row["row"]: row for row in json.loads(results.read_text())} if results.exists() else {}
+    held = json.loads(results.read_text()) if results.exists() else {**made, "rows": {}}
+    rows: dict[str, Any] = held.pop("rows")
+    if held != made:
+        parser.error(f"{results} was made of {held}: give the same, or another folder")
+    bench.draw()
     for name in options.rows:
         if name not in rows and bench.spent() < 3600 * options.hours:
             rows[name] = bench.run(name)
-            rows = {
-                each: rows[each] for each in sorted(rows, key=lambda each: ROWS.index(each) if each in ROWS else 99)
-            }
-            _write(results, list(rows.values()))
-            said = f"Phantoms of neuropil, {'x'.join(map(str, bench.shape))} voxels, {counts}; {machine('cpu')}"
-            (bench.folder / "neurons.md").write_text(f"{said}\n\n{table(rows)}\n")
-    print((bench.folder / "neurons.md").read_text())
+            rows = {each: rows[each] for each in [*ROWS, *rows] if each in rows}
+            _write(results, {**made, "rows": rows})
+    said = ", ".join(f"{name} {value}" for name, value in made.items())
+    text = f"{said}; {bench.spent() / 3600:.2f} processor hours\n{machine('cpu')}\n\n{table(rows)}\n"
+    (bench.folder / "neurons.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

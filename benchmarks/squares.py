@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -48,12 +48,13 @@ class Squares:
         return Features({0: LayerFeatures(dense, volume.new_zeros(len(volume), 1, 0, SIDE**2))})
 
 
-def extract_squares(scans: Path, store: Path, config: ExtractConfig) -> None:
+def extract_squares(scans: Path, store: Path, config: ExtractConfig, told: Callable[[], None]) -> None:
     """A store of the squares of scans, prepared as a configuration says; what is complete already is skipped."""
     keeping = OutputSpec(save=config.output.save)
     with Run(
         store, Extraction(Squares(), Preparation.of(config.preparation), keeping=keeping), find_scans([scans])
     ) as run:
         for outcome in run.extract():
+            told()
             if outcome.status == "failed":
                 raise SystemExit(f"{outcome.id}: {outcome.reason}")

@@ -16,7 +16,7 @@ Features = Literal["store", "random", "none"]
 #: Predicted voxels a side of a patch, or along d, h and w, at most.
 Patch = int | tuple[int, ...]
 
-_OF_AFFINITIES = ("linear", "decoder")
+_OF_AFFINITIES = ("linear", "decoder", "dino3dra")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Plan:
 
     def _check_affinities(self) -> None:
         if self.head not in _OF_AFFINITIES:
-            raise OptionError(f"--head {self.head} finds labels; affinities are of {' and '.join(_OF_AFFINITIES)}")
+            raise OptionError(f"--head {self.head} finds labels; affinities are of {', '.join(_OF_AFFINITIES)}")
         if self.step not in (None, 1):
             raise OptionError(f"--step {self.step} is of labels: affinities are of the voxels of the scan")
 

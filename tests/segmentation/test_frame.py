@@ -114,7 +114,8 @@ def test_steps_follow_the_masks_and_divide_the_cells():
         16,
     ]
     assert step_for((1, 14, 14), 1.0) == 7
-    assert [check_step((1, 16, 16), step) for step in (16, 8, 1)] == [0, 1, 4]
+    assert [check_step((1, 16, 16), step) for step in (16, 8, 1)] == [1, 2, 16]
+    assert [check_step((1, 14, 14), step) for step in (14, 7, 2, 1)] == [1, 2, 7, 14]
     for step in (3, 32, 0):
         with pytest.raises(OptionError, match="16, 8, 4, 2, 1"):
             check_step((1, 16, 16), step)

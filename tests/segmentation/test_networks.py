@@ -14,7 +14,7 @@ SMALL = {"decoder": {"width": 8}, "subcube": {"width": 8, "window": (2, 3, 4)}}
 
 def batch_of(size: Size, cells=(5, 7, 3), count=2) -> Batch:
     d, h, w = cells
-    ratio = 2**size.doublings
+    ratio = size.times
     return Batch(
         depth=torch.linspace(0, 1, d).repeat(count, 1),
         features=torch.randn(count, size.channels, d, h, w) if size.channels else None,
@@ -24,10 +24,10 @@ def batch_of(size: Size, cells=(5, 7, 3), count=2) -> Batch:
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("size", [Size(6, 3, 0), Size(6, 2, 1, scan_channels=3), Size(9, 4, 2)])
+@pytest.mark.parametrize("size", [Size(6, 3, 0), Size(6, 2, 1, scan_channels=3), Size(9, 4, 2), Size(6, 3, 3, 1, 7)])
 def test_every_head_scores_every_class_at_every_predicted_voxel(name, size):
     head = make_head(name, size, SMALL.get(name, {}))
-    ratio = 2**size.doublings
+    ratio = size.times
     logits = head(batch_of(size))
     assert logits.shape == (2, size.classes, 5, 7 * ratio, 3 * ratio)
     logits.sum().backward()

@@ -85,6 +85,7 @@ def masks_of(tissue):
 
 def plan_of(head="linear", **more):
     learning = {"linear": {"rate": 0.05}, "decoder": {"rate": 0.01, "options": {"width": 8, "skip": True}}}
+    learning["dino3dra"] = {"rate": 0.003, "features": "none"}
     return Plan(head, **{"patch": (8, 32, 32), "epochs": 6, "affinities": AffinitySettings(), **learning[head], **more})
 
 
@@ -113,6 +114,16 @@ def test_a_head_learns_and_its_objects_are_better_than_those_of_random_features(
         errors.append(error_of(tissue, path))
     assert errors[0] < 0.3
     assert errors[1] > errors[0] + 0.2
+
+
+def test_a_unet_learns_affinities_from_intensities_alone(tissue, tmp_path):
+    config = train(
+        tissue, tmp_path / "head", plan_of("dino3dra", epochs=4, patch=SHAPE), split=Split(["a"], ["v"], ["t"])
+    )
+    assert config.needs == ["scan"]
+    store = open_store(tissue / "em.zarr")
+    (path,) = predict_objects(store, open_trained(tmp_path / "head"), tmp_path / "found", ["t"])
+    assert error_of(tissue, path) < 0.4
 
 
 def test_from_training_to_scores_on_the_command_line(featlift, tissue, tmp_path):
@@ -302,7 +313,7 @@ def test_masks_that_cannot_be_learnt_are_refused_before_work_starts(tissue, tmp_
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--task", "affinities", "--head", "dino3dra"), "--head dino3dra finds labels"),
+        (("--task", "affinities", "--head", "subcube"), "--head subcube finds labels"),
         (("--task", "affinities", "--head", "linear", "--label-names", "1=a"), "--label-names are of labels"),
         (("--task", "affinities", "--head", "linear", "--step", "4"), "--step 4 is of labels"),
         (("--task", "affinities", "--head", "linear", "--ignore", "0"), "0 is background"),

@@ -115,16 +115,15 @@ def step_for(stride: Shape, enlarged: float) -> int:
 
 
 def check_step(stride: Shape, step: int) -> int:
-    """How often cells are to be halved for a step.
+    """How many predicted voxels a cell has along h and w with a step.
 
     Raises:
-        OptionError: no number of halvings leads there.
+        OptionError: no whole number.
     """
-    doublings = round(math.log2(max(1, stride[1] // max(1, step))))
-    if step < 1 or stride[1] != stride[2] or step << doublings != stride[1]:
-        steps = [str(stride[1] >> n) for n in range(8) if not stride[1] % (1 << n)]
+    if step < 1 or stride[1] != stride[2] or stride[1] % step:
+        steps = [str(stride[1] // n) for n in range(1, stride[1] + 1) if not stride[1] % n]
         raise OptionError(f"--step {step}: cells of stride {stride[1]} can be divided to steps of {', '.join(steps)}")
-    return doublings
+    return stride[1] // step
 
 
 def _begin(offset: float, stride: int) -> int:

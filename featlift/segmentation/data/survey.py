@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -154,8 +155,9 @@ def material_of(
             reader.keep(case_id)
     mean, std = _statistics(reader, split.train, progress)
     windows = "scan" in reader.needs and len(reader.store[split.train[0]].scan.shape) == 4
-    doublings = check_step(_finest(reader.store, split, reader.layers), reader.step)
-    return TrainingData(reader, Size(len(mean), classes, doublings, 3 if windows else 1), split, mean, std, label_names)
+    ratio = check_step(_finest(reader.store, split, reader.layers), reader.step)
+    size = Size(len(mean), classes, round(math.log2(ratio)), 3 if windows else 1, ratio)
+    return TrainingData(reader, size, split, mean, std, label_names)
 
 
 def with_masks(split: Split, masks: Mapping[str, MaskFile]) -> list[str]:

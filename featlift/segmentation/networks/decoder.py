@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -31,9 +31,10 @@ class UpBlock(nn.Module):
         self.times = times
         self.convolutions = convolutions(channels + beside, width)
 
-    def forward(self, x: Tensor, scan: Tensor | None = None) -> Tensor:
-        """``(B, C, d, h, w)`` to ``(B, width, d, 2h, 2w)``, or as many times the size."""
-        x = F.interpolate(x, scale_factor=self.times, mode="trilinear", align_corners=False)
+    def forward(self, x: Tensor, scan: Tensor | None = None, size: tuple[int, int, int] | None = None) -> Tensor:
+        """``(B, C, d, h, w)`` to ``(B, width, d, 2h, 2w)``, or as many times the size, or to a size."""
+        times = None if size else self.times
+        x = F.interpolate(x, size, times, mode="trilinear", align_corners=False)
         convolved: Tensor = self.convolutions(beside(x, scan))
         return convolved
 
@@ -44,6 +45,13 @@ def beside(x: Tensor, scan: Tensor | None) -> Tensor:
         return x
     d, h, w = x.shape[2:]
     return torch.cat([x, F.adaptive_avg_pool3d(scan, (d, h, w))], dim=1)
+
+
+def sizes_of(cells: Sequence[int], size: Size) -> Iterator[tuple[int, int, int]]:
+    """Of (d, h, w) cells, the size after each up-block: about twice as large in-plane, in the end r times."""
+    d, h, w = cells
+    for left in reversed(range(size.doublings)):
+        yield d, round(h * size.times / 2**left), round(w * size.times / 2**left)
 
 
 def widths_of(width: int, doublings: int) -> list[int]:
@@ -86,7 +94,7 @@ class Decoder(Head):
         """See `Head.forward`."""
         scan = batch.scan if self.skip else None
         x = self.fusion(beside(self.norm(self.standardised(batch.features)), scan))
-        for block in self.up:
-            x = block(x, scan)
+        for block, to in zip(self.up, sizes_of(x.shape[2:], self.size), strict=True):
+            x = block(x, scan, to)
         logits: Tensor = self.classifier(x)
         return logits

@@ -45,14 +45,21 @@ class Size:
     Attributes:
         channels: C, of all layers together; 0 without features.
         classes: K, background included; or offsets of affinities.
-        doublings: n, how often cells are halved in-plane: r = 2ⁿ.
+        doublings: n, in how many steps cells are divided in-plane, each time in about two.
         scan_channels: 1, or 3 for three windows.
+        ratio: r, predicted voxels of a cell in-plane, if it is not 2ⁿ.
     """
 
     channels: int
     classes: int
     doublings: int
     scan_channels: int = 1
+    ratio: int | None = None
+
+    @property
+    def times(self) -> int:
+        """Predicted voxels of a cell in-plane."""
+        return self.ratio or 2**self.doublings
 
 
 class Head(nn.Module, ABC):

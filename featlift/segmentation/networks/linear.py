@@ -21,5 +21,5 @@ class Linear(Head):
     def forward(self, batch: Batch) -> Tensor:
         """See `Head.forward`."""
         logits: Tensor = self.classifier(self.standardised(batch.features))
-        ratio = 2**self.size.doublings
+        ratio = self.size.times
         return F.interpolate(logits, scale_factor=(1, ratio, ratio), mode="trilinear", align_corners=False)

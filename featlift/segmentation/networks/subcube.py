@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from featlift.segmentation.networks.blocks import DepthTable, groups_of
-from featlift.segmentation.networks.decoder import UpBlock, widths_of
+from featlift.segmentation.networks.decoder import UpBlock, sizes_of, widths_of
 from featlift.segmentation.networks.head import Batch, Head, Size
 
 _PLACES = 64  # of the depth embedding
@@ -21,19 +21,21 @@ _PLACES = 64  # of the depth embedding
 class Arm(nn.Module):
     """The decoding arm that all windows share: fusion, dropout, up-blocks."""
 
-    def __init__(self, channels: int, width: int, doublings: int, dropout: float) -> None:
+    def __init__(self, size: Size, width: int, dropout: float) -> None:
         super().__init__()
-        widths = widths_of(width, doublings)
-        self.width = widths[-1]
+        widths = widths_of(width, size.doublings)
+        self.size, self.width = size, widths[-1]
         self.fusion = nn.Sequential(
-            nn.Conv3d(channels, width, 1, bias=False), nn.GroupNorm(groups_of(width), width), nn.GELU()
+            nn.Conv3d(size.channels, width, 1, bias=False), nn.GroupNorm(groups_of(width), width), nn.GELU()
         )
         self.dropout = nn.Dropout3d(dropout)
-        self.up = nn.Sequential(*(UpBlock(wide, slim) for wide, slim in pairwise(widths)))
+        self.up = nn.ModuleList(UpBlock(wide, slim) for wide, slim in pairwise(widths))
 
     def forward(self, window: Tensor) -> Tensor:
         """``(B, C, d, h, w)`` to ``(B, width, d, r h, r w)``."""
-        decoded: Tensor = self.up(self.dropout(self.fusion(window)))
+        decoded: Tensor = self.dropout(self.fusion(window))
+        for block, to in zip(self.up, sizes_of(window.shape[2:], self.size), strict=True):
+            decoded = block(decoded, size=to)
         return decoded
 
 
@@ -68,7 +70,7 @@ class Subcube(Head):
         super().__init__(size)
         self.window, self.two_pass = window, two_pass
         self.depth = DepthTable(size.channels, _PLACES)
-        self.arm = Arm(size.channels, width, size.doublings, dropout)
+        self.arm = Arm(size, width, dropout)
         width = self.arm.width
         self.dense_head = nn.Sequential(
             nn.Conv3d(width, width, 3, padding=1), nn.GELU(), nn.Conv3d(width, size.classes, 1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featlift.volumes.source import MaskFile
 
 _LISTED = 5
+_COARSE = 16  # cells of the longer side of a slice, of which fewer make a blur
 _SILENCE = 30.0  # seconds, after which a log is told how long it will take
 
 
@@ -93,6 +94,20 @@ def masks_of(
     if without := [case_id for case_id in ids if case_id not in pairs]:
         typer.echo(f"featlift: {len(without)} of {len(ids)} cases have no mask: {some(without)}", err=True)
     return pairs, names
+
+
+def print_coarse(stores: Sequence[Store], case_id: str, layer: int | None) -> None:
+    """Say of features with few cells what would make a picture of them."""
+    from featlift.store.features import grid_of, layer_of
+
+    for store in stores:
+        case = store[case_id]
+        grid = grid_of(case, layer_of(case, layer))
+        if store.recipe["mode"] != "native" and max(grid.cells[1:]) < _COARSE:
+            rows, columns = grid.cells[1:]
+            size = round(2 * _COARSE * max(grid.stride[1:]))
+            finer = f"for a finer picture extract with --size {size} or --magnify 2"
+            typer.echo(f"featlift: {store.name}: {rows} x {columns} cells: {finer}", err=True)
 
 
 def tasks_of(store: Store, labels: Path | None, columns: Sequence[str]) -> list[Task]:

@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, or any that is installed."""
+"""Real browsers: Debian's Chromium and Firefox, or any that are installed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.pictures.firefox import Firefox
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -29,6 +31,18 @@ def chromium() -> Iterator[Browser]:
         browser = driver.chromium.launch(executable_path=path, args=sandbox)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """A headless Firefox; ``FEATLIFT_FIREFOX`` names one that is not on the PATH."""
+    path = os.environ.get("FEATLIFT_FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
+    if path is None:
+        pytest.skip("no Firefox is installed (apt-get install firefox-esr, or FEATLIFT_FIREFOX=its path)")
+    browser = Firefox(path, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+    assert browser.complaints == []
 
 
 @dataclass

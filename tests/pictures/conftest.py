@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from featlift.pictures.fitting import fit_colours
+from featlift.pictures.viewer import Scene, write_view
+from featlift.volumes.nifti import write_nifti
 from tests.pictures.firefox import Firefox
+from tests.support.planted import AFFINE, STRIDE, body, plant
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -95,3 +100,14 @@ def browse(chromium: Browser) -> Iterator[Callable[..., Opened]]:
         assert shown.complaints == []
         assert all(request.startswith(url) for request in shown.requests), shown.requests
         assert shown.requests == [url] or url.startswith("http://127.0.0.1:")
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A page of two stores and two cases with masks, whose label 2 is a lesion that has a feature of its own."""
+    stores = [plant(tmp_path / "one.zarr"), plant(tmp_path / "two.zarr", shift=0.3, mode="pcg")]
+    labels = np.kron(np.where(body() == 2, 2, np.where(body() == 3, 3, 0)), np.ones(STRIDE)).astype(np.uint8)
+    write_nifti(tmp_path / "mask.nii.gz", labels, AFFINE)
+    masks = dict.fromkeys(stores[0], tmp_path / "mask.nii.gz")
+    write_view(Scene(stores, list(stores[0]), fit_colours(stores), masks), tmp_path / "page.html")
+    return tmp_path / "page.html"

@@ -10,7 +10,7 @@ import typer
 
 from featlift.cli import choices
 from featlift.cli.options import InstancePlace, LabelNames, MaskPattern, TruePlace, numbers, words
-from featlift.cli.results import chosen_cases, instances_of, masks_of, opened, print_failures
+from featlift.cli.results import chosen_cases, instances_of, masks_of, opened, print_coarse, print_failures
 from featlift.errors import FeatliftError, OptionError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def pca(
     typer.echo(
         f"{output}: {len(chosen) - len(failed)} of {len(chosen)} cases drawn; three components keep {kept}; {by}"
     )
+    print_coarse(found, chosen[0], layer)
     print_failures(failed)
 
 

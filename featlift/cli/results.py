@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from featlift.volumes.source import MaskFile
 
 _LISTED = 5
+_COARSE = 16  # cells of the longer side of a slice, of which fewer make a blur
 _SILENCE = 30.0  # seconds, after which a log is told how long it will take
 
 
@@ -105,6 +106,20 @@ def instances_of(store: Store, ids: Sequence[str], found: str | None, truth: str
     pairs, _ = masks_of(store, ids, found, None)
     truths, _ = masks_of(store, list(pairs), truth, None)
     return {case_id: InstanceFiles(mask, truths.get(case_id)) for case_id, mask in pairs.items()}
+
+
+def print_coarse(stores: Sequence[Store], case_id: str, layer: int | None) -> None:
+    """Say of features with few cells what would make a picture of them."""
+    from featlift.store.features import grid_of, layer_of
+
+    for store in stores:
+        case = store[case_id]
+        grid = grid_of(case, layer_of(case, layer))
+        if store.recipe["mode"] != "native" and max(grid.cells[1:]) < _COARSE:
+            rows, columns = grid.cells[1:]
+            size = round(2 * _COARSE * max(grid.stride[1:]))
+            finer = f"for a finer picture extract with --size {size} or --magnify 2"
+            typer.echo(f"featlift: {store.name}: {rows} x {columns} cells: {finer}", err=True)
 
 
 def tasks_of(store: Store, labels: Path | None, columns: Sequence[str]) -> list[Task]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featlift.cli.options import InstancePlace, LabelNames, MaskPattern, TruePlace, words
-from featlift.cli.results import bars, chosen_cases, instances_of, masks_of, opened, print_failures
+from featlift.cli.results import bars, chosen_cases, instances_of, masks_of, opened, print_coarse, print_failures
 from featlift.counting import number_of
 from featlift.sizes import decimal_bytes
 
@@ -81,6 +81,7 @@ def _write(scene: Scene, output: Path) -> None:
     failures = write_view(scene, output, tell=bars(output.name))
     shown = len(scene.cases) - len(failures)
     typer.echo(f"{output}: {number_of(shown, 'case')}, {decimal_bytes(output.stat().st_size)}")
+    print_coarse(scene.stores, scene.cases[0], scene.layer)
     print_failures([(scene.stores[0].name, *failure) for failure in failures.items()])
 
 

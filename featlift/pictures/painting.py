@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from featlift.store.case import Case
 from featlift.store.cells import CellGrid
 from featlift.store.features import grid_of, layer_of, slabs_of
 from featlift.volumes.grid import Shape
+from featlift.volumes.volume import spacing_of
 
 _CRUMB = 0.02  # of the largest piece of foreground
 
@@ -49,7 +51,8 @@ class Painting:
         grid = grid_of(case, chosen)
         slabs = [(colours.project(slab), colours.foreground_of(slab)) for slab in slabs_of(chosen)]
         components, foreground = (np.concatenate(parts, axis=-3) for parts in zip(*slabs, strict=True))
-        return cls(colours, grid, components, _cleaned(foreground), inside)
+        cell = grid.stride if chosen.affine is None else spacing_of(chosen.affine)
+        return cls(colours, grid, components, _cleaned(foreground, cell), inside)
 
     def picture(self, view: View, voxel: int) -> NDArray[np.uint8]:
         """One picture, ``(rows, columns, 4)`` on the voxels of the scan; the background is transparent.
@@ -63,7 +66,7 @@ class Painting:
         components = np.stack([self.grid.upsample(each, view.normal, voxel) for each in self.components[:3]])
         rgb = view.picture(self.colours.rgb(components), 0)
         if self.inside is None:
-            shown = view.picture(self.grid.upsample(self.foreground, view.normal, voxel) > 0, 0)
+            shown = view.picture(_upsampled(self.foreground, self.grid, view.normal, voxel) > 0, 0)
         else:
             shown = view.picture(self.inside, voxel)
         return np.dstack([rgb, np.where(shown, 255, 0).astype(np.uint8)])
@@ -80,11 +83,19 @@ class Painting:
         return d, h, w
 
 
-def _cleaned(foreground: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Holes filled, since a ventricle is no air, and crumbs removed."""
-    from scipy.ndimage import binary_fill_holes
+def _upsampled(values: NDArray[np.float32], grid: CellGrid, axis: int, voxel: int) -> NDArray[np.float32]:
+    """As `CellGrid.upsample`, but on beyond the outermost cells, whose last half would else stand out as a bar."""
+    wider = np.pad(values, 1, mode="reflect", reflect_type="odd")
+    d, h, w = (first - step for first, step in zip(grid.offset, grid.stride, strict=True))
+    return CellGrid(wider.shape, grid.voxels, grid.stride, (d, h, w)).upsample(wider, axis, voxel)
+
+
+def _cleaned(foreground: NDArray[np.float32], cell: Sequence[float]) -> NDArray[np.float32]:
+    """Smooth along axes of small cells, whose slices disagree; holes filled, since a ventricle is no air; no crumbs."""
+    from scipy.ndimage import binary_fill_holes, median_filter
     from skimage.morphology import label
 
+    foreground = median_filter(foreground, [2 * int(max(cell) / step / 2) + 1 for step in cell], mode="nearest")
     inside = binary_fill_holes(foreground > 0)
     pieces = label(inside, connectivity=1)
     sizes = np.bincount(pieces.ravel())[1:]

@@ -260,7 +260,7 @@ def test_findings_have_an_attention_each(tmp_path, featlift):
 WRONG_CALLS = {
     "pooling of another": (["--protocol", "planecycle", "--pooling", "max"], "belong to --protocol abmil"),
     "attention of another": (["--protocol", "logistic", "--attention", "maps"], "belong to --protocol abmil"),
-    "layer of another": (["--protocol", "logistic", "--layer", "0"], "--layer (which abmil has too)"),
+    "layer of another": (["--protocol", "logistic", "--layer", "0"], "--layer (of abmil too)"),
     "attention of the mean": (["--pooling", "mean", "--attention", "maps"], "pooling mean has none"),
     "no such layer": (["--layer", "9"], "layer 9: "),
     "input of cells": (["--bag", "patches", "--input", "cls"], "takes none"),

@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, or any that is installed."""
+"""Real browsers: Debian's Chromium and Firefox, or any that are installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+
+from featlift.pictures.fitting import fit_colours
+from featlift.pictures.viewer import Scene, write_view
+from featlift.volumes.nifti import write_nifti
+from tests.pictures.firefox import Firefox
+from tests.support.planted import AFFINE, STRIDE, body, plant
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -29,6 +36,18 @@ def chromium() -> Iterator[Browser]:
         browser = driver.chromium.launch(executable_path=path, args=sandbox)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """A headless Firefox; ``FEATLIFT_FIREFOX`` names one that is not on the PATH."""
+    path = os.environ.get("FEATLIFT_FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
+    if path is None:
+        pytest.skip("no Firefox is installed (apt-get install firefox-esr, or FEATLIFT_FIREFOX=its path)")
+    browser = Firefox(path, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+    assert browser.complaints == []
 
 
 @dataclass
@@ -81,3 +100,14 @@ def browse(chromium: Browser) -> Iterator[Callable[..., Opened]]:
         assert shown.complaints == []
         assert all(request.startswith(url) for request in shown.requests), shown.requests
         assert shown.requests == [url] or url.startswith("http://127.0.0.1:")
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A page of two stores and two cases with masks, whose label 2 is a lesion that has a feature of its own."""
+    stores = [plant(tmp_path / "one.zarr"), plant(tmp_path / "two.zarr", shift=0.3, mode="pcg")]
+    labels = np.kron(np.where(body() == 2, 2, np.where(body() == 3, 3, 0)), np.ones(STRIDE)).astype(np.uint8)
+    write_nifti(tmp_path / "mask.nii.gz", labels, AFFINE)
+    masks = dict.fromkeys(stores[0], tmp_path / "mask.nii.gz")
+    write_view(Scene(stores, list(stores[0]), fit_colours(stores), masks), tmp_path / "page.html")
+    return tmp_path / "page.html"

@@ -1,6 +1,7 @@
 """`featlift pca`: what is painted where, and the files that come of it."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from featlift.errors import VolumeError
 from featlift.pictures.colours import Colours
 from featlift.pictures.fitting import fit_colours
 from featlift.pictures.overlay import overlay_of
-from featlift.pictures.painting import Painting
+from featlift.pictures.painting import Painting, _cleaned
 from featlift.store.features import features_of
 from featlift.volumes.nifti import write_nifti
 from tests.support.planted import AFFINE, CELLS, SHAPE, STRIDE, body, plant
@@ -68,6 +69,42 @@ def test_holes_are_filled_and_crumbs_are_not_drawn(store):
     zarr.open_group(store.path / "volumes" / case.id, mode="r+")["dense"][:] = features
     painted = Painting.of(store["one"], colours).foreground > 0
     np.testing.assert_array_equal(painted, kinds > 0)
+
+
+def test_slices_that_disagree_with_those_around_are_no_bars(store):
+    """Where cells are much smaller along the depth: 0.3 mm of 3 mm in plane."""
+    case, colours = store["one"], fit_colours([store])
+    features = features_of(case)
+    features[:, 3, 0, 2:5] = features[:, body() == 1].mean(axis=1)[:, None]  # beside the body, in one slice
+    features[:, 2, 3, 4] = features[:, body() == 0].mean(axis=1)
+    group = zarr.open_group(store.path / "volumes" / case.id, mode="r+")
+    group["dense"][:] = features
+    as_it_is = Painting.of(store["one"], colours).foreground > 0
+    assert as_it_is[3, 0, 2:5].all()  # cells of one size: it may well be there
+    thin = np.diag([0.1, 1, 1])
+    cleaned = _cleaned(colours.foreground_of(features), np.linalg.norm(AFFINE[:3, :3] @ thin, axis=0) * STRIDE)
+    np.testing.assert_array_equal(cleaned > 0, body() > 0)
+
+
+def test_the_foreground_ends_where_cells_at_the_border_say(store):
+    case, colours = store["one"], fit_colours([store])
+    view = views(case.scan_affine)["HW"]
+    painting = Painting.of(case, colours)
+    foreground = np.full(CELLS, 4.0, np.float32)
+    foreground[:, 0] = 1  # falls by 3 a cell of 4 voxels: below 0 from 4/3 of a voxel before its centre, at 1.5
+    falling = replace(painting, foreground=foreground).picture(view, 3)[..., 3] > 0
+    assert falling[1:, 4:-4].all()
+    assert not falling[0].any()
+    level = replace(painting, foreground=np.ones(CELLS, np.float32)).picture(view, 3)[..., 3] > 0
+    assert level.all()  # a body that goes on beyond the scan
+
+
+@pytest.mark.parametrize(("command", "size"), [("pca", 128), ("view", 128)])
+def test_few_cells_are_told_with_what_gives_more(featlift, store, command, size):
+    done = featlift(command, store.path)
+    assert done.returncode == 0, done.stderr
+    told = f"featlift: s.zarr: 8 x 10 cells: for a finer picture extract with --size {size} or --magnify 2\n"
+    assert told in done.stderr
 
 
 def test_pictures_animations_and_colours_are_written(featlift, store, tmp_path):

@@ -22,17 +22,6 @@ from tests.support.planted import AFFINE, SHAPE, STRIDE, body, in_slabs, plant
 HW, DW, DH = range(3)
 
 
-@pytest.fixture
-def planted(tmp_path):
-    """A page of two stores and two cases with masks, whose label 2 is a lesion that has a feature of its own."""
-    stores = [plant(tmp_path / "one.zarr"), plant(tmp_path / "two.zarr", shift=0.3, mode="pcg")]
-    labels = np.kron(np.where(body() == 2, 2, np.where(body() == 3, 3, 0)), np.ones(STRIDE)).astype(np.uint8)
-    write_nifti(tmp_path / "mask.nii.gz", labels, AFFINE)
-    masks = dict.fromkeys(stores[0], tmp_path / "mask.nii.gz")
-    write_view(Scene(stores, list(stores[0]), fit_colours(stores), masks), tmp_path / "page.html")
-    return tmp_path / "page.html"
-
-
 def shown_map(page, store=0):
     """The similarity map of the page, scaled to 0 to 1, and the cosines that became 0 and 1."""
     found = page(f"() => {{ const {{ values, low, high }} = viewer.maps[{store}]; return [[...values], low, high]; }}")
@@ -162,7 +151,7 @@ def test_planes_are_those_of_python_for_any_orientation(tmp_path, browse):
         assert page(f"() => viewer.views.find((v) => v.plane === '{view.plane}').height / 1") == pytest.approx(
             view.extent(SHAPE)[0]
         )
-    x, y, z = turned[:3] @ [*(size // 2 for size in SHAPE), 1]
+    x, y, z = turned[:3] @ [*page("() => viewer.state.position"), 1]
     assert text_of(page, "#place dd >> nth=0") == f"{x:.1f}, {y:.1f}, {z:.1f} mm".replace("-", "\u2212")
 
 
@@ -201,14 +190,16 @@ def test_everything_can_be_done_by_keys(planted, browse):
     for key in ("ArrowDown", "ArrowRight", "ArrowRight", "PageUp"):
         press(key)
     assert page("() => viewer.state.position") == [start[0] + 1, start[1] + 1, start[2] + 2]
-    assert page("() => viewer.state.layer") == "colours"
+    assert page("() => viewer.state.query") == start
+    press("2")
     press("Enter")
     assert page("() => [viewer.state.layer, viewer.state.query]") == [
         "similarity",
         [start[0] + 1, start[1] + 1, start[2] + 2],
     ]
+    before = page("() => viewer.state.threshold")
     press("[")
-    assert text_of(page, "#threshold-value") == "0.89"
+    assert page("() => viewer.state.threshold") == pytest.approx(before - 0.01)
     for key, layer in (("1", "scan"), ("2", "colours"), ("3", "similarity")):
         press(key)
         assert page("() => viewer.state.layer") == layer

@@ -17,8 +17,8 @@ from featlift.progress import Progress
 LIMIT = 200_000_000
 
 _SCRIPTS = (
-    "view", "grid", "features", "scores", "decode", "colours", "picture", "marks", "tile", "layout", "notes", "panel",
-    "keys", "viewer",
+    "view", "frame", "grid", "features", "scores", "opening", "decode", "colours", "picture", "marks", "tile", "layout",
+    "notes", "panel", "keys", "viewer",
 )  # fmt: skip
 
 

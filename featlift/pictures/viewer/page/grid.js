@@ -35,6 +35,20 @@ class Grid {
     return index.map((at, axis) => this.offset[axis] + this.stride[axis] * at);
   }
 
+  /** The voxel in which a cell's centre lies, or the nearest one of the volume. */
+  voxelOf(cell) {
+    return this.centre(cell).map((at, axis) => Math.min(Math.max(Math.round(at), 0), this.voxels[axis] - 1));
+  }
+
+  /** A cell and those beside it, as far as there are any. */
+  around(cell) {
+    const beside = [0, 1, 2].flatMap((axis) => {
+      const at = Math.floor(cell / this.steps[axis]) % this.cells[axis];
+      return [...(at ? [cell - this.steps[axis]] : []), ...(at < this.cells[axis] - 1 ? [cell + this.steps[axis]] : [])];
+    });
+    return [cell, ...beside];
+  }
+
   /** Where along an axis a voxel takes its value from: between two cells, or from the nearer one. */
   _at(axis, voxel, smooth) {
     const { before, share, next } = this.axes[axis];

@@ -1,5 +1,7 @@
 // Keys.
 
+const ZOOM = 1.25; // of a key
+
 /** Keys work wherever the focus is, but not those that the focused control uses itself. */
 function pressed(viewer, event) {
   const { target, key } = event;
@@ -38,6 +40,9 @@ function actions(viewer, far) {
     "-": fade(-0.05),
     "+": fade(0.05),
     "=": fade(0.05),
+    z: () => viewer.enlarge(viewer.plane, ZOOM),
+    x: () => viewer.enlarge(viewer.plane, 1 / ZOOM),
+    0: () => viewer.enlarge(viewer.plane, 0),
     o: () => viewer.set({ outlines: !state.outlines }),
     s: () => viewer.set({ smooth: !state.smooth }),
     p: () => viewer.open(viewer.number - 1),

@@ -13,6 +13,25 @@ function sizeOf({ scanShape, affine, factors }) {
   return `${voxels} of ${spacing.join(" × ")} mm`;
 }
 
+/** The voxel of the scan at one of those that are shown. */
+function scanVoxel({ factors }, voxel) {
+  return factors.map((factor, axis) => Math.floor(voxel[axis] * factor + (factor - 1) / 2));
+}
+
+/** What the cosine is of: the place asked for, its label, and each store with its network, layer and range. */
+function askedOf(viewer) {
+  const { manifest, content, state, maps } = viewer;
+  const [d, h, w] = scanVoxel(content, state.query);
+  const label = viewer.labelAt(state.query);
+  const signed = (value) => value.toFixed(2).replace("-", "−");
+  const stores = manifest.stores.map(({ name, model, mode, layer }, i) => {
+    const range = `${signed(maps[i].low)} to ${signed(maps[i].high)}`;
+    return `${name}: ${model}, ${mode}, layer ${layer}; ${range} is shown as 0 to 1`;
+  });
+  const place = `d ${d}, h ${h}, w ${w}${label ? ` (${nameOf(content, label - 1)})` : ""}`;
+  return `Cosine of each cell's feature to that at ${place}. ${stores.join(". ")}.`;
+}
+
 /** What the similarity is computed from, in short. */
 function sourceOf({ stores }) {
   const [{ scale, channels }] = stores;

@@ -86,11 +86,12 @@ class Panel {
     element("threshold-value").textContent = state.threshold.toFixed(3).replace(/0$/, "");
     element("mark").style.left = percent(state.threshold).replace(" ", "");
     element("label").selectedIndex = state.label - 1;
+    element("asked").textContent = askedOf(this.viewer);
     this.rows.forEach((row, i) => this._score(row, scores?.[i]));
     element("place").replaceChildren(...this._place().flatMap(([what, value]) => [tag("dt", what), tag("dd", value)]));
     element("hint").textContent = content.labels && state.outlines
-      ? "Click a place to ask what is similar to it. White: above the threshold. Coloured: the mask."
-      : "Click a place to ask what is similar to it. White: above the threshold.";
+      ? "Click: what is similar to this? White: above the threshold. Coloured: the mask."
+      : "Click: what is similar to this? White: above the threshold.";
   }
 
   /** The row of a store in the table of Dice. */
@@ -119,7 +120,7 @@ class Panel {
   _place() {
     const { state, content, manifest } = this.viewer;
     const [d, h, w] = state.position;
-    const voxel = content.factors.map((factor, axis) => Math.floor(state.position[axis] * factor + (factor - 1) / 2));
+    const voxel = scanVoxel(content, state.position);
     const at = (d * content.shape[1] + h) * content.shape[2] + w;
     const number = this.viewer.labelAt(state.position);
     const rows = [["voxel", `d ${voxel[0]}, h ${voxel[1]}, w ${voxel[2]}`]];

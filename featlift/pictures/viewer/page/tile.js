@@ -3,6 +3,8 @@
 const SIDEWAYS = 6; // pixels that a finger goes before it drags
 const MOST_OUTLINED = 60; // labels; of more, the chosen one alone
 
+const isModified = (event) => event.ctrlKey || event.metaKey;
+
 class Tile {
   /** place: the element that gets the canvas; viewer: whose state is shown and changed. */
   constructor(place, viewer, store, plane) {
@@ -18,7 +20,16 @@ class Tile {
     return this.viewer.views[this.plane];
   }
 
-  /** Give the canvas its size, and the picture its place in it; scale: pixels of the page in a millimetre. */
+  get frame() {
+    return this.viewer.frames[this.plane];
+  }
+
+  /** Where the whole picture lies in the canvas, or would lie, in pixels of the page. */
+  get box() {
+    return this.frame.box(this);
+  }
+
+  /** Give the canvas its size; scale: pixels of the page in a millimetre, unless enlarged. */
   resize(width, height, scale) {
     const ratio = window.devicePixelRatio || 1;
     this.canvas.style.width = `${width}px`;
@@ -26,7 +37,6 @@ class Tile {
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     const [across, down] = [this.view.width * scale, this.view.height * scale];
-    this.box = { left: (width - across) / 2, top: (height - down) / 2, width: across, height: down };
     const stroke = Math.min(Math.max(Math.max(across, down) / 360, 0.5), 1); // finer lines on small pictures
     Object.assign(this, { width, height, scale, ratio, stroke });
   }
@@ -54,7 +64,7 @@ class Tile {
     drawCrosshair(context, box, view.placeOf(state.position));
     if (layer === "similarity") this._drawQuery(context, grid, index);
     if (view.letters) drawLetters(context, view.letters, this.width, this.height);
-    if (content.affine) drawScale(context, this.width, this.height, this.scale);
+    if (content.affine) drawScale(context, this.width, this.height, this.scale * this.frame.zoom);
     this.canvas.setAttribute("aria-label", this._described(index));
   }
 
@@ -98,14 +108,22 @@ class Tile {
     const { view, viewer } = this;
     const [down, right] = [view.down, view.right].map((axis) => `${"DHW"[axis]} ${viewer.state.position[axis]}`);
     const name = `${viewer.manifest.stores[this.store].name}, ${view.title}`;
-    return `${name}: slice ${index + 1} of ${view.slices}, crosshair at ${down}, ${right}`;
+    const { zoom } = this.frame;
+    const enlarged = zoom > 1 ? `, enlarged ${zoom.toFixed(1)} times` : "";
+    return `${name}: slice ${index + 1} of ${view.slices}, crosshair at ${down}, ${right}${enlarged}`;
+  }
+
+  /** The place of the picture under a pointer, from 0 to 1. */
+  _placeUnder(event) {
+    const { box } = this;
+    const canvas = this.canvas.getBoundingClientRect();
+    const down = (event.clientY - canvas.top - box.top) / box.height;
+    return { down, right: (event.clientX - canvas.left - box.left) / box.width };
   }
 
   /** The voxel under a pointer. */
   _voxelUnder(event) {
-    const frame = this.canvas.getBoundingClientRect();
-    const down = (event.clientY - frame.top - this.box.top) / this.box.height;
-    const right = (event.clientX - frame.left - this.box.left) / this.box.width;
+    const { down, right } = this._placeUnder(event);
     return this.view.voxelAt(down, right, this.viewer.state.position);
   }
 
@@ -113,9 +131,15 @@ class Tile {
     const { canvas, viewer } = this;
     const ask = (event) => viewer.ask(this._voxelUnder(event), !event.shiftKey);
     let pressed = null; // where the pointer went down
+    let panned = null; // where the pointer was last, while it moves the picture
     let dragging = false; // a finger may be about to scroll the page: it asks when it goes sideways or is lifted
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
+      if (isModified(event)) {
+        panned = event;
+        canvas.setPointerCapture(event.pointerId);
+        return;
+      }
       pressed = event;
       dragging = event.pointerType !== "touch";
       if (!dragging) return;
@@ -123,6 +147,12 @@ class Tile {
       ask(event);
     });
     canvas.addEventListener("pointermove", (event) => {
+      if (panned) {
+        this.frame.move((event.clientY - panned.clientY) / this.box.height,
+                        (event.clientX - panned.clientX) / this.box.width);
+        panned = event;
+        viewer.draw();
+      }
       if (!pressed) return;
       const [right, down] = [event.clientX - pressed.clientX, event.clientY - pressed.clientY].map(Math.abs);
       dragging ||= right > SIDEWAYS && right > down;
@@ -130,15 +160,20 @@ class Tile {
     });
     canvas.addEventListener("pointerup", (event) => {
       if (pressed && !dragging) ask(event);
-      pressed = null;
+      pressed = panned = null;
     });
-    canvas.addEventListener("pointercancel", () => (pressed = null));
+    canvas.addEventListener("pointercancel", () => (pressed = panned = null));
+    canvas.addEventListener("dblclick", () => viewer.enlarge(this.plane, 0));
     canvas.addEventListener("focus", () => (viewer.plane = this.plane));
     let turned = 0; // trackpads send many small turns
     canvas.addEventListener("wheel", (event) => {
-      if (event.ctrlKey) return; // zooms the page
       event.preventDefault();
-      turned += event.deltaMode === 0 ? event.deltaY / 40 : event.deltaY;
+      const turn = event.deltaMode === 0 ? event.deltaY / 40 : event.deltaY;
+      if (isModified(event)) { // as two fingers on a trackpad that are spread
+        viewer.enlarge(this.plane, 1.08 ** -turn, this._placeUnder(event));
+        return;
+      }
+      turned += turn;
       const steps = Math.trunc(turned);
       turned -= steps;
       viewer.step(this.view.normal, -steps);

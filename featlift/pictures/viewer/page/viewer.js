@@ -8,7 +8,7 @@ class Viewer {
     this.state = {
       position: [0, 0, 0],
       query: [0, 0, 0], // voxel in whose cell similarity is asked for
-      layer: "colours",
+      layer: "similarity",
       opacity: Object.fromEntries(this.layers.slice(1).map((layer) => [layer, 0.75])),
       threshold: 0.9,
       label: 0, // the chosen one, by its number from 1
@@ -40,11 +40,12 @@ class Viewer {
     this.views = this.content.views.map((view) => new View(view, this.content.shape));
     if (!this.tiles.length) this._build();
     this.planes.forEach((plane, i) => this._label(plane, this.views[i]));
-    const { labels, shape } = this.content;
-    this.state.position = labels ? middleOf(labels, shape) : shape.map((size) => Math.floor(size / 2));
-    this.state.label = labels ? this.labelAt(this.state.position) : 0;
+    this.frames = this.views.map(() => new Frame());
+    const { voxel, label } = opening(this.content);
+    Object.assign(this.state, { position: voxel, label });
     this.panel.open();
-    this._ask(this.state.position);
+    this._ask(voxel);
+    this.isOpening = true;
     this.panel.update();
     arrange(this);
     this.draw();
@@ -79,6 +80,7 @@ class Viewer {
   /** Change what is shown. */
   set(change) {
     Object.assign(this.state, change);
+    if ("threshold" in change) this.isOpening = false;
     this.draw();
   }
 
@@ -112,6 +114,7 @@ class Viewer {
 
   _ask(voxel) {
     this.state.query = voxel;
+    this.isOpening = false;
     this.maps = this.content.stores.map(({ grid, features }) => scaledMap(features.similarityTo(grid.nearest(voxel))));
     clearTimeout(this.counting);
     this.scores = null;
@@ -121,6 +124,7 @@ class Viewer {
   _count() {
     const { labels, labelValues, stores } = this.content;
     this.scores = stores.map(({ grid }, i) => new Scores(this.maps[i].values, grid, labels, labelValues.length));
+    if (this.isOpening) this.state.threshold = this.scores[0].best(this.state.label);
     this.draw();
   }
 
@@ -134,6 +138,14 @@ class Viewer {
   go(axis, index) {
     const last = this.content.shape[axis] - 1;
     this.state.position = this.state.position.with(axis, Math.min(Math.max(index, 0), last));
+    this.views.forEach((view, plane) => this.frames[plane].follow(view.placeOf(this.state.position)));
+    this.draw();
+  }
+
+  /** Enlarge a plane around a place of it, by default the crosshair; a factor of 0 shows all of it. */
+  enlarge(plane, factor, place = this.views[plane].placeOf(this.state.position)) {
+    if (factor) this.frames[plane].enlarge(factor, place);
+    else this.frames[plane].reset();
     this.draw();
   }
 
@@ -157,26 +169,6 @@ class Viewer {
       this.panel.say(`voxel ${position.join(", ")}; cosine ${cosines.join(", ")}`);
     });
   }
-}
-
-/** The labelled voxel that is nearest to the middle of all of them. */
-function middleOf(labels, [, height, width]) {
-  const place = (at) => [Math.floor(at / (height * width)), Math.floor(at / width) % height, at % width];
-  const sum = [0, 0, 0];
-  let count = 0;
-  labels.forEach((value, at) => {
-    if (!value) return;
-    count++;
-    place(at).forEach((index, axis) => (sum[axis] += index));
-  });
-  let nearest = null;
-  let shortest = Infinity;
-  labels.forEach((value, at) => {
-    if (!value) return;
-    const distance = place(at).reduce((square, index, axis) => square + (index - sum[axis] / count) ** 2, 0);
-    if (distance < shortest) [nearest, shortest] = [place(at), distance];
-  });
-  return nearest;
 }
 
 window.viewer = new Viewer(JSON.parse(element("manifest").textContent)); // for scripts, and for those who are curious

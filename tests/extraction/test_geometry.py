@@ -7,6 +7,7 @@ from scipy.ndimage import binary_erosion
 
 from featlift import open_store, read
 from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti
+from tests.support.thinned import every
 
 RAS_TO_LPS = np.array([-1, -1, 1])
 FLIPPED = OBLIQUE @ np.diag([-1.0, 1, -1, 1])
@@ -28,7 +29,7 @@ def ramp(affine, shape):
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["--spacing", "1.5"], ["--size", "64"], ["--size", "9,40,44"], ["--depth-stride", "2"]],
+    every(2, [[], ["--spacing", "1.5"], ["--size", "64"], ["--size", "9,40,44"], ["--depth-stride", "2"]]),
     ids=" ".join,
 )
 @pytest.mark.parametrize("orient", ["LPS", "native"])
@@ -98,6 +99,7 @@ def test_organs_keep_their_hu(featlift, tmp_path, shared, copy):
     assert compared >= 6
 
 
+@pytest.mark.soak
 def test_oblique_t2_under_the_parcellation_of_another_grid(featlift, tmp_path, shared):
     """Scan and parcellation meet only through their affines."""
     scan = nib.load(shared / "oblique_t2" / "t2.nii.gz")

@@ -17,6 +17,7 @@ from featlift.volumes import find_scans
 from featlift.volumes.loading import load
 from tests.support.networks import load_backbone
 from tests.support.scans import patch_mean_options, write_nifti, write_scan
+from tests.support.thinned import every
 
 SUBSETS = list(chain.from_iterable(combinations(SAVED, count) for count in range(1, len(SAVED) + 1)))
 TINY = {"embed_dim": 64, "depth": 2, "num_heads": 1, "init_values": 0.5}
@@ -51,7 +52,7 @@ def arrays(case, name):
     return [np.asarray(getattr(layer, name)[...]) for layer in case.layers.values()]
 
 
-@pytest.mark.parametrize("save", SUBSETS, ids=",".join)
+@pytest.mark.parametrize("save", every(3, SUBSETS), ids=",".join)
 def test_every_subset(lifted, scan, everything, featlift, tmp_path, save):
     path = tmp_path / "store.zarr"
     store = written(path, lifted, scan, OutputSpec(save=save))

@@ -15,6 +15,7 @@ from featlift import open_store
 from featlift.errors import FeatliftError, StoreError
 from featlift.store import verify
 from tests.support.corruptions import CASE, CORRUPTIONS
+from tests.support.thinned import every
 from tests.test_fixtures import FIXTURES, OPTIONS
 
 _STORE = "layers.zarr"
@@ -109,7 +110,7 @@ def test_a_reader_gets_what_was_written_or_an_error(made, sound, name):
 _INNOCENT = ("run record: a pipe", "index: removed")
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", every(3, CORRUPTIONS))
 def test_verify_finds_it_and_a_second_look_finds_the_same(made, featlift, name):
     CORRUPTIONS[name](made / _STORE)
     signal.alarm(_PATIENCE)
@@ -125,13 +126,7 @@ def test_verify_finds_it_and_a_second_look_finds_the_same(made, featlift, name):
 _OF_VOLUMES = [name for name in CORRUPTIONS if not name.startswith(("store", "index", "run", "dam"))]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if number % 8 == 0 else pytest.param(name, marks=pytest.mark.soak)
-        for number, name in enumerate(_OF_VOLUMES)
-    ],
-)
+@pytest.mark.parametrize("name", every(8, _OF_VOLUMES))
 def test_extract_repairs_it(made, featlift, sound, name):
     """What a volume has lost is made again from its scan, once it is found; what stood in the wrong place, too."""
     CORRUPTIONS[name](made / _STORE)

@@ -156,6 +156,7 @@ def test_a_killed_study_goes_on_and_ends_as_one_that_was_not(patients, featlift)
     assert kept == before  # what was scored was not scored again
 
 
+@pytest.mark.soak
 def test_two_shards_make_what_one_run_makes(patients, featlift):
     whole = featlift("study", "study.toml", "-o", "whole")
     assert whole.returncode == 0, whole.stderr

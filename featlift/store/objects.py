@@ -29,8 +29,6 @@ def read_objects(case: Case, file: MaskFile) -> Instances:
         InputError: it is missing.
     """
     source = file if isinstance(file, Source) else source_of(file)
-    if source.labels:
-        raise VolumeError("structures with names, where objects are numbered: give a mask of their ids")
     mask = instances_in(source, Reading())
     if mask.source is not None and is_the_scan(case, mask.source):
         raise VolumeError("its labels are the scan itself: name the array of the labels, as in FILE::NAME")

@@ -65,6 +65,8 @@ def read_instances(
 
 def instances_in(source: Source, reading: Reading) -> Instances:
     """The mask of objects at a place that was found; see `read_instances` for what it raises."""
+    if source.labels:
+        raise VolumeError("structures with names, where objects are numbered: give a mask of their ids")
     image, stored, identified = read_stored(source, reading)
     with error_context(source.path):
         if stored.dtype.kind not in "biu":

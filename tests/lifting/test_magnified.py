@@ -18,19 +18,11 @@ from featlift.finetuning.plan import FinetunePlan
 from featlift.lifting import LiftedBackbone, MagnifiedBackbone, lift
 from tests.support.networks import load_backbone
 from tests.support.neuropil import neuropil
-from tests.support.scans import OBLIQUE, PATCH_MEAN_MODEL, patch_mean_options, write_nifti, write_scan
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti, write_scan
 from tests.support.tiny import TINY, says
 
 TINY_CONFIG = {"model": "vits16", "weights": "random:0", "model_args": TINY, "device": "cpu"}
 SLOPE = np.array([0.9, -0.7, 1.1])  # of intensities, for each millimetre along LPS
-
-
-@pytest.fixture
-def patch_mean(tmp_path):
-    """A network whose first feature is the mean of its patch of 4 pixels."""
-    patch_mean_options(tmp_path, patch=4)
-    arguments = {"img_size": 32, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 1}
-    return load_backbone(PATCH_MEAN_MODEL, tmp_path / "patch_mean.safetensors", **arguments)
 
 
 def volume(*sizes, seed=0):

@@ -11,19 +11,11 @@ from featlift.errors import LiftingError, OptionError
 from featlift.extraction import lifted_network
 from featlift.lifting import LiftedBackbone, OrientedBackbone, lift
 from tests.support.networks import load_backbone
-from tests.support.scans import OBLIQUE, PATCH_MEAN_MODEL, patch_mean_options, write_nifti
+from tests.support.scans import OBLIQUE, patch_mean_options, write_nifti
 from tests.support.tiny import says
 
 ALL = ("axial", "coronal", "sagittal")
 AXES = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
-
-
-@pytest.fixture
-def patch_mean(tmp_path):
-    """A network whose first feature is the mean of its patch of 4 pixels."""
-    patch_mean_options(tmp_path, patch=4)
-    arguments = {"img_size": 32, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 1}
-    return load_backbone(PATCH_MEAN_MODEL, tmp_path / "patch_mean.safetensors", **arguments)
 
 
 def volume(*sizes, seed=0):

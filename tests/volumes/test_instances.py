@@ -10,7 +10,8 @@ import tifffile
 import zarr
 
 from featlift.errors import OptionError, VolumeError
-from featlift.volumes import Instances, read, read_instances, write_instances
+from featlift.volumes import Instances, Reading, Source, read, read_instances, write_instances
+from featlift.volumes.instances import instances_in
 from tests.support.files import ARRAYS, FORMATS, OBLIQUE, save
 
 SHAPE = (4, 5, 6)
@@ -112,3 +113,9 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(OptionError, match=r"a\.tif: masks of instances are written as"):
         write_instances(tmp_path / "a.tif", Instances(ids("uint64", 200)))
     assert [path.name for path in tmp_path.iterdir()] == ["a.nii"]
+
+
+def test_named_structures_are_no_objects(tmp_path):
+    path = write_instances(tmp_path / "liver.nii", Instances(ids("uint64", 200), OBLIQUE))
+    with pytest.raises(VolumeError, match="structures with names"):
+        instances_in(Source(path, labels=(("liver", 1),)), Reading())
